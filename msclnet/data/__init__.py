@@ -1,0 +1,1 @@
+"""Records, data sets, transforms and batches."""

@@ -1,0 +1,92 @@
+"""The table of all images: which row of which array shows whom, and from which file it came."""
+
+import csv
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from msclnet.data.records import SPLITS, Record, Split
+from msclnet.errors import UserError
+
+COLUMNS = ("split", "row", "identity", "camera", "modality", "path", "sha256")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A record with its source file's checksum."""
+
+    record: Record
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Rows:
+    """One split's rows as columns; row i of each describes row i of the split's array.
+
+    Attributes:
+        identities: int64 (N,).
+        cameras: int64 (N,).
+        infrared: bool (N,).
+        paths: str (N,).
+    """
+
+    identities: np.ndarray
+    cameras: np.ndarray
+    infrared: np.ndarray
+    paths: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.identities)
+
+
+def write_manifest(path: Path, entries: Iterable[Entry]) -> None:
+    """Write the entries; each split's rows are numbered in the given order."""
+    numbers = dict.fromkeys(SPLITS, 0)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for entry in entries:
+            r = entry.record
+            writer.writerow(
+                (r.split, numbers[r.split], r.identity, r.camera, r.modality, r.path, entry.sha256)
+            )
+            numbers[r.split] += 1
+
+
+def read_manifest(path: Path, split: Split) -> Rows:
+    """Rows of one split.
+
+    Raises:
+        UserError: The file is missing or is no manifest.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            lines = [line for line in csv.DictReader(file) if line["split"] == split]
+            return _rows(lines)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file; run `dvc repro preprocess`") from error
+    except (KeyError, ValueError, TypeError) as error:
+        raise UserError(f"{path} is no manifest ({error!r}); run `dvc repro preprocess --force`") from error
+
+
+def _rows(lines: Sequence[dict[str, str]]) -> Rows:
+    for number, line in enumerate(lines):
+        if int(line["row"]) != number:
+            raise ValueError(f"row {line['row']} stands in place {number} of its split")
+        if line["modality"] not in ("visible", "infrared"):
+            raise ValueError(f"modality {line['modality']!r}")
+    return Rows(
+        identities=np.array([int(line["identity"]) for line in lines], dtype=np.int64),
+        cameras=np.array([int(line["camera"]) for line in lines], dtype=np.int64),
+        infrared=np.array([line["modality"] == "infrared" for line in lines], dtype=bool),
+        paths=np.array([line["path"] for line in lines], dtype=str),
+    )
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,103 @@
+"""Training-time augmentation with albumentations, on uint8 images."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import albumentations as A
+import numpy as np
+
+# ImageNet's mean colour: erased pixels are 0 after normalisation.
+FILL = (124, 116, 104)
+
+
+class RandomErasing(A.ImageOnlyTransform):
+    """Fill one random rectangle, whose share of the image is uniform between two bounds.
+
+    The usual way draws area and aspect ratio and starts again where the rectangle does not fit, which thins out
+    large areas (Zhong et al., Random Erasing Data Augmentation, AAAI 2020, algorithm 1). Here the aspect ratio
+    is drawn among those that fit, so that a parameter of 20 to 80 % really spreads over 20 to 80 %.
+
+    Args:
+        area: Smallest and largest share of the image, in [0, 1].
+        ratio: Smallest and largest height / width of the rectangle; given up where no such one fits.
+        fill: RGB.
+        p: Probability.
+    """
+
+    def __init__(
+        self,
+        *,
+        area: tuple[float, float],
+        ratio: tuple[float, float],
+        fill: tuple[int, int, int] = FILL,
+        p: float = 0.5,
+    ) -> None:
+        super().__init__(p=p)
+        self.area = area
+        self.ratio = ratio
+        self.fill = fill
+
+    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+        height, width = params["shape"][:2]
+        pixels = self.py_random.uniform(*self.area) * height * width
+        # A rectangle of that area fits if its height lies in [pixels / width, height].
+        fits = (pixels / width, float(height))
+        low = min(max(math.sqrt(pixels * self.ratio[0]), fits[0]), fits[1])
+        high = max(min(math.sqrt(pixels * self.ratio[1]), fits[1]), fits[0])
+        tall = math.exp(self.py_random.uniform(math.log(low), math.log(max(low, high)))) if pixels else 0.0
+        h = min(height, max(0, round(tall)))
+        w = min(width, round(pixels / h)) if h else 0
+        top, left = self.py_random.randint(0, height - h), self.py_random.randint(0, width - w)
+        return {"box": (top, left, h, w)}
+
+    def apply(self, img: np.ndarray, box: tuple[int, int, int, int], **_: Any) -> np.ndarray:
+        top, left, h, w = box
+        erased = img.copy()
+        erased[top : top + h, left : left + w] = self.fill
+        return erased
+
+
+def build_augmentation(augment: Mapping[str, Any], *, height: int, width: int) -> A.Compose:
+    """Zero padding and random crop back to the size, horizontal flip, random erasing.
+
+    Args:
+        augment: Section `augment` of params.yaml: `padding` (pixels on each side), `flip` (probability),
+            `erasing` (`probability`, `area`, `ratio`).
+        height: Of the images.
+        width: Of the images.
+
+    Returns:
+        A transform: `transform(image=uint8 RGB (H, W, 3))["image"]`; seed it by `set_random_seed`.
+    """
+    return A.Compose(
+        [step for steps in augmentation_steps(augment, height=height, width=width).values() for step in steps]
+    )
+
+
+def augmentation_steps(
+    augment: Mapping[str, Any], *, height: int, width: int, always: bool = False
+) -> dict[str, list[A.BasicTransform]]:
+    """The steps of `build_augmentation` by name: `cropped`, `flipped`, `erased`.
+
+    Args:
+        augment: As for `build_augmentation`.
+        height: Of the images.
+        width: Of the images.
+        always: Probability 1 for all of them, to show what they do.
+    """
+    padding, erasing = augment["padding"], augment["erasing"]
+    crop: list[A.BasicTransform] = []
+    if padding:
+        crop = [A.Pad(padding=padding, fill=0), A.RandomCrop(height=height, width=width)]
+    return {
+        "cropped": crop,
+        "flipped": [A.HorizontalFlip(p=1.0 if always else augment["flip"])],
+        "erased": [
+            RandomErasing(
+                area=tuple(erasing["area"]),
+                ratio=tuple(erasing["ratio"]),
+                p=1.0 if always else erasing["probability"],
+            )
+        ],
+    }

@@ -1,0 +1,1 @@
+"""One loss a file, named after it; `objective` weighs and sums them."""

@@ -1,0 +1,221 @@
+"""The weighted, named sum of all losses (eq. 17 on top of the baseline's own losses)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from msclnet.features import Features, PairLabels, Synergy
+from msclnet.losses.divergence import divergence_loss
+from msclnet.losses.global_statistics import global_loss
+from msclnet.losses.identity import identity_loss
+from msclnet.losses.inter import inter_loss
+from msclnet.losses.intra import intra_loss
+from msclnet.losses.local_detail import local_loss
+from msclnet.losses.soft_target import soft_target_loss
+from msclnet.losses.sub import sub_loss
+from msclnet.losses.triplet import weighted_regularised_triplet_loss
+
+TERMS = (
+    "identity",
+    "triplet",
+    "synergy_identity",
+    "divergence",
+    "target",
+    "local",
+    "global",
+    "sub",
+    "intra",
+    "inter",
+)
+NEEDS_SYNERGY = ("synergy_identity", "local", "global")
+
+
+@dataclass(frozen=True)
+class Terms:
+    """The losses of one batch.
+
+    Attributes:
+        values: Each switched-on term, unweighted.
+        total: Their weighted sum.
+    """
+
+    values: dict[str, Tensor]
+    total: Tensor
+
+
+class Objective:
+    """From features to losses.
+
+    Routing (eq. 14 to 16): under `paper`, L_div and L_t update the extractors alone, L_local and L_global the
+    synergistic branch alone, the cascade whatever it is applied to. Under `joint` (Algorithm 1, step 4) L_local
+    and L_global reach the extractors as well.
+
+    Args:
+        loss: Section `loss` of params.yaml: for each term `on`, `weight` and its form.
+        synergy: Section `synergy`: `teacher`, `target` and `temperature`.
+    """
+
+    def __init__(self, loss: Mapping[str, Any], synergy: Mapping[str, Any]) -> None:
+        self.loss = loss
+        self.teacher = synergy["teacher"]
+        self.target = synergy["target"]
+        self.temperature = synergy["temperature"]
+        self.weights = {name: float(loss[name]["weight"]) for name in TERMS if loss[name]["on"]}
+        soft_target_of_branch = (
+            "target" in self.weights
+            and self.target == "synergy"
+            and self.teacher in ("mogrifier", "parts_mean")
+        )
+        self.needs_synergy = (
+            any(name in self.weights for name in NEEDS_SYNERGY)
+            or soft_target_of_branch
+            or (
+                loss["cascade"]["synergistic"]
+                and any(name in self.weights for name in ("sub", "intra", "inter"))
+            )
+        )
+
+    def __call__(self, features: Features, labels: PairLabels) -> Terms:
+        """Losses of N pairs."""
+        values = {name: getattr(self, f"_{name}")(features, labels) for name in self.weights}
+        total = torch.stack([weight * values[name] for name, weight in self.weights.items()]).sum()
+        return Terms(values=values, total=total)
+
+    def _identity(self, features: Features, labels: PairLabels) -> Tensor:
+        logits = torch.cat([features.visible.logits, features.infrared.logits])
+        return identity_loss(logits, labels.identities.repeat(2))
+
+    def _triplet(self, features: Features, labels: PairLabels) -> Tensor:
+        pooled = torch.cat([features.visible.pooled, features.infrared.pooled])
+        return weighted_regularised_triplet_loss(
+            pooled, labels.identities.repeat(2), form=self.loss["triplet"]["form"]
+        )
+
+    def _synergy_identity(self, features: Features, labels: PairLabels) -> Tensor:
+        return identity_loss(_branch(features).logits, labels.identities)
+
+    def _divergence(self, features: Features, _: PairLabels) -> Tensor:
+        return divergence_loss(
+            features.visible.normalised_parts,
+            features.infrared.normalised_parts,
+            form=self.loss["divergence"]["form"],
+            temperature=self.loss["divergence"]["temperature"],
+        )
+
+    def _target(self, features: Features, labels: PairLabels) -> Tensor:
+        streams = (features.visible, features.infrared)
+        if self.target == "label":
+            logits = [stream.normalised_logits for stream in streams]
+            return sum_of(identity_loss(_present(z), labels.identities) for z in logits)
+        visible, infrared = (stream.logits for stream in streams)
+        if self.teacher == "mutual":
+            teachers = (infrared, visible)
+        elif self.teacher == "logits_mean":
+            teachers = ((visible + infrared) / 2,) * 2
+        else:
+            teachers = (_branch(features).logits,) * 2
+        return sum_of(
+            soft_target_loss(student, teacher, temperature=self.temperature)
+            for student, teacher in zip((visible, infrared), teachers, strict=True)
+        )
+
+    def _local(self, features: Features, _: PairLabels) -> Tensor:
+        branch, visible = _branch(features), features.visible.parts
+        if self._isolates:
+            return local_loss(branch.isolated_parts, visible.detach(), form=self.loss["local"]["form"])
+        return local_loss(branch.parts, visible, form=self.loss["local"]["form"])
+
+    def _global(self, features: Features, labels: PairLabels) -> Tensor:
+        branch, infrared = _branch(features), features.infrared
+        if self.loss["global"]["feature"] == "pooled":
+            synergistic = branch.isolated_pooled if self._isolates else branch.pooled
+            target = infrared.pooled
+        else:
+            synergistic = (branch.isolated_parts if self._isolates else branch.parts).flatten(1)
+            target = infrared.parts.flatten(1)
+        if self._isolates:
+            target = target.detach()
+        if self.loss["global"]["normalised"]:
+            synergistic, target = F.normalize(synergistic), F.normalize(target)
+        return global_loss(synergistic, target, labels.identities)
+
+    def _sub(self, features: Features, labels: PairLabels) -> Tensor:
+        gathered, _, subclasses = self._cascade(features, labels)
+        return sub_loss(gathered, subclasses)
+
+    def _intra(self, features: Features, labels: PairLabels) -> Tensor:
+        return intra_loss(*self._cascade(features, labels))
+
+    def _inter(self, features: Features, labels: PairLabels) -> Tensor:
+        inter = self.loss["inter"]
+        return inter_loss(*self._cascade(features, labels), form=inter["form"], margin=inter["margin"])
+
+    @property
+    def _isolates(self) -> bool:
+        return self.loss["routing"] == "paper"
+
+    def _cascade(self, features: Features, labels: PairLabels) -> tuple[Tensor, Tensor, Tensor]:
+        """Features, identities and sub-classes that the three cascaded losses see."""
+        cascade = self.loss["cascade"]
+        sources: list[Any] = [features.visible, features.infrared]
+        if cascade["synergistic"]:
+            sources.append(_branch(features))
+        chosen = [s.pooled if cascade["feature"] == "pooled" else s.parts.flatten(1) for s in sources]
+        gathered = torch.cat(chosen)
+        if cascade["normalised"]:
+            gathered = F.normalize(gathered)
+        subclasses = subclass_numbers(labels, kinds=len(sources), by_camera=cascade["subclass"] == "camera")
+        return gathered, labels.identities.repeat(len(sources)), subclasses
+
+
+def subclass_numbers(labels: PairLabels, *, kinds: int, by_camera: bool) -> Tensor:
+    """Number the sub-classes of a batch.
+
+    Args:
+        labels: N pairs.
+        kinds: 2 for visible and infrared rows; 3 adds the synergistic ones, whose camera is the pair's two.
+        by_camera: identity x modality x camera if true, else identity x modality (RegDB has no cameras).
+
+    Returns:
+        (kinds * N,), visible rows first, then infrared, then synergistic.
+    """
+    zeros = torch.zeros_like(labels.identities)
+    cameras = [
+        (labels.cameras_visible, zeros),
+        (labels.cameras_infrared, zeros),
+        (labels.cameras_visible, labels.cameras_infrared),
+    ][:kinds]
+    rows = [
+        torch.stack([labels.identities, zeros + kind, *(pair if by_camera else (zeros, zeros))], dim=1)
+        for kind, pair in enumerate(cameras)
+    ]
+    return torch.unique(torch.cat(rows), dim=0, return_inverse=True)[1]
+
+
+def share_of_singletons(subclasses: Tensor) -> float:
+    """Share of sub-classes with one image in the batch, for which L_sub is 0; in [0, 1]."""
+    counts = torch.unique(subclasses, return_counts=True)[1]
+    return (counts == 1).float().mean().item()
+
+
+def sum_of(values: Any) -> Tensor:
+    """Sum of a few scalars."""
+    return torch.stack(list(values)).sum()
+
+
+def _branch(features: Features) -> Synergy:
+    if features.synergy is None:
+        raise ValueError(
+            "this loss needs the synergistic feature: synergy.teacher must be mogrifier or parts_mean"
+        )
+    return features.synergy
+
+
+def _present(logits: Tensor | None) -> Tensor:
+    if logits is None:
+        raise ValueError("label targets need the head on the normalised maps: synergy.target must be 'label'")
+    return logits

@@ -1,0 +1,19 @@
+"""L_sub: features gather at the centre of their identity and camera (eq. 10)."""
+
+from torch import Tensor
+
+from msclnet.losses.class_centres import centres
+
+
+def sub_loss(features: Tensor, subclasses: Tensor) -> Tensor:
+    """Squared distance of each feature to the centre of its sub-class, mean over the features.
+
+    A sub-class with one image in the batch contributes 0.
+
+    Args:
+        features: (N, D). Give L2-normalised features: on raw ones (the printed form) the cascade shrinks all
+            features to 0 or runs off.
+        subclasses: (N,) numbers of identity x camera.
+    """
+    subclass_SD, index_N = centres(features, subclasses)
+    return (features - subclass_SD[index_N]).square().sum(dim=1).mean()

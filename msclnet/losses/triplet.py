@@ -1,0 +1,55 @@
+"""Weighted regularised triplet loss of AGW (Ye et al., TPAMI 2021, section 4)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+FORMS = ("clean", "agw")
+
+
+def weighted_regularised_triplet_loss(features: Tensor, identities: Tensor, *, form: str = "agw") -> Tensor:
+    """softplus(weighted positive distance - weighted negative distance), mean over all anchors.
+
+    Distances are Euclidean; positives are weighted by softmax(+d), negatives by softmax(-d); no margin.
+
+    Args:
+        features: (N, D), both modalities together, not normalised.
+        identities: (N,).
+        form: `clean` is the formula. `agw` is what AGW's published results were made with: the anchor counts
+            among its own positives, the softmax subtracts the maximum over the masked row with its zeros, and
+            divides by (sum + 1e-6). There, the weights of the negatives vanish at large distances.
+
+    Raises:
+        ValueError: `form` is unknown, or an anchor has no positive or no negative.
+    """
+    if form not in FORMS:
+        raise ValueError(f"form must be one of {FORMS}, not {form!r}")
+    distances_NN = euclidean_distances(features)
+    same_NN = identities[:, None] == identities[None, :]
+    positive_NN = (
+        same_NN if form == "agw" else same_NN & ~torch.eye(len(same_NN), dtype=torch.bool).to(same_NN.device)
+    )
+    negative_NN = ~same_NN
+    if not (positive_NN.any(dim=1).all() and negative_NN.any(dim=1).all()):
+        raise ValueError("every anchor needs a positive and a negative: take a batch of several identities")
+    softmax = _agw_softmax if form == "agw" else _softmax
+    positive_N = (softmax(distances_NN, positive_NN) * distances_NN).sum(dim=1)
+    negative_N = (softmax(-distances_NN, negative_NN) * distances_NN).sum(dim=1)
+    return F.softplus(positive_N - negative_N).mean()
+
+
+def euclidean_distances(features: Tensor) -> Tensor:
+    """(N, D) -> (N, N), differentiable at 0 as well."""
+    squares = features.square().sum(dim=1)
+    squared_NN = squares[:, None] + squares[None, :] - 2 * features @ features.T
+    return squared_NN.clamp(min=1e-12).sqrt()
+
+
+def _softmax(values_NN: Tensor, mask_NN: Tensor) -> Tensor:
+    return values_NN.masked_fill(~mask_NN, float("-inf")).softmax(dim=1)
+
+
+def _agw_softmax(values_NN: Tensor, mask_NN: Tensor) -> Tensor:
+    highest_N1 = (values_NN * mask_NN).amax(dim=1, keepdim=True)
+    exponentials_NN = (values_NN - highest_N1).exp() * mask_NN
+    return exponentials_NN / (exponentials_NN.sum(dim=1, keepdim=True) + 1e-6)

@@ -1,0 +1,1 @@
+"""Networks: two-stream extractors and the modality synergy module."""

@@ -1,0 +1,96 @@
+"""The one place that knows which numbers make which network."""
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+from torchvision.models import resnet18, resnet50
+
+from msclnet.models.backbone import TwoStreamBackbone, keep_last_resolution, stem, trunk
+from msclnet.models.mogrifier import MogrifierLSTMCell
+from msclnet.models.neck import BNNeck
+from msclnet.models.network import MSCLNet, SynergyBranch
+from msclnet.models.slim import slim_stem, slim_trunk
+from msclnet.models.weights import load_pretrained
+
+RESNETS = {"resnet18": resnet18, "resnet50": resnet50}
+
+
+def build_network(spec: Mapping[str, Any], *, pretrained: bool = True) -> MSCLNet:
+    """Assemble MSCLNet.
+
+    Args:
+        spec: `identities` (number of training identities), and the sections `model` and `synergy` of
+            params.yaml. `synergy` decides on parts that only training uses.
+        pretrained: Whether to load `model.weights`; False where the caller fills all weights himself.
+
+    Raises:
+        UserError: The pretrained weights cannot be had.
+    """
+    model, synergy = spec["model"], spec["synergy"]
+    backbone = _build_backbone(model, pretrained=pretrained)
+    channels, identities = backbone.channels, spec["identities"]
+    teacher = synergy["teacher"]
+    return MSCLNet(
+        backbone=backbone,
+        neck=BNNeck(channels, identities),
+        normalise_visible=nn.InstanceNorm2d(channels, affine=True),
+        normalise_infrared=nn.InstanceNorm2d(channels, affine=True),
+        normalised_neck=BNNeck(channels, identities) if synergy["target"] == "label" else None,
+        synergy=_build_synergy(synergy, channels=channels, identities=identities, gem_p=model["gem_p"])
+        if teacher in ("mogrifier", "parts_mean")
+        else None,
+        gem_p=model["gem_p"],
+        parts=model["parts"],
+    )
+
+
+def _build_backbone(model: Mapping[str, Any], *, pretrained: bool) -> TwoStreamBackbone:
+    shared = model["trunk"] == "shared"
+    if model["backbone"] == "slim":
+        width = model["width"]
+        trunks = [
+            slim_trunk(width, last_stride=model["last_stride"], non_local_inner=model["non_local_inner"])
+            for _ in range(1 if shared else 2)
+        ]
+        return TwoStreamBackbone(
+            stem_visible=slim_stem(width),
+            stem_infrared=slim_stem(width),
+            trunk_visible=trunks[0],
+            trunk_infrared=trunks[-1],
+            channels=8 * width,
+        )
+    resnet = RESNETS[model["backbone"]]()
+    if pretrained:
+        load_pretrained(resnet, backbone=model["backbone"], weights=model["weights"])
+    if model["last_stride"] == 1:
+        keep_last_resolution(resnet)
+    other = copy.deepcopy(resnet)
+    trunk_visible = trunk(resnet, non_local_inner=model["non_local_inner"])
+    return TwoStreamBackbone(
+        stem_visible=stem(resnet),
+        stem_infrared=stem(other),
+        trunk_visible=trunk_visible,
+        trunk_infrared=trunk_visible if shared else trunk(other, non_local_inner=model["non_local_inner"]),
+        channels=resnet.fc.in_features,
+    )
+
+
+def _build_synergy(
+    synergy: Mapping[str, Any], *, channels: int, identities: int, gem_p: float
+) -> SynergyBranch:
+    cell = None
+    if synergy["teacher"] == "mogrifier":
+        cell = MogrifierLSTMCell(
+            channels, channels, rounds=synergy["rounds"], rank=synergy["rank"], bias=synergy["bias"]
+        )
+    return SynergyBranch(
+        channels=channels,
+        identities=identities,
+        gem_p=gem_p,
+        cell=cell,
+        reading=synergy["reading"],
+        residual=synergy["residual"],
+        detached=synergy["inputs"] == "detached",
+    )

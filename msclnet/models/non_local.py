@@ -1,0 +1,43 @@
+"""Non-local block in its dot-product form."""
+
+import torch
+from torch import Tensor, nn
+
+
+class NonLocalBlock(nn.Module):
+    """Adds to each position a mean over all positions, weighted by dot products.
+
+    The weights are `theta(x) . phi(x) / positions`, without softmax. The output's batch norm starts at
+    gamma = beta = 0, so that a fresh block is the identity and pretrained weights keep their meaning.
+
+    Source: Wang et al., Non-local Neural Networks, CVPR 2018, sections 3.2 and 3.3 (dot product), as AGW
+    (Ye et al., TPAMI 2021) uses it.
+
+    Args:
+        channels: C of the map.
+        inner_channels: Width of theta, phi and g. AGW's published results were made with 1.
+    """
+
+    def __init__(self, channels: int, inner_channels: int) -> None:
+        super().__init__()
+        if inner_channels < 1:
+            raise ValueError(f"inner_channels must be at least 1, not {inner_channels}")
+        self.theta = nn.Conv2d(channels, inner_channels, 1)
+        self.phi = nn.Conv2d(channels, inner_channels, 1)
+        self.g = nn.Conv2d(channels, inner_channels, 1)
+        self.out = nn.Conv2d(inner_channels, channels, 1)
+        self.norm = nn.BatchNorm2d(channels)
+        nn.init.zeros_(self.norm.weight)
+        nn.init.zeros_(self.norm.bias)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, H, W)."""
+        n, _, height, width = maps.shape
+        positions = height * width
+        theta = self.theta(maps).reshape(n, -1, positions)
+        phi = self.phi(maps).reshape(n, -1, positions)
+        g = self.g(maps).reshape(n, -1, positions)
+        # (theta^T phi) g^T = theta^T (phi g^T): the inner width is far below the number of positions.
+        context = torch.einsum("nip,njp->nij", phi, g) / positions
+        attended = torch.einsum("nip,nij->njp", theta, context).reshape(n, -1, height, width)
+        return maps + self.norm(self.out(attended))

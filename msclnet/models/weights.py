@@ -1,0 +1,82 @@
+"""Pretrained weights: torchvision's, a local file, or none."""
+
+from pathlib import Path
+from urllib.error import URLError
+
+import torch
+from torch import Tensor
+from torchvision.models import ResNet, ResNet18_Weights, ResNet50_Weights
+
+from msclnet.errors import UserError
+
+IMAGENET = {"resnet18": ResNet18_Weights.IMAGENET1K_V1, "resnet50": ResNet50_Weights.IMAGENET1K_V1}
+
+
+def load_pretrained(resnet: ResNet, *, backbone: str, weights: str) -> None:
+    """Fill a torchvision ResNet, in place.
+
+    Args:
+        resnet: A ResNet as torchvision builds it.
+        backbone: `resnet18` or `resnet50`.
+        weights: `none`, `imagenet` (torchvision's, kept in its cache folder after the first time), or the
+            path of a file of torchvision's keys (.safetensors, or .pth as written by torch.save).
+
+    Raises:
+        UserError: The weights cannot be fetched or read, or are those of another network.
+    """
+    if weights == "none":
+        return
+    state = _imagenet(backbone) if weights == "imagenet" else read_state(Path(weights))
+    state = {key: value for key, value in state.items() if not key.startswith("fc.")}
+    expected = {key: value.shape for key, value in resnet.state_dict().items() if not key.startswith("fc.")}
+    # Files from before torch 1.0 lack the counters of batch norm.
+    missing = [key for key in expected if key not in state and not key.endswith("num_batches_tracked")]
+    wrong = [key for key in state if expected.get(key) != state[key].shape]
+    if missing or wrong:
+        raise UserError(
+            f"model.weights: {weights} does not hold a torchvision {backbone}: {len(missing)} keys are missing "
+            f"{missing[:3]}, {len(wrong)} unknown or of another shape {wrong[:3]}; "
+            "give a file that fits model.backbone, or 'imagenet', or 'none'"
+        )
+    resnet.load_state_dict(state, strict=False)
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """Tensors of a .safetensors file or of a .pth file; no code in the file is ever run.
+
+    Raises:
+        UserError: There is no such file, or it cannot be read as tensors.
+    """
+    if not path.is_file():
+        raise UserError(
+            f"model.weights: there is no file {path}; give the path of a .pth or .safetensors file, "
+            "'imagenet' or 'none'"
+        )
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise UserError(
+            f"model.weights: {path} cannot be read as a file of tensors ({type(error).__name__}: {error}); "
+            "save a plain state_dict again with torch.save or safetensors"
+        ) from error
+    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
+        state = state["state_dict"]
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise UserError(f"model.weights: {path} holds no state_dict; save model.state_dict() alone")
+    return {key.removeprefix("module."): value for key, value in state.items()}
+
+
+def _imagenet(backbone: str) -> dict[str, Tensor]:
+    weights = IMAGENET[backbone]
+    try:
+        return dict(weights.get_state_dict(progress=True, check_hash=True))
+    except (URLError, OSError, RuntimeError) as error:
+        raise UserError(
+            f"model.weights: 'imagenet' could not be fetched from {weights.url} ({error}); download that file on a "
+            f"machine with internet access and put it into {torch.hub.get_dir()}/checkpoints, or set model.weights "
+            "to its path, or to 'none' to start from random weights"
+        ) from error

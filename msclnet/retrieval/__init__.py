@@ -1,0 +1,1 @@
+"""Search by feature: distances, rankings, and the protocols that say who queries whom."""

@@ -1,0 +1,76 @@
+"""Cosine distances between features.
+
+Axes: Q queries, G gallery images, N images, D feature width.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+BLOCK_ROWS = 512
+
+
+def l2_normalise(features_ND: NDArray) -> NDArray[np.float32]:
+    """Scale every feature to length 1.
+
+    Args:
+        features_ND: Features of any real type, one row an image.
+
+    Returns:
+        float32 (N, D), a copy.
+
+    Raises:
+        ValueError: The array is not (N, D), a row holds NaN or infinity, or a row has length 0.
+    """
+    features_ND = np.asarray(features_ND)
+    if features_ND.ndim != 2:
+        raise ValueError(f"features must be (images, width), got shape {features_ND.shape}")
+    normalised_ND = features_ND.astype(np.float32)
+    for start in range(0, len(normalised_ND), BLOCK_ROWS):
+        block_BD = normalised_ND[start : start + BLOCK_ROWS]
+        # float64: the square of a large float32 feature leaves float32's range
+        lengths_B = np.sqrt(np.einsum("bd,bd->b", block_BD, block_BD, dtype=np.float64))
+        bad_B = ~np.isfinite(lengths_B) | (lengths_B == 0)
+        if bad_B.any():
+            row = int(np.argmax(bad_B))
+            fault = "is all zeros" if lengths_B[row] == 0 else "holds NaN or infinity"
+            raise ValueError(
+                f"feature {start + row} {fault} ({int(bad_B.sum())} such in its block): it has no direction"
+            )
+        block_BD /= lengths_B[:, None]
+    return normalised_ND
+
+
+def unit_distances(queries_QD: NDArray[np.float32], gallery_GD: NDArray[np.float32]) -> NDArray[np.float32]:
+    """1 - cosine for features that already have length 1 (see `cosine_distances`)."""
+    distances_QG = queries_QD @ gallery_GD.T
+    np.subtract(np.float32(1), distances_QG, out=distances_QG)
+    return distances_QG
+
+
+def cosine_distances(queries_QD: NDArray, gallery_GD: NDArray) -> NDArray[np.float32]:
+    """Cosine distance of every query to every gallery image.
+
+    The features are brought to length 1 first, so their scale is of no account.
+
+    Args:
+        queries_QD: Query features.
+        gallery_GD: Gallery features of the same width.
+
+    Returns:
+        float32 (Q, G), 1 - cosine, from 0 (same direction) to 2 (opposite), up to rounding.
+
+    Raises:
+        ValueError: The widths differ, a feature is all zeros, or it holds NaN or infinity.
+    """
+    queries_QD, gallery_GD = np.asarray(queries_QD), np.asarray(gallery_GD)
+    if queries_QD.ndim != 2 or gallery_GD.ndim != 2 or queries_QD.shape[1] != gallery_GD.shape[1]:
+        raise ValueError(
+            "queries and gallery must be (images, width) of one width, "
+            f"got {queries_QD.shape} and {gallery_GD.shape}"
+        )
+    gallery_GD = l2_normalise(gallery_GD)
+    distances_QG = np.empty((len(queries_QD), len(gallery_GD)), np.float32)
+    for start in range(0, len(queries_QD), BLOCK_ROWS):
+        rows = slice(start, start + BLOCK_ROWS)
+        distances_QG[rows] = unit_distances(l2_normalise(queries_QD[rows]), gallery_GD)
+    return distances_QG

@@ -1,0 +1,1 @@
+"""MLflow, and nothing of it anywhere else: runs, metrics, the model registry."""

@@ -1,0 +1,116 @@
+"""Checkpoints: written whole or not at all, checked when read, locked while in use."""
+
+import fcntl
+import hashlib
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from msclnet.errors import UserError
+
+MAGIC = b"msclnet-checkpoint-1\n"
+DIGEST = hashlib.sha256().digest_size
+
+
+class DamagedCheckpointError(Exception):
+    """A checkpoint whose bytes are not those that were written."""
+
+
+class CheckpointFolder:
+    """The checkpoints of one configuration, newest last.
+
+    Args:
+        folder: Made when missing.
+        keep: How many of the latest to keep.
+    """
+
+    def __init__(self, folder: Path, *, keep: int = 2) -> None:
+        self.folder = folder
+        self.keep = keep
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def save(self, state: dict[str, Any], *, epoch: int) -> None:
+        """Write the state after an epoch; older ones beyond `keep` go only afterwards.
+
+        Raises:
+            UserError: The disk is full or not writable; the former checkpoints are intact.
+        """
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        body = buffer.getbuffer()
+        target = self._path(epoch)
+        temporary = target.with_suffix(f".partial-{os.getpid()}")
+        try:
+            with temporary.open("wb") as file:
+                file.write(MAGIC)
+                file.write(hashlib.sha256(body).digest())
+                file.write(body)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, target)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise UserError(
+                f"{target} could not be written ({error.strerror}); free some space or set MSCLNET_HOME to another "
+                "disk, then start again: training goes on from the last whole epoch"
+            ) from error
+        for old in self._all()[: -self.keep]:
+            old.unlink(missing_ok=True)
+
+    def load_latest(self) -> tuple[int, dict[str, Any]] | None:
+        """Epoch and state of the newest sound checkpoint, or None.
+
+        A damaged one is renamed to *.damaged and the one before it is taken.
+        """
+        for path in reversed(self._all()):
+            try:
+                return int(path.stem.removeprefix("epoch-")), read_checkpoint(path)
+            except DamagedCheckpointError:
+                path.rename(path.with_suffix(".damaged"))
+        return None
+
+    def clear(self) -> None:
+        """Remove all checkpoints, once the result is safe elsewhere."""
+        for path in self.folder.glob("epoch-*"):
+            path.unlink(missing_ok=True)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder alone; the lock ends with the process, whatever ends it.
+
+        Raises:
+            UserError: Another process trains this very configuration.
+        """
+        with (self.folder / "lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise UserError(
+                    f"another process is training this very configuration (it holds {self.folder / 'lock'}); "
+                    "wait for it to end, its result will then be restored from the cache"
+                ) from error
+            yield
+
+    def _path(self, epoch: int) -> Path:
+        return self.folder / f"epoch-{epoch:05d}.pt"
+
+    def _all(self) -> list[Path]:
+        return sorted(self.folder.glob("epoch-*.pt"))
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The state in a checkpoint file; tensors and plain values only, no code is run.
+
+    Raises:
+        DamagedCheckpointError: It is torn or changed.
+    """
+    data = path.read_bytes()
+    head, body = data[: len(MAGIC) + DIGEST], data[len(MAGIC) + DIGEST :]
+    if head != MAGIC + hashlib.sha256(body).digest():
+        raise DamagedCheckpointError(f"{path} is torn or changed")
+    return torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)

@@ -1,0 +1,39 @@
+"""The metrics file: one row an epoch, whatever became of the tracking server."""
+
+import csv
+import io
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+HistoryRow = Mapping[str, float]
+
+
+def write_history(path: Path, rows: Sequence[HistoryRow]) -> None:
+    """Write all rows anew, whole or not at all; a figure that an epoch lacks stays empty.
+
+    Args:
+        path: CSV file; its columns are `epoch` and all names in order of appearance.
+        rows: Each with `epoch`.
+    """
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: _text(name, value) for name, value in row.items()} for row in rows)
+    temporary = path.with_suffix(".partial")
+    temporary.write_text(text.getvalue(), encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def read_history(path: Path) -> list[dict[str, float]]:
+    """Rows as written; empty cells are left out."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return [
+            {name: int(cell) if name == "epoch" else float(cell) for name, cell in row.items() if cell}
+            for row in csv.DictReader(file)
+        ]
+
+
+def _text(name: str, value: float) -> str:
+    return str(int(value)) if name == "epoch" else repr(float(value))

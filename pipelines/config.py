@@ -1,0 +1,351 @@
+"""The schema of params.yaml and nothing else.
+
+No key has a default here: a default in code would be a parameter that DVC cannot see.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from msclnet.errors import UserError
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+CountOrNone = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+
+class Section(BaseModel):
+    """A part of params.yaml: unknown keys are mistakes, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class SplitCounts(Section):
+    train: Count
+    val: Count
+    test: Count
+
+
+class Images(Section):
+    train: Count
+    val: Count
+    test: Count
+    test_many: Count
+    many_share: Fraction
+    absent: Annotated[float, Field(ge=0, le=0.5)]
+
+
+class Synthetic(Section):
+    seed: Seed
+    identities: SplitCounts
+    images_per_camera: Images
+
+
+class Download(Section):
+    dataset: Literal["synthetic"]
+    synthetic: Synthetic
+
+
+class Preprocess(Section):
+    height: Annotated[int, Field(ge=32, le=1024)]
+    width: Annotated[int, Field(ge=16, le=1024)]
+
+
+class Erasing(Section):
+    probability: Fraction
+    area: Annotated[list[Fraction], Field(min_length=2, max_length=2)]
+    ratio: Annotated[list[Positive], Field(min_length=2, max_length=2)]
+
+    @model_validator(mode="after")
+    def ordered(self) -> "Erasing":
+        for name in ("area", "ratio"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"{name} must be [smallest, largest], not [{low}, {high}]")
+        return self
+
+
+class Augment(Section):
+    padding: CountOrNone
+    flip: Fraction
+    erasing: Erasing
+
+
+class Model(Section):
+    backbone: Literal["slim", "resnet18", "resnet50"]
+    width: Annotated[int, Field(ge=4, le=64)]
+    weights: Annotated[str, Field(min_length=1)]
+    trunk: Literal["shared", "separate"]
+    last_stride: Literal[1, 2]
+    non_local_inner: CountOrNone
+    gem_p: Annotated[float, Field(ge=1, le=10)]
+    parts: Annotated[int, Field(ge=1, le=18)]
+
+    @model_validator(mode="after")
+    def slim_has_no_weights(self) -> "Model":
+        if self.backbone == "slim" and self.weights != "none":
+            raise ValueError(f"weights must be 'none' for backbone 'slim', not {self.weights!r}")
+        return self
+
+
+class Synergy(Section):
+    teacher: Literal["mogrifier", "parts_mean", "logits_mean", "mutual"]
+    reading: Literal["per_part", "interleaved", "two_chains"]
+    rounds: CountOrNone
+    rank: CountOrNone
+    bias: bool
+    target: Literal["synergy", "label"]
+    inputs: Literal["detached", "joint"]
+    residual: Literal["mean", "none"]
+    temperature: Positive
+
+
+class Term(Section):
+    on: bool
+    weight: NotNegative
+
+
+class Triplet(Term):
+    form: Literal["agw", "clean"]
+
+
+class Divergence(Term):
+    form: Literal["js", "kl", "kl_hinge"]
+    temperature: Positive
+
+
+class Local(Term):
+    form: Literal["stable", "printed", "cosine"]
+
+
+class Global(Term):
+    feature: Literal["pooled", "parts"]
+    normalised: bool
+
+
+class Inter(Term):
+    form: Literal["hinge", "negative"]
+    margin: Positive
+
+
+class Cascade(Section):
+    feature: Literal["pooled", "parts"]
+    normalised: bool
+    synergistic: bool
+    subclass: Literal["camera", "modality"]
+
+
+class Loss(Section):
+    routing: Literal["paper", "joint"]
+    identity: Term
+    triplet: Triplet
+    synergy_identity: Term
+    divergence: Divergence
+    target: Term
+    local: Local
+    global_: Annotated[Global, Field(alias="global")]
+    cascade: Cascade
+    sub: Term
+    intra: Term
+    inter: Inter
+
+    @model_validator(mode="after")
+    def something_to_learn(self) -> "Loss":
+        terms = [value for value in self.__dict__.values() if isinstance(value, Term)]
+        if not any(term.on and term.weight > 0 for term in terms):
+            raise ValueError("at least one term must be on with a weight above 0")
+        return self
+
+
+class Batch(Section):
+    identities: Annotated[int, Field(ge=2)]
+    images: Annotated[int, Field(ge=2)]
+    sampling: Literal["random", "two_per_camera"]
+
+    @model_validator(mode="after")
+    def pairs_need_even(self) -> "Batch":
+        if self.sampling == "two_per_camera" and self.images % 2:
+            raise ValueError(f"images must be even for sampling 'two_per_camera', not {self.images}")
+        return self
+
+
+class Rate(Section):
+    from_epoch: Count
+    rate: Positive
+
+
+class Optimizer(Section):
+    momentum: Annotated[float, Field(ge=0, lt=1)]
+    nesterov: bool
+    weight_decay: NotNegative
+    warmup_epochs: NotNegative
+    pretrained_factor: Positive
+    schedule: Annotated[list[Rate], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def in_order(self) -> "Optimizer":
+        starts = [point.from_epoch for point in self.schedule]
+        if starts[0] != 1 or sorted(set(starts)) != starts:
+            raise ValueError(f"schedule must start with from_epoch 1 and go upwards, not {starts}")
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov needs a momentum above 0")
+        return self
+
+
+class Train(Section):
+    epochs: Count
+    steps_per_epoch: CountOrNone
+    batch: Batch
+    optimizer: Optimizer
+    precision: Literal["bf16", "fp32"]
+    keep: Literal["last", "best"]
+    validate_every: Count
+    gradients_every: CountOrNone
+    norm_limit: Positive
+
+
+class Embed(Section):
+    batch: Count
+    precision: Literal["bf16", "fp32"]
+
+
+class Evaluate(Section):
+    feature: Literal["bnneck", "pooled"]
+    modes: Annotated[list[Literal["all", "indoor"]], Field(min_length=1)]
+    shots: Annotated[list[Literal[1, 10]], Field(min_length=1)]
+    samplers: Annotated[list[Literal["agw", "official"]], Field(min_length=1)]
+    permutations: str
+    trials: Annotated[int, Field(ge=1, le=10)]
+    reference: bool
+
+
+class Visualize(Section):
+    seed: Seed
+    heatmap_identities: Count
+    retrieval_queries: Count
+    map_identities: Annotated[int, Field(ge=2)]
+    perplexity: Positive
+
+
+class Tracking(Section):
+    experiment: Annotated[str, Field(min_length=1)]
+    registered_model: Annotated[str, Field(min_length=1)]
+
+
+class Params(Section):
+    """All of params.yaml, validated."""
+
+    seed: Seed
+    download: Download
+    preprocess: Preprocess
+    augment: Augment
+    model: Model
+    synergy: Synergy
+    loss: Loss
+    train: Train
+    embed: Embed
+    evaluate: Evaluate
+    visualize: Visualize
+    tracking: Tracking
+
+    @model_validator(mode="after")
+    def branch_exists(self) -> "Params":
+        loss, teacher = self.loss, self.synergy.teacher
+        needing = [
+            name
+            for name, on in (
+                ("synergy_identity", loss.synergy_identity.on),
+                ("local", loss.local.on),
+                ("global", loss.global_.on),
+                ("cascade.synergistic", loss.cascade.synergistic),
+            )
+            if on
+        ]
+        if needing and teacher in ("logits_mean", "mutual"):
+            raise ValueError(
+                f"synergy.teacher {teacher!r} has no synergistic feature, but loss.{needing[0]} needs one: "
+                "switch it off, or take 'mogrifier' or 'parts_mean'"
+            )
+        if teacher == "parts_mean" and self.synergy.residual == "none":
+            raise ValueError("synergy.residual must be 'mean' for teacher 'parts_mean', which has no LSTM")
+        return self
+
+    def section(self, name: str) -> dict[str, Any]:
+        """One section as plain values, keys as in params.yaml."""
+        return getattr(self, name).model_dump(by_alias=True)
+
+
+def load_params(path: Path) -> Params:
+    """Read and validate a params file.
+
+    Raises:
+        UserError: The file is missing, is no YAML, or a key or value is wrong; every mistake is named.
+    """
+    return check_params(read_yaml(path), source=str(path))
+
+
+def read_yaml(path: Path) -> Any:
+    """The values of a YAML 1.2 file (1e-3 is a number).
+
+    Raises:
+        UserError: The file is missing or is no YAML.
+    """
+    try:
+        return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{path}: no such file; write it with `python -m pipelines.preset synthetic`"
+        ) from error
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is no valid YAML: {error}") from error
+
+
+def check_params(values: Any, *, source: str) -> Params:
+    """Validate values that came from `source`.
+
+    Raises:
+        UserError: A key or value is wrong; every mistake is named with its key and value.
+    """
+    if not isinstance(values, dict):
+        raise UserError(
+            f"{source} holds no sections; write it again with `python -m pipelines.preset synthetic`"
+        )
+    try:
+        return Params.model_validate(values)
+    except ValidationError as error:
+        mistakes = "\n".join(f"  {_mistake(problem, values)}" for problem in error.errors())
+        raise UserError(f"{source} is not valid:\n{mistakes}") from error
+
+
+def _mistake(problem: Any, values: dict[str, Any]) -> str:
+    where = ".".join(str(part) for part in problem["loc"]) or "the whole file"
+    if problem["type"] == "extra_forbidden":
+        return f"{where}: unknown key{_nearest(problem['loc'], values)}; remove or rename it"
+    if problem["type"] == "missing":
+        return f"{where}: this key is missing; presets/synthetic.yaml has an example"
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "value_error":
+        return f"{where}: {message}"
+    return f"{where}: {message}, not {problem['input']!r}"
+
+
+def _nearest(location: tuple[Any, ...], values: dict[str, Any]) -> str:
+    from difflib import get_close_matches
+
+    schema: Any = Params
+    for part in location[:-1]:
+        if isinstance(part, int):
+            return ""
+        field = next((f for n, f in schema.model_fields.items() if part in (n, f.alias)), None)
+        schema = getattr(field, "annotation", None)
+        if not (isinstance(schema, type) and issubclass(schema, BaseModel)):
+            return ""
+    known = [field.alias or name for name, field in schema.model_fields.items()]
+    close = get_close_matches(str(location[-1]), known, n=1)
+    return f", did you mean {close[0]!r}?" if close else f" (known here: {', '.join(known)})"

@@ -1,0 +1,69 @@
+"""Facts of the machine. They come from the environment and never change a result, so they are no params.
+
+MSCLNET_HOME       where checkpoints and the default MLflow database live (default: the project's root)
+MSCLNET_DEVICE     auto (default), cpu, cuda or cuda:N
+MSCLNET_WORKERS    processes that prepare batches or images (default: by the number of cores)
+MSCLNET_THREADS    threads of torch on the CPU (default: torch's own)
+"""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from msclnet.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def home() -> Path:
+    """Folder of what outlives a workspace: `mlruns/` and `checkpoints/`."""
+    return Path(os.environ.get("MSCLNET_HOME") or os.environ.get("DVC_ROOT") or ".").resolve()
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def workers(default: int) -> int:
+    """Number of helper processes.
+
+    Raises:
+        UserError: MSCLNET_WORKERS is no number.
+    """
+    return _number("MSCLNET_WORKERS", default)
+
+
+def device() -> "torch.device":
+    """The device that MSCLNET_DEVICE names; `auto` takes a GPU when there is one.
+
+    Raises:
+        UserError: The device does not exist here.
+    """
+    import torch
+
+    threads = _number("MSCLNET_THREADS", 0)
+    if threads:
+        torch.set_num_threads(threads)
+    name = os.environ.get("MSCLNET_DEVICE") or "auto"
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        chosen = torch.device(name)
+        torch.empty(1, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"MSCLNET_DEVICE: {name!r} cannot be used here ({reason}); set auto, cpu or cuda"
+        ) from error
+    return chosen
+
+
+def _number(variable: str, default: int) -> int:
+    text = os.environ.get(variable)
+    if not text:
+        return default
+    if not text.isdigit():
+        raise UserError(f"{variable}: expected a number of 0 or more, not {text!r}")
+    return int(text)

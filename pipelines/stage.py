@@ -1,0 +1,69 @@
+"""What every stage does around its work: validate all of params.yaml first, end with a clear word."""
+
+import errno
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+from msclnet.errors import UserError
+from pipelines.config import Params, load_params
+from pipelines.places import PARAMS
+
+# Nothing phones home, whoever starts the stage.
+QUIET = {
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "NO_ALBUMENTATIONS_UPDATE": "1",
+}
+
+# What the user can do about the operating system's refusals.
+REMEDIES = {
+    errno.ENOSPC: "no space left; free some (`dvc gc --workspace --all-experiments` removes unused results)",
+    errno.EDQUOT: "the disk quota is used up; free some space",
+    errno.EACCES: "no permission; make it readable and writable for this user",
+    errno.EROFS: "the file system is read-only; work in a copy of the project on a writable one",
+}
+
+USER_MISTAKE = 2
+TERMINATED = 128 + signal.SIGTERM
+
+
+def run_stage(work: Callable[[Params], None]) -> None:
+    """Run a stage as a program.
+
+    Exit code 0: done. 2: a mistake that the user can repair, told in lines that start with `error: `.
+    143: stopped by SIGTERM. Anything else: a defect, with its traceback.
+    """
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    signal.signal(signal.SIGTERM, _terminate)
+    report_user_errors(lambda: work(load_params(PARAMS)))
+
+
+def report_user_errors(work: Callable[[], None]) -> None:
+    """Run `work`; a UserError, a full disk or a missing permission becomes a message and exit code 2."""
+    try:
+        work()
+    except UserError as error:
+        fail(str(error))
+    except OSError as error:
+        remedy = REMEDIES.get(error.errno or 0)
+        if remedy is None:
+            raise
+        fail(f"{error.filename or Path.cwd()}: {remedy}")
+
+
+def fail(message: str) -> None:
+    """Print a user's mistake and end."""
+    print(f"error: {message}", file=sys.stderr)
+    raise SystemExit(USER_MISTAKE)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    # A second signal must not interrupt what the first one set going.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise SystemExit(TERMINATED)

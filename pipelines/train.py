@@ -1,0 +1,224 @@
+"""Stage `train`: from images to the weights of MSCLNet."""
+
+import json
+import random
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from msclnet.data.arrays import open_array
+from msclnet.data.batches import TrainingBatches, step_loader
+from msclnet.data.manifest import Rows, read_manifest
+from msclnet.data.sampler import IdentitySampler, steps_per_epoch
+from msclnet.data.transforms import build_augmentation
+from msclnet.embedding import embed_images
+from msclnet.errors import UserError
+from msclnet.losses.objective import Objective
+from msclnet.models.build import build_network
+from msclnet.models.network import MSCLNet
+from msclnet.retrieval.exclusion import same_room
+from msclnet.retrieval.protocol import Images
+from msclnet.retrieval.validation import validate, validation_protocols
+from msclnet.tracking.model import log_model
+from msclnet.tracking.run import Tracker
+from msclnet.tracking.run_setup import DatasetInfo
+from msclnet.training.checkpoint import CheckpointFolder
+from msclnet.training.history import write_history
+from msclnet.training.loop import Settings, Training
+from msclnet.training.optimizer import build_optimizer
+from msclnet.training.schedule import Schedule
+from pipelines import machine, places
+from pipelines.config import Params
+from pipelines.provenance import dataset_facts, git_commit, training_key
+from pipelines.stage import run_stage
+
+EXAMPLES = 2  # images of each modality in the logged model's example
+
+
+def train(params: Params) -> None:
+    """data/processed -> results/train, with checkpoints in <home>/checkpoints and a run in MLflow."""
+    places.TRAIN.mkdir(parents=True, exist_ok=True)
+    device = machine.device()
+    key = training_key(params, device=device.type)
+    folder = CheckpointFolder(machine.home() / "checkpoints" / key)
+    with folder.locked():
+        saved = folder.load_latest()
+        state = saved[1] if saved else None
+        if state is not None and state["extra"].get("key") != key:
+            raise UserError(
+                f"{folder.folder} holds a checkpoint of another configuration ({state['extra'].get('key')}); "
+                "it was not written there by this project: remove the folder and train again"
+            )
+        tracker = start_tracking(params, key=key, resume=state["extra"]["tracking"] if state else None)
+        with tracker.lifetime():
+            training = build_training(params, device=device, folder=folder, tracker=tracker, key=key)
+            if state is not None:
+                print(f"going on after epoch {state['progress']['epoch']} (checkpoint {folder.folder})")
+                training.resume(state)
+            weights = training.run()
+            write_result(params, training, weights, tracker=tracker)
+            folder.clear()
+
+
+def start_tracking(params: Params, *, key: str, resume: Mapping[str, Any] | None) -> Tracker:
+    """Begin the MLflow run of this training, or go on with it."""
+    facts = dataset_facts(params)
+    return Tracker.start(
+        home=machine.home(),
+        experiment=params.tracking.experiment,
+        run_name=f"{params.model.backbone}-seed{params.seed}-{key[:6]}",
+        params=params.model_dump(by_alias=True),
+        tags={"git_commit": git_commit(), "dvc_stage": "train", "training_key": key},
+        dataset=DatasetInfo(**facts),
+        resume=resume,
+    )
+
+
+def build_training(
+    params: Params, *, device: torch.device, folder: CheckpointFolder, tracker: Tracker, key: str
+) -> Training:
+    """Assemble all parts of a training from the parameters."""
+    rows, images = read_manifest(places.MANIFEST, "train"), open_array(places.images_of("train"))
+    batch = params.train.batch
+    sampler = IdentitySampler(
+        rows, identities=batch.identities, images=batch.images, seed=params.seed, sampling=batch.sampling
+    )
+    augmentation = build_augmentation(
+        params.section("augment"), height=images.shape[1], width=images.shape[2]
+    )
+    batches = TrainingBatches(images, rows, sampler, augmentation)
+    steps = params.train.steps_per_epoch or steps_per_epoch(rows, batch=batch.identities * batch.images)
+
+    seed_everything(params.seed)
+    network = build_network(network_spec(params, identities=len(sampler.identities)))
+    network.to(device, memory_format=torch.channels_last)
+    optimizer = params.train.optimizer
+    workers = machine.workers(1 if device.type == "cpu" else min(8, machine.cores()))
+    history: list[dict[str, float]] = []
+
+    def report(row: Mapping[str, float], epoch: int) -> None:
+        history[:] = training.progress.history
+        write_history(places.HISTORY, history)
+        tracker.log_metrics({name: value for name, value in row.items() if name != "epoch"}, step=epoch)
+
+    training = Training(
+        network=network,
+        objective=Objective(params.section("loss"), params.section("synergy")),
+        optimizer=build_optimizer(
+            network,
+            optimizer.model_dump(),
+            pretrained=network.backbone if params.model.weights != "none" else None,
+        ),
+        schedule=Schedule(
+            points=[(point.from_epoch, point.rate) for point in optimizer.schedule],
+            warmup_epochs=optimizer.warmup_epochs,
+            steps_per_epoch=steps,
+        ),
+        settings=Settings(
+            epochs=params.train.epochs,
+            steps_per_epoch=steps,
+            precision=params.train.precision,
+            validate_every=params.train.validate_every,
+            gradients_every=params.train.gradients_every,
+            norm_limit=params.train.norm_limit,
+            keep=params.train.keep,
+        ),
+        device=device,
+        loader=lambda first, last: step_loader(
+            batches, first=first, last=last, workers=workers, pinned=device.type == "cuda"
+        ),
+        validate=validator(device=device),
+        report=report,
+        checkpoints=folder,
+        extra={"key": key, "tracking": tracker.reference},
+    )
+    return training
+
+
+def seed_everything(seed: int) -> None:
+    """Seed torch, numpy and random; the start of the network is all that draws from them."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def network_spec(params: Params, *, identities: int) -> dict[str, Any]:
+    """What msclnet.models.build.build_network takes."""
+    return {"identities": identities, "model": params.section("model"), "synergy": params.section("synergy")}
+
+
+def validator(*, device: torch.device) -> Any:
+    """A function from the network to its figures on the validation identities."""
+    rows, pixels = read_manifest(places.MANIFEST, "val"), open_array(places.images_of("val"))
+    images = images_of(rows)
+    protocols = validation_protocols(images, exclude=same_room(2, 3))
+
+    def run(network: nn.Module) -> dict[str, float]:
+        _, features = embed_images(network, pixels, rows.infrared, batch=64, device=device)
+        score, reports = validate(features, images, protocols)
+        figures = {"score": score}
+        for report in reports:
+            short = "i2v" if report["direction"].startswith("infrared") else "v2i"
+            figures |= {f"{short}_{name}": report[name]["mean"] for name in ("rank1", "mAP")}
+        return figures
+
+    return run
+
+
+def images_of(rows: Rows) -> Images:
+    """The manifest's columns as the protocols want them."""
+    return Images(rows.identities, rows.cameras, rows.infrared, rows.paths)
+
+
+def write_result(
+    params: Params, training: Training, weights: dict[str, torch.Tensor], *, tracker: Tracker
+) -> None:
+    """Write weights, network spec, history and run.json, and register the model."""
+    from safetensors.torch import save_file
+
+    identities = training.network.neck.classifier.out_features  # pyright: ignore
+    spec = network_spec(params, identities=int(identities))
+    spec["model"]["weights"] = "none"  # whoever loads it brings the weights
+    write_history(places.HISTORY, training.progress.history)
+    places.NETWORK_SPEC.write_text(json.dumps(spec, indent=2) + "\n", encoding="utf-8")
+    save_file(weights, places.WEIGHTS)
+    training.network.load_state_dict(weights)
+    version = register_model(params, training.network, spec, tracker=tracker)
+    for path in (places.HISTORY, places.NETWORK_SPEC):
+        tracker.log_artifact(path, "train")
+    best = training.progress
+    summary = {
+        **tracker.reference,
+        "model": params.tracking.registered_model,
+        "model_version": version,
+        "epochs": best.epoch,
+        "kept_epoch": best.best_epoch if params.train.keep == "best" else best.epoch,
+    }
+    places.RUN.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+
+
+def register_model(
+    params: Params, network: nn.Module, spec: dict[str, Any], *, tracker: Tracker
+) -> str | None:
+    """Log the model with an example of both modalities; its version, or None if the server is away."""
+    assert isinstance(network, MSCLNet)
+    rows, pixels = read_manifest(places.MANIFEST, "val"), open_array(places.images_of("val"))
+    chosen = np.concatenate([np.flatnonzero(rows.infrared == flag)[:EXAMPLES] for flag in (False, True)])
+    example = {"images": pixels[chosen], "infrared": rows.infrared[chosen]}
+    network = network.to(torch.device("cpu"))
+    _, vectors = embed_images(network, example["images"], example["infrared"], batch=len(chosen))
+    return log_model(
+        tracker,
+        weights=places.WEIGHTS,
+        spec=spec,
+        example=example,
+        reference_vectors=vectors,
+        name=params.tracking.registered_model,
+    )
+
+
+if __name__ == "__main__":
+    run_stage(train)

@@ -1,0 +1,182 @@
+"""Stage `visualize`: the pictures of the paper and its supplement, of this model."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from matplotlib.figure import Figure
+
+from msclnet.data.arrays import open_array
+from msclnet.models.network import MSCLNet
+from msclnet.retrieval.distance import cosine_distances
+from msclnet.retrieval.protocol import Images
+from msclnet.serving import load_network
+from msclnet.training.history import read_history
+from msclnet.visualization.cmc_curve import cmc_figure
+from msclnet.visualization.distance_figure import distance_figure
+from msclnet.visualization.distances import distance_statistics
+from msclnet.visualization.embedding_figure import embedding_figure
+from msclnet.visualization.embedding_map import pick_identities, tsne
+from msclnet.visualization.heatmap import cam, heatmap_figure
+from msclnet.visualization.retrieval import retrieval_figure, top_k
+from msclnet.visualization.style import save
+from msclnet.visualization.training_curves import history_figure
+from pipelines import places
+from pipelines.config import Params
+from pipelines.evaluate import headline, load_embeddings, test_protocols
+from pipelines.stage import run_stage
+from pipelines.tracked import joined_run
+
+TOP = 10
+REFERENCES = ("random", "colour histogram")
+
+
+def visualize(params: Params) -> None:
+    """results/train, embeddings, metrics -> results/figures/*.png, also in MLflow."""
+    places.FIGURES.mkdir(parents=True, exist_ok=True)
+    arrays = load_embeddings("test")
+    figures = {
+        "heatmaps": lambda: heatmaps(params, arrays),
+        "top10": lambda: retrieval(params, arrays),
+        "tsne": lambda: embedding_map(params, arrays),
+        "distances": lambda: distance_figure({"MSCLNet": cross_modality(params, arrays)}),
+        "training": training_curves,
+        "cmc": lambda: cmc(params),
+    }
+    with joined_run("visualize") as tracker:
+        for name, draw in figures.items():
+            path = places.FIGURES / f"{name}.png"
+            save(draw(), path)
+            tracker.log_artifact(path, "figures")
+        tracker.log_artifact(places.AUGMENTATION_PICTURE, "figures")
+    print(f"{len(figures)} figures in {places.FIGURES}")
+
+
+def heatmaps(params: Params, arrays: dict[str, np.ndarray]) -> Figure:
+    """Grad-CAM on visible and infrared images of the same people (supplement, Fig. 2)."""
+    rng = np.random.default_rng(params.visualize.seed)
+    chosen = pick_identities(
+        arrays["identities"],
+        arrays["infrared"],
+        count=params.visualize.heatmap_identities,
+        seed=params.visualize.seed,
+    )
+    network = load_network(places.WEIGHTS, json.loads(places.NETWORK_SPEC.read_text(encoding="utf-8")))
+    pixels = open_array(places.images_of("test"))
+    shown: dict[bool, tuple[np.ndarray, np.ndarray]] = {}
+    for infrared in (False, True):
+        candidates = [
+            np.flatnonzero((arrays["identities"] == i) & (arrays["infrared"] == infrared)) for i in chosen
+        ]
+        images = pixels[np.array([rng.choice(rows) for rows in candidates])]
+        means = np.stack(
+            [
+                arrays["bnneck"][(arrays["identities"] == i) & (arrays["infrared"] != infrared)].mean(axis=0)
+                for i in chosen
+            ]
+        )
+        shown[infrared] = (images, heat(network, images, infrared=infrared, targets=means))
+    return heatmap_figure(*shown[False], *shown[True], [int(i) for i in chosen])
+
+
+def heat(network: MSCLNet, images: np.ndarray, *, infrared: bool, targets: np.ndarray) -> np.ndarray:
+    """Where the network sees each target's person in its image; (N, h, w) in [0, 1].
+
+    The score is the cosine similarity of the image's BNNeck feature to its target feature.
+    """
+    tensor, goal = torch.from_numpy(images), torch.from_numpy(targets)
+    with torch.no_grad():
+        none = tensor[:0]
+        maps = network.maps(none, tensor) if infrared else network.maps(tensor, none)
+    return cam(maps, lambda m: F.cosine_similarity(network.head(m)[1], goal, dim=1)).numpy()
+
+
+def retrieval(params: Params, arrays: dict[str, np.ndarray]) -> Figure:
+    """The ten nearest gallery images of a few queries, in the headline protocol's first trial (Fig. 3)."""
+    protocol = next(test_protocols(params, Images.of(arrays)))
+    gallery = protocol.galleries[0]
+    rng = np.random.default_rng(params.visualize.seed)
+    count = min(params.visualize.retrieval_queries, len(protocol.queries))
+    queries = np.sort(rng.choice(protocol.queries, size=count, replace=False))
+    features = arrays[params.evaluate.feature]
+    distances = cosine_distances(features[queries], features[gallery])
+    excluded = None
+    if protocol.exclude is not None:
+        columns = (arrays["identities"], arrays["cameras"])
+        excluded = protocol.exclude(*(c[queries] for c in columns), *(c[gallery] for c in columns))
+    nearest, nearest_distances = top_k(
+        distances, None if excluded is None else ~excluded, k=min(TOP, len(gallery))
+    )
+    shown = gallery[nearest]
+    pixels = open_array(places.images_of("test"))
+    return retrieval_figure(
+        pixels[queries],
+        pixels[shown.ravel()].reshape(*shown.shape, *pixels.shape[1:]),
+        query_identities_Q=arrays["identities"][queries],
+        query_cameras_Q=arrays["cameras"][queries],
+        gallery_identities_QK=arrays["identities"][shown],
+        gallery_cameras_QK=arrays["cameras"][shown],
+        distances_QK=nearest_distances,
+        direction=protocol.direction,
+        protocol=f"{protocol.dataset}, {protocol.mode} search, {protocol.shots}-shot, sampler {protocol.sampler}",
+        distance="cosine distance",
+    )
+
+
+def embedding_map(params: Params, arrays: dict[str, np.ndarray]) -> Figure:
+    """t-SNE of a few test identities in both modalities (paper, Fig. 5 a, b)."""
+    settings = params.visualize
+    chosen = pick_identities(
+        arrays["identities"], arrays["infrared"], count=settings.map_identities, seed=settings.seed
+    )
+    rows = np.isin(arrays["identities"], chosen)
+    features = arrays[params.evaluate.feature][rows]
+    points = tsne(features, seed=settings.seed, perplexity=settings.perplexity)
+    return embedding_figure(points, arrays["identities"][rows], arrays["infrared"][rows])
+
+
+def cross_modality(params: Params, arrays: dict[str, np.ndarray]) -> Any:
+    """Distances within and between identities (paper, Fig. 5 c, d)."""
+    return distance_statistics(arrays[params.evaluate.feature], arrays["identities"], arrays["infrared"])
+
+
+def training_curves() -> Figure:
+    """Every column of the training's history."""
+    rows = read_history(places.HISTORY)
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return history_figure({name: [row.get(name, float("nan")) for row in rows] for name in names})
+
+
+def cmc(params: Params) -> Figure:
+    """CMC of the headline protocol, beside chance and the colour histogram."""
+    reports = headline(json.loads(places.METRICS_REPORT.read_text(encoding="utf-8")), params)
+    first = reports[0]
+    curves = {r["feature"]: (r["cmc"], _deviations(r)) for r in reports if r["feature"] not in REFERENCES}
+    chance = {r["feature"]: r["cmc"] for r in reports if r["feature"] in REFERENCES}
+    protocol = (
+        f"{first['dataset']}, {first['mode']} search, {first['shots']}-shot, sampler {first['sampler']}"
+    )
+    return cmc_figure(
+        curves,
+        chance=chance,
+        title=f"Cumulative matching characteristic, {first['direction']}",
+        caption=f"{protocol}; mean of {first['trials']} trials, band: standard deviation over the trials.",
+    )
+
+
+def _deviations(report: dict[str, Any]) -> np.ndarray:
+    """Standard deviation at each rank, drawn straight between the ranks at which it was measured."""
+    known = {int(name[4:]): report[name]["std"] for name in report if name.startswith("rank")}
+    return np.interp(np.arange(1, len(report["cmc"]) + 1), list(known), list(known.values()))
+
+
+def figure_paths() -> Iterator[Any]:
+    """The pictures that a run leaves behind."""
+    yield from sorted(places.FIGURES.glob("*.png"))
+
+
+if __name__ == "__main__":
+    run_stage(visualize)

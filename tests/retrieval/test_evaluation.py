@@ -1,0 +1,112 @@
+import json
+
+import numpy as np
+import pytest
+
+from msclnet.errors import UserError
+from msclnet.retrieval.distance import cosine_distances
+from msclnet.retrieval.evaluation import evaluate
+from msclnet.retrieval.exclusion import same_room
+from msclnet.retrieval.protocol import Images
+from msclnet.retrieval.ranking import rank
+from msclnet.retrieval.sysu_mm01 import sysu_mm01_protocol
+
+
+def make_images(identities=20, per_cell=12):
+    cells = [(i, c, k) for i in range(identities) for c in range(1, 7) for k in range(per_cell)]
+    identity, camera, number = np.array(cells).T
+    paths = [f"cam{c}/{i:04d}/{k:04d}.jpg" for i, c, k in cells]
+    assert len(number) == len(paths)
+    return Images.of(
+        {"identities": identity, "cameras": camera, "infrared": np.isin(camera, (3, 6)), "paths": paths}
+    )
+
+
+def make_features(images, signal=0.6):
+    generator = np.random.default_rng(0)
+    people = generator.standard_normal((images.identities.max() + 1, 16))
+    return signal * people[images.identities] + generator.standard_normal((len(images), 16))
+
+
+@pytest.mark.parametrize("shots", [1, 10])
+def test_every_trial_is_the_public_ranking_of_its_own_distances(shots):
+    images = make_images(identities=45)  # more than one block of queries
+    features = make_features(images)
+    protocol = sysu_mm01_protocol(images, mode="all", shots=shots, sampler="agw", trials=3)
+    report = evaluate(features, images, protocol, feature="pooled")
+    for trial, gallery in enumerate(protocol.galleries):
+        alone = rank(
+            cosine_distances(features[protocol.queries], features[gallery]),
+            images.identities[protocol.queries],
+            images.identities[gallery],
+            query_cameras=images.cameras[protocol.queries],
+            gallery_cameras=images.cameras[gallery],
+            exclude=same_room(2, 3),
+            cmc_by_identity=True,
+        )
+        for k in (1, 5, 10, 20):
+            assert report["per_trial"][f"rank{k}"][trial] == pytest.approx(alone.at(k), abs=1e-6)
+        assert report["per_trial"]["mAP"][trial] == pytest.approx(alone.mAP, abs=1e-6)
+        assert report["per_trial"]["mINP"][trial] == pytest.approx(alone.mINP, abs=1e-6)
+
+
+def test_mean_and_sample_standard_deviation():
+    import statistics
+
+    images = make_images()
+    protocol = sysu_mm01_protocol(images, mode="indoor", shots=1, sampler="agw", trials=10)
+    report = evaluate(make_features(images), images, protocol, feature="pooled")
+    for name in ("rank1", "rank5", "rank10", "rank20", "mAP", "mINP"):
+        values = report["per_trial"][name]
+        assert len(values) == 10
+        assert report[name]["mean"] == pytest.approx(statistics.fmean(values), abs=1e-12)
+        assert report[name]["std"] == pytest.approx(statistics.stdev(values), abs=1e-12)
+    assert report["rank1"]["std"] > 0
+    assert report["cmc"][0] == pytest.approx(report["rank1"]["mean"], abs=1e-12)
+    assert len(report["cmc"]) == 20
+
+
+def test_one_trial_has_no_deviation():
+    images = make_images(identities=4)
+    protocol = sysu_mm01_protocol(images, mode="all", shots=1, sampler="agw", trials=1)
+    assert evaluate(make_features(images), images, protocol, feature="pooled")["mAP"]["std"] == 0.0
+
+
+def test_a_report_carries_its_conventions_and_is_json():
+    images = make_images(identities=4)
+    protocol = sysu_mm01_protocol(images, mode="all", shots=10, sampler="agw", dataset="synthetic")
+    report = json.loads(json.dumps(evaluate(make_features(images), images, protocol, feature="bnneck")))
+    expected = {
+        "dataset": "synthetic",
+        "mode": "all",
+        "shots": 10,
+        "sampler": "agw",
+        "direction": "infrared-to-visible",
+        "feature": "bnneck",
+        "trials": 10,
+        "queries": 4 * 2 * 12,
+        "valid_queries": 4 * 2 * 12,
+        "gallery": 4 * 4 * 10,
+    }
+    assert {name: report[name] for name in expected} == expected
+
+
+def test_features_that_know_the_identity_are_perfect():
+    images = make_images(identities=6)
+    features = np.eye(6)[images.identities]
+    protocol = sysu_mm01_protocol(images, mode="all", shots=10, sampler="agw", trials=2)
+    report = evaluate(features, images, protocol, feature="oracle")
+    assert [report[name]["mean"] for name in ("rank1", "mAP", "mINP")] == [1.0, 1.0, 1.0]
+
+
+def test_mistakes_are_named():
+    images = make_images(identities=4)
+    protocol = sysu_mm01_protocol(images, mode="all", shots=1, sampler="agw")
+    with pytest.raises(ValueError, match="3 features for 288 images"):
+        evaluate(np.ones((3, 2)), images, protocol, feature="pooled")
+    strangers = Images.of(
+        {"identities": [1, 2], "cameras": [3, 1], "infrared": [True, False], "paths": ["a", "b"]}
+    )
+    protocol = sysu_mm01_protocol(strangers, mode="all", shots=1, sampler="agw")
+    with pytest.raises(UserError, match="sysu-mm01 all 1 agw infrared-to-visible: none of the 1 queries"):
+        evaluate(np.ones((2, 2)), strangers, protocol, feature="pooled")

@@ -1,0 +1,76 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from mlflow_stores import stored_metrics
+
+from msclnet.errors import UserError
+from msclnet.tracking.resend import main, read_history, resend
+from msclnet.tracking.run import Tracker
+
+Start = Callable[..., Tracker]
+
+
+def test_only_what_is_missing_is_sent(
+    start: Start, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tracker = start()
+    tracker.log_metrics({"loss": 0.1 + 0.2, "cmc@1": 0.5}, step=1)
+    tracker.finish("FINISHED")
+    history, run = tmp_path / "history.csv", tmp_path / "run.json"
+    history.write_text(f"epoch,loss,cmc@1,note\n1,{0.1 + 0.2!r},0.5,good\n2,{1 / 3!r},,\n3,1e-300,0.75,bad\n")
+    run.write_text(json.dumps(tracker.reference))
+
+    assert main([str(history), str(run), "--home", str(home)]) == 0
+    assert capsys.readouterr().out == f"run {tracker.run_id}: 3 values sent, 2 were there\n"
+    assert main([str(history), str(run), "--home", str(home)]) == 0
+    assert "0 values sent, 5 were there" in capsys.readouterr().out
+    assert stored_metrics(home / "mlruns" / "mlflow.db", tracker.run_id) == [
+        ("cmc_1", 1, 0.5),
+        ("cmc_1", 3, 0.75),
+        ("loss", 1, 0.1 + 0.2),
+        ("loss", 2, 1 / 3),
+        ("loss", 3, 1e-300),
+    ]
+
+
+def test_a_server_that_never_knew_the_run_gets_one_stand_in(home: Path, tmp_path: Path) -> None:
+    history = tmp_path / "history.csv"
+    history.write_text("step,loss\n0,1.5\n")
+    reference = {"run_id": "f" * 32, "experiment": "elsewhere", "run_name": "original"}
+    first, second = (resend(history, reference, home=home, status="KILLED") for _ in range(2))
+    assert (first.sent, second.sent, second.present) == (1, 0, 1)
+    assert first.run_id == second.run_id
+    joined = Tracker.join(reference, home=home, stage="embed")
+    assert joined.run_id == first.run_id
+    run = joined.server.client.get_run(first.run_id)
+    assert (run.info.status, run.info.run_name) == ("KILLED", "original")
+    joined.finish("FINISHED")
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("", "columns"),
+        ("time,loss\n1,2\n", r"\['time', 'loss'\].*'step'"),
+        ("epoch,loss\n1,2\nx,3\n", "line 3: epoch is 'x'"),
+        (None, "cannot be read"),
+    ],
+)
+def test_a_wrong_history_is_named(tmp_path: Path, content: str | None, problem: str) -> None:
+    path = tmp_path / "history.csv"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(UserError, match=rf"history\.csv.*{problem}"):
+        read_history(path)
+
+
+def test_a_wrong_run_file_is_a_mistake_without_traceback(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run.json"
+    for content in ("[]", "{"):
+        run.write_text(content)
+        assert main([str(tmp_path / "history.csv"), str(run)]) == 2
+        assert capsys.readouterr().err.startswith(f"error: {run}: ")
