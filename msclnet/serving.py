@@ -42,7 +42,8 @@ def load_network(weights: Path, spec: Mapping[str, Any], *, device: torch.device
             f"{weights} holds the weights of another configuration than the one beside it ({first}); "
             "run `dvc repro train`, or `dvc checkout` to bring back files that belong together"
         ) from error
-    return network.to(device or torch.device("cpu"), memory_format=torch.channels_last).eval()
+    network = network.to(device or torch.device("cpu")).eval()
+    return network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
 def load_embedder(weights: Path, spec: Mapping[str, Any], *, batch: int = 64) -> Embedder:

@@ -1,5 +1,6 @@
 """Stage `download`: the raw images, as one archive in the data set's own layout."""
 
+from msclnet.data.records import SPLITS
 from msclnet.data.synthetic.dataset import write_dataset
 from msclnet.data.synthetic.layout import ImageCounts
 from pipelines import machine, places
@@ -13,7 +14,7 @@ def download(params: Params) -> None:
     write_dataset(
         places.RAW,
         seed=synthetic.seed,
-        identities=synthetic.identities.model_dump(),
+        identities={split: getattr(synthetic.identities, split) for split in SPLITS},
         images=ImageCounts(**synthetic.images_per_camera.model_dump()),
         workers=machine.workers(machine.cores()),
     )

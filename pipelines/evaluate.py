@@ -4,7 +4,7 @@ import csv
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,8 +18,12 @@ from msclnet.retrieval.sysu_mm01 import sysu_mm01_protocol
 from msclnet.retrieval.validation import validate, validation_protocols
 from pipelines import places
 from pipelines.config import Params
+from pipelines.registration import register_network
 from pipelines.stage import run_stage
 from pipelines.tracked import dataset_digest, joined_run, read_run
+
+if TYPE_CHECKING:
+    from msclnet.tracking.run import Tracker
 
 FEATURES = ("bnneck", "pooled")
 SHOWN = ("rank1", "rank5", "rank10", "rank20", "mAP", "mINP")
@@ -27,6 +31,13 @@ SHOWN = ("rank1", "rank5", "rank10", "rank20", "mAP", "mINP")
 
 def evaluate(params: Params) -> None:
     """results/embeddings, data/processed -> results/metrics, and the aliases of the registered model."""
+    with joined_run("evaluate") as tracker:
+        figures = score_all(params)
+        track(tracker, params, figures)
+
+
+def score_all(params: Params) -> dict[str, Any]:
+    """Score validation and test identities, and write everything below results/metrics."""
     figures: dict[str, Any] = {"validation": score_validation(params)}
     reports = list(score_test(params))
     for report in reports:
@@ -39,7 +50,7 @@ def evaluate(params: Params) -> None:
     places.METRICS_REPORT.write_text(json.dumps(reports, indent=2) + "\n", encoding="utf-8")
     write_cmc(places.CMC, reports, params)
     print_table(reports)
-    track(params, figures)
+    return figures
 
 
 def load_embeddings(split: str) -> dict[str, np.ndarray]:
@@ -133,35 +144,36 @@ def print_table(reports: list[dict[str, Any]]) -> None:
         print(f"{r['mode']:7} {r['shots']:>5} {r['sampler']:9} {r['feature']:17}{cells}")
 
 
-def track(params: Params, figures: dict[str, Any]) -> None:
+def track(tracker: "Tracker", params: Params, figures: dict[str, Any]) -> None:
     """Log into the training's run; the model becomes candidate, and champion if validation says so."""
-    from msclnet.tracking.registry import promote, set_candidate
+    from msclnet.tracking.registry import find_version, promote, set_candidate
 
+    values = {f"val_{name}": value for name, value in figures["validation"].items()}
+    for protocol, features in figures["test"].items():
+        for feature, scores in features.items():
+            for name, value in scores.items():
+                values[f"test/{protocol}/{feature}/{name}"] = value["mean"]
+    tracker.log_metrics(values, step=0)
+    for path in (places.METRICS, places.METRICS_REPORT, places.CMC):
+        tracker.log_artifact(path, "evaluate")
+    run = read_run()
+    # The server may have been away when the training ended.
+    version = run["model_version"] or find_version(tracker, name=run["model"])
+    version = version or register_network(tracker, name=run["model"])
+    if version is None:
+        return
     chosen = figures["test"][next(iter(figures["test"]))][params.evaluate.feature]
-    with joined_run("evaluate") as tracker:
-        values = {f"val_{name}": value for name, value in figures["validation"].items()}
-        for protocol, features in figures["test"].items():
-            for feature, scores in features.items():
-                for name, value in scores.items():
-                    values[f"test/{protocol}/{feature}/{name}"] = value["mean"]
-        tracker.log_metrics(values, step=0)
-        for path in (places.METRICS, places.METRICS_REPORT, places.CMC):
-            tracker.log_artifact(path, "evaluate")
-        run = read_run()
-        version = run.get("model_version")
-        if version is None:
-            print("the model is not registered: the tracking server was away when the training ended")
-            return
-        shown = {f"test_{name}": value["mean"] for name, value in chosen.items()}
-        set_candidate(tracker, version, shown, name=run["model"])
-        verdict = promote(
-            tracker,
-            version,
-            validation_score=figures["validation"]["score"],
-            dataset_digest=dataset_digest(),
-            name=run["model"],
-        )
-        print(verdict.reason)
+    set_candidate(
+        tracker, version, {f"test_{name}": value["mean"] for name, value in chosen.items()}, name=run["model"]
+    )
+    verdict = promote(
+        tracker,
+        version,
+        validation_score=figures["validation"]["score"],
+        dataset_digest=dataset_digest(),
+        name=run["model"],
+    )
+    print(verdict.reason)
 
 
 if __name__ == "__main__":

@@ -12,17 +12,15 @@ from torch import nn
 from msclnet.data.arrays import open_array
 from msclnet.data.batches import TrainingBatches, step_loader
 from msclnet.data.manifest import Rows, read_manifest
-from msclnet.data.sampler import IdentitySampler, steps_per_epoch
+from msclnet.data.sampler import IdentitySampler, paired_identities, steps_per_epoch
 from msclnet.data.transforms import build_augmentation
 from msclnet.embedding import embed_images
 from msclnet.errors import UserError
 from msclnet.losses.objective import Objective
 from msclnet.models.build import build_network
-from msclnet.models.network import MSCLNet
 from msclnet.retrieval.exclusion import same_room
 from msclnet.retrieval.protocol import Images
 from msclnet.retrieval.validation import validate, validation_protocols
-from msclnet.tracking.model import log_model
 from msclnet.tracking.run import Tracker
 from msclnet.tracking.run_setup import DatasetInfo
 from msclnet.training.checkpoint import CheckpointFolder
@@ -33,9 +31,8 @@ from msclnet.training.schedule import Schedule
 from pipelines import machine, places
 from pipelines.config import Params
 from pipelines.provenance import dataset_facts, git_commit, training_key
+from pipelines.registration import register_network
 from pipelines.stage import run_stage
-
-EXAMPLES = 2  # images of each modality in the logged model's example
 
 
 def train(params: Params) -> None:
@@ -93,8 +90,8 @@ def build_training(
     steps = params.train.steps_per_epoch or steps_per_epoch(rows, batch=batch.identities * batch.images)
 
     seed_everything(params.seed)
-    network = build_network(network_spec(params, identities=len(sampler.identities)))
-    network.to(device, memory_format=torch.channels_last)
+    network = build_network(network_spec(params)).to(device)
+    network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     optimizer = params.train.optimizer
     workers = machine.workers(1 if device.type == "cpu" else min(8, machine.cores()))
     history: list[dict[str, float]] = []
@@ -145,9 +142,14 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def network_spec(params: Params, *, identities: int) -> dict[str, Any]:
+def network_spec(params: Params) -> dict[str, Any]:
     """What msclnet.models.build.build_network takes."""
-    return {"identities": identities, "model": params.section("model"), "synergy": params.section("synergy")}
+    identities = paired_identities(read_manifest(places.MANIFEST, "train"))
+    return {
+        "identities": len(identities),
+        "model": params.section("model"),
+        "synergy": params.section("synergy"),
+    }
 
 
 def validator(*, device: torch.device) -> Any:
@@ -179,14 +181,12 @@ def write_result(
     """Write weights, network spec, history and run.json, and register the model."""
     from safetensors.torch import save_file
 
-    identities = training.network.neck.classifier.out_features  # pyright: ignore
-    spec = network_spec(params, identities=int(identities))
+    spec = network_spec(params)
     spec["model"]["weights"] = "none"  # whoever loads it brings the weights
     write_history(places.HISTORY, training.progress.history)
     places.NETWORK_SPEC.write_text(json.dumps(spec, indent=2) + "\n", encoding="utf-8")
     save_file(weights, places.WEIGHTS)
-    training.network.load_state_dict(weights)
-    version = register_model(params, training.network, spec, tracker=tracker)
+    version = register_network(tracker, name=params.tracking.registered_model)
     for path in (places.HISTORY, places.NETWORK_SPEC):
         tracker.log_artifact(path, "train")
     best = training.progress
@@ -198,26 +198,6 @@ def write_result(
         "kept_epoch": best.best_epoch if params.train.keep == "best" else best.epoch,
     }
     places.RUN.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-
-
-def register_model(
-    params: Params, network: nn.Module, spec: dict[str, Any], *, tracker: Tracker
-) -> str | None:
-    """Log the model with an example of both modalities; its version, or None if the server is away."""
-    assert isinstance(network, MSCLNet)
-    rows, pixels = read_manifest(places.MANIFEST, "val"), open_array(places.images_of("val"))
-    chosen = np.concatenate([np.flatnonzero(rows.infrared == flag)[:EXAMPLES] for flag in (False, True)])
-    example = {"images": pixels[chosen], "infrared": rows.infrared[chosen]}
-    network = network.to(torch.device("cpu"))
-    _, vectors = embed_images(network, example["images"], example["infrared"], batch=len(chosen))
-    return log_model(
-        tracker,
-        weights=places.WEIGHTS,
-        spec=spec,
-        example=example,
-        reference_vectors=vectors,
-        name=params.tracking.registered_model,
-    )
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ class IdentitySampler:
             modality: _rows_by_identity_and_camera(rows, infrared=modality == "infrared")
             for modality in ("visible", "infrared")
         }
-        self.identities = np.array(sorted(set(self._rows_of["visible"]) & set(self._rows_of["infrared"])))
+        self.identities = paired_identities(rows)
         if len(self.identities) < identities:
             raise UserError(
                 f"train.batch.identities is {identities}, but only {len(self.identities)} training identities have "
@@ -83,6 +83,11 @@ class IdentitySampler:
             return _choose(np.concatenate(list(by_camera.values())), self.images, rng)
         cameras = _choose(np.array(list(by_camera)), self.images // 2, rng)
         return np.concatenate([_choose(by_camera[camera], 2, rng) for camera in cameras])
+
+
+def paired_identities(rows: Rows) -> np.ndarray:
+    """Identities with images in both modalities, sorted: those that can be trained on, in label order."""
+    return np.intersect1d(rows.identities[rows.infrared], rows.identities[~rows.infrared])
 
 
 def steps_per_epoch(rows: Rows, *, batch: int) -> int:

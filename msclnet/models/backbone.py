@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock, ResNet
+from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 from msclnet.models.non_local import NonLocalBlock
 
@@ -98,13 +98,16 @@ def with_non_local(blocks: Sequence[nn.Module], *, last: int, inner: int) -> nn.
 
 def out_channels(block: nn.Module) -> int:
     """Channels after a ResNet block."""
-    norm = getattr(block, "bn3", None) or block.bn2
-    return int(norm.num_features)  # pyright: ignore[reportArgumentType]
+    norm = block.bn3 if isinstance(block, Bottleneck) else block.bn2
+    assert isinstance(norm, nn.BatchNorm2d)
+    return norm.num_features
 
 
 def keep_last_resolution(resnet: ResNet) -> None:
     """Set the stride of layer4 to 1, in place: maps of 1/16 instead of 1/32 of the image."""
     block = resnet.layer4[0]
-    convolution = block.conv1 if isinstance(block, BasicBlock) else block.conv2
-    convolution.stride = (1, 1)  # pyright: ignore[reportAttributeAccessIssue]
-    block.downsample[0].stride = (1, 1)  # pyright: ignore[reportIndexIssue, reportAttributeAccessIssue]
+    main = block.conv1 if isinstance(block, BasicBlock) else block.conv2
+    shortcut = block.get_submodule("downsample.0")
+    for convolution in (main, shortcut):
+        assert isinstance(convolution, nn.Conv2d)
+        convolution.stride = (1, 1)

@@ -52,12 +52,12 @@ def draw_body(rng: np.random.Generator) -> Body:
     stout = float(rng.normal(0, 1))
     return Body(
         head=float(rng.uniform(0.062, 0.076)),
-        shoulder=float(np.clip(rng.normal(0.112, 0.010) + 0.006 * stout, 0.088, 0.142)),
-        waist=float(np.clip(rng.normal(0.085, 0.007) + 0.012 * stout, 0.064, 0.125)),
-        hip=float(np.clip(rng.normal(0.092, 0.008) + 0.008 * stout, 0.074, 0.125)),
+        shoulder=float(np.clip(rng.normal(0.112, 0.013) + 0.009 * stout, 0.084, 0.15)),
+        waist=float(np.clip(rng.normal(0.085, 0.009) + 0.016 * stout, 0.06, 0.135)),
+        hip=float(np.clip(rng.normal(0.092, 0.01) + 0.011 * stout, 0.07, 0.135)),
         depth=float(np.clip(rng.normal(0.66, 0.05) + 0.04 * stout, 0.55, 0.85)),
-        limb=float(np.clip(rng.normal(1.0, 0.08) + 0.08 * stout, 0.78, 1.3)),
-        leg=float(rng.uniform(0.435, 0.505)),
+        limb=float(np.clip(rng.normal(1.0, 0.1) + 0.1 * stout, 0.74, 1.4)),
+        leg=float(rng.uniform(0.425, 0.515)),
         arm=float(rng.uniform(0.93, 1.07)),
     )
 

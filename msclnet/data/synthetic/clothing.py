@@ -11,7 +11,8 @@ from msclnet.data.synthetic.texture import PATTERNS, PRINTED, TEXELS, Pattern, p
 Upper = Literal["tshirt", "shirt", "jacket", "hoodie", "coat", "vest", "dress"]
 Lower = Literal["trousers", "shorts", "skirt"]
 
-MARK_WIDTH = (0.036, 0.095)  # body heights: 10 to 26 pixels where a body is 270 pixels high
+MARK_WIDTH = (0.045, 0.12)  # body heights: 12 to 32 pixels where a body is 270 pixels high
+VANISHING_PRINT, VANISHING_WEAVE = 0.08, 0.04  # share of patterns that near infrared hardly shows
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def draw_fabric_with_pattern(
     return Cloth(
         fabric=fabric,
         ground=ground,
-        mark=draw_mark(rng, ground, vanishing=0.32 if pattern in PRINTED else 0.15),
+        mark=draw_mark(rng, ground, vanishing=VANISHING_PRINT if pattern in PRINTED else VANISHING_WEAVE),
         pattern=pattern,
         width=float(rng.uniform(*MARK_WIDTH)),
         shift=float(rng.random()),
@@ -109,9 +110,9 @@ def draw_outfit(rng: np.random.Generator, hip_y: float) -> Outfit:
     kinds: tuple[Upper, ...] = ("tshirt", "shirt", "jacket", "hoodie", "coat", "vest", "dress")
     upper = kinds[rng.choice(7, p=[0.24, 0.16, 0.18, 0.14, 0.1, 0.06, 0.12])]
     fabric: Fabric = FABRICS[rng.choice(5, p=[0.42, 0.16, 0.26, 0.1, 0.06])]
-    cloth = draw_fabric_with_pattern(rng, fabric, {p: 3.0 if p == "plain" else 1.0 for p in PATTERNS})
+    cloth = draw_fabric_with_pattern(rng, fabric, {p: 1.5 if p == "plain" else 1.0 for p in PATTERNS})
     trim = cloth
-    if rng.random() < 0.3:  # sleeves of another colour
+    if rng.random() < 0.4:  # sleeves of another colour
         trim = draw_fabric_with_pattern(rng, fabric, {"plain": 3.0, "bands": 1.0})
     sleeve = {"tshirt": rng.uniform(0.25, 0.42), "shirt": rng.choice([0.38, 0.72, 0.97]), "vest": 0.0,
               "dress": rng.choice([0.0, 0.3, 0.95])}.get(upper, 0.98)  # fmt: skip
@@ -123,7 +124,7 @@ def draw_outfit(rng: np.random.Generator, hip_y: float) -> Outfit:
     cuts: tuple[Lower, ...] = ("trousers", "shorts", "skirt")
     lower = cuts[rng.choice(3, p=[0.66, 0.2, 0.14])]
     lower_fabric: Fabric = FABRICS[rng.choice(5, p=[0.3, 0.1, 0.2, 0.34, 0.06])]
-    lower_patterns: dict[Pattern, float] = {"plain": 6.0, "side_stripe": 1.5, "plaid": 0.8, "pinstripes": 0.8,
+    lower_patterns: dict[Pattern, float] = {"plain": 3.0, "side_stripe": 1.5, "plaid": 0.8, "pinstripes": 0.8,
                                             "camouflage": 0.8, "bands": 0.6, "dots": 0.4, "blocks": 0.8}  # fmt: skip
     lower_length = {"trousers": rng.choice([0.86, 0.97, 1.0]), "shorts": rng.uniform(0.32, 0.55)}.get(
         lower, rng.uniform(0.35, 0.75)
@@ -135,7 +136,7 @@ def draw_outfit(rng: np.random.Generator, hip_y: float) -> Outfit:
         cloth=cloth,
         trim=trim,
         inner=draw_cloth(rng, "cotton"),
-        detail=draw_mark(rng, cloth.ground, vanishing=0.2),
+        detail=draw_mark(rng, cloth.ground, vanishing=VANISHING_WEAVE),
         sleeve=float(sleeve),
         hem=float(hem),
         ease=float(ease),
@@ -145,6 +146,6 @@ def draw_outfit(rng: np.random.Generator, hip_y: float) -> Outfit:
         lower_length=float(lower_length),
         lower_ease=float(rng.choice([1.02, 1.2, 1.45]) * rng.uniform(0.96, 1.05)),
         shoe=draw_cloth(rng, FABRICS[rng.choice([2, 4])]),
-        sole=draw_mark(rng, draw_cloth(rng, "synthetic"), vanishing=0.3),
+        sole=draw_mark(rng, draw_cloth(rng, "synthetic"), vanishing=VANISHING_WEAVE),
         boot=float(rng.choice([0.0, 0.0, 0.04, 0.13])),
     )

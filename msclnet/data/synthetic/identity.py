@@ -78,14 +78,14 @@ def _draw_head(rng: np.random.Generator) -> Head:
         volume=float(rng.uniform(1.04, 1.22)),
         length=float(rng.uniform(1.6, 3.6)),
         beard=bool(rng.random() < 0.15),
-        glasses=bool(rng.random() < 0.25),
-        hat=HATS[rng.choice(4, p=[0.76, 0.11, 0.07, 0.06])],
+        glasses=bool(rng.random() < 0.3),
+        hat=HATS[rng.choice(4, p=[0.58, 0.18, 0.13, 0.11])],
         hat_material=draw_cloth(rng, "wool"),
     )
 
 
 def _draw_accessories(rng: np.random.Generator) -> Accessories:
-    carried = rng.choice(4, p=[0.36, 0.28, 0.18, 0.18])
+    carried = rng.choice(4, p=[0.22, 0.32, 0.23, 0.23])
     bag_patterns: dict[Pattern, float] = {"plain": 3.0, "blocks": 1.0, "bands": 1.0, "checkers": 0.5}
     return Accessories(
         backpack=draw_fabric_with_pattern(rng, "synthetic", bag_patterns) if carried == 1 else None,
@@ -95,7 +95,7 @@ def _draw_accessories(rng: np.random.Generator) -> Accessories:
         handbag_side="l" if rng.random() < 0.5 else "r",
         strap=draw_cloth(rng, "leather") if carried == 3 else None,
         scarf=draw_fabric_with_pattern(rng, "wool", {"plain": 2.0, "bands": 1.0})
-        if rng.random() < 0.14
+        if rng.random() < 0.25
         else None,
     )
 

@@ -1,7 +1,7 @@
 """What things are made of: a visible colour and, apart from it, a near-infrared reflectance.
 
 A dye hardly absorbs near infrared, so the brightness of a cloth there says little about its hue and more about
-its fibre. The reflectance is therefore drawn from the fabric, with a weak pull towards the visible lightness.
+its fibre. The reflectance is therefore drawn from the fabric, with a pull towards the visible lightness.
 """
 
 import colorsys
@@ -25,7 +25,8 @@ FABRIC_REFLECTANCE: dict[Fabric, tuple[float, float]] = {
     "denim": (0.56, 0.13),
     "leather": (0.26, 0.12),
 }
-LIGHTNESS_PULL = 0.25
+LIGHTNESS_PULL = 0.4
+SAME_POLARITY = 0.8  # how often marks that are lighter than their ground stay so in near infrared
 ACHROMATIC_SHARE = 0.3
 
 
@@ -79,8 +80,8 @@ def draw_mark(rng: np.random.Generator, ground: Material, *, vanishing: float) -
     Args:
         rng: Source of randomness.
         ground: What the marks lie on; their visible colour is clearly different from it.
-        vanishing: Probability that the marks can hardly be seen in near infrared. Otherwise they are lighter
-            or darker there, whatever they are in visible light.
+        vanishing: Probability that the marks can hardly be seen in near infrared. Otherwise they are mostly
+            lighter there if they are so in visible light, for dark pigments absorb both; dyes may invert it.
 
     Returns:
         The material of the marks.
@@ -94,8 +95,8 @@ def draw_mark(rng: np.random.Generator, ground: Material, *, vanishing: float) -
         infrared = ground.infrared + rng.uniform(-0.05, 0.05)
     else:
         contrast = rng.uniform(0.25, 0.5)
-        room_above = 0.95 - ground.infrared
-        brighter = rng.random() < np.clip(room_above / 0.87, 0.15, 0.85)
+        lighter = Material(*best, 0.0).lightness > ground.lightness
+        brighter = lighter == (rng.random() < SAME_POLARITY)
         infrared = ground.infrared + (contrast if brighter else -contrast)
     red, green, blue = (min(1.0, band) for band in best)
     return Material(red, green, blue, float(np.clip(infrared, 0.05, 0.97)))

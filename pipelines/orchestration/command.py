@@ -1,0 +1,158 @@
+"""`python -m pipelines.flows`: runs from the command line, through a Prefect server where there is one."""
+
+import argparse
+import os
+import signal
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from msclnet.errors import UserError
+from pipelines.orchestration.environment import QUIET, project_root
+from pipelines.orchestration.overrides import parse_settings
+from pipelines.orchestration.report import metric_rows, stage_rows, text_table
+from pipelines.orchestration.runs import RunOptions, RunResult, run_experiment, run_workspace
+from pipelines.orchestration.stage_process import StageFailedError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what the command line says.
+
+    Args:
+        arguments: without the program's name; default: those of the process.
+
+    Returns:
+        Exit status: 0; 1 after a crash; 2 after a mistake of the user; 130 or 143 after Ctrl-C or SIGTERM.
+    """
+    chosen = _parser().parse_args(arguments)
+    os.environ.update({key: value for key, value in QUIET.items() if key not in os.environ})
+    try:
+        overrides = parse_settings(chosen.set)
+        address = server_address()
+        if address is None:
+            return _run_plainly(chosen, overrides)
+        return _run_through(address, chosen, overrides)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except StageFailedError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; the next run goes on from the last checkpoint", file=sys.stderr)
+        return 128 + signal.SIGINT
+
+
+def server_address() -> str | None:
+    """The API address of the Prefect server to use, or None to run without one.
+
+    PREFECT_API_URL counts where it is set; otherwise a server that answers on this machine's PREFECT_PORT
+    (4200), which is what `make up` starts.
+
+    Raises:
+        UserError: PREFECT_API_URL is set and does not answer.
+    """
+    given = os.environ.get("PREFECT_API_URL")
+    address = given or f"http://127.0.0.1:{os.environ.get('PREFECT_PORT') or 4200}/api"
+    if answers(f"{address}/health"):
+        return address
+    if given:
+        raise UserError(f"PREFECT_API_URL={given} does not answer: start it (make up), or unset the variable")
+    return None
+
+
+def answers(url: str, *, seconds: float = 3.0) -> bool:
+    """Whether a GET of the address succeeds; addresses of this machine are asked without a proxy."""
+    local = url.split("/")[2].rsplit(":", 1)[0] in ("127.0.0.1", "localhost", "[::1]")
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({} if local else None))
+    try:
+        with opener.open(url, timeout=seconds) as response:
+            return 200 <= response.status < 300
+    except urllib.error.HTTPError as error:
+        return error.code in (401, 403)  # it is there, and the flow itself has the key
+    except (OSError, ValueError):
+        return False
+
+
+def _run_plainly(chosen: argparse.Namespace, overrides: dict[str, Any]) -> int:
+    from pipelines import flows
+
+    root, seconds = project_root(), dict[str, float]()
+    options = RunOptions(on_line=_say, retries=flows.RETRIES, seconds=seconds)
+    since = flows.EVALUATION if chosen.command == "evaluate" else None
+    preset, until = getattr(chosen, "preset", None), getattr(chosen, "until", None)
+    result: RunResult
+    if preset or overrides:
+        result = run_experiment(
+            root,
+            preset=preset,
+            overrides=overrides,
+            until=until,
+            name=chosen.name,
+            validate=flows.check_params,
+            options=options,
+        )
+    else:
+        _no_name(chosen)
+        result = run_workspace(root, since=since, until=until, validate=flows.check_params, options=options)
+    print(text_table(stage_rows(result.stages, seconds)))
+    if rows := metric_rows(result.metrics):
+        print(text_table(rows))
+    return 0
+
+
+def _run_through(address: str, chosen: argparse.Namespace, overrides: dict[str, Any]) -> int:
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    from pipelines import flows
+
+    root = project_root()
+    run: Callable[..., Any] = getattr(flows, chosen.command)
+    given = {"overrides": overrides or None, "name": chosen.name}
+    if chosen.command == "train":
+        given |= {"preset": chosen.preset, "until": chosen.until}
+    if not (overrides or given.get("preset")):
+        _no_name(chosen)
+    os.chdir(root)
+    with temporary_settings({PREFECT_API_URL: address}):
+        state = run(**given, return_state=True)
+    if state.is_completed():
+        return 0
+    message = state.message or ""
+    if message.startswith("error: "):
+        raise UserError(message.removeprefix("error: "))
+    print(f"the run ended as {state.name}: {message}", file=sys.stderr)
+    return 1
+
+
+def _no_name(chosen: argparse.Namespace) -> None:
+    if chosen.name:
+        raise UserError("--name names an experiment: give a --preset or --set KEY=VALUE as well")
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.flows",
+        description="Run the pipeline, through the Prefect server where one is running (make up).",
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    train = commands.add_parser("train", help="the pipeline, from the data set to the figures")
+    train.add_argument("--preset", metavar="NAME", help="a file of presets/ in the place of params.yaml")
+    train.add_argument("--until", metavar="STAGE", help="the last stage; default: all")
+    evaluate = commands.add_parser("evaluate", help="evaluation and figures of the trained model anew")
+    for command in (train, evaluate):
+        command.add_argument(
+            "--set",
+            action="append",
+            default=[],
+            metavar="KEY=VALUE",
+            help="a value of params.yaml for this run alone, e.g. train.epochs=3; as often as needed",
+        )
+        command.add_argument("--name", help="name of the experiment that --preset or --set makes")
+    return parser

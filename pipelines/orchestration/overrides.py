@@ -1,0 +1,128 @@
+"""Changes to params.yaml for one run: a preset in its place, then single values."""
+
+import difflib
+import json
+from collections.abc import Iterable, Mapping, MutableMapping
+from pathlib import Path
+from typing import Any
+
+from msclnet.errors import UserError
+
+
+def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
+    """Read `key=value` arguments; values are YAML 1.2, so `1e-3` is a number and `[1, 2]` a list.
+
+    Raises:
+        UserError: an argument without a key, or a value that is no YAML.
+    """
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    overrides = {}
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals or not key.strip():
+            raise UserError(f"--set {setting}: write it as KEY=VALUE, for example --set train.epochs=3")
+        try:
+            overrides[key.strip()] = YAML(typ="safe", pure=True).load(text) if text else ""
+        except YAMLError as error:
+            raise UserError(f"--set {setting}: {text!r} is no YAML value: {error}") from None
+    return overrides
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"train": {"epochs": 3}} -> {"train.epochs": 3}; lists and empty sections are values."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def apply_preset(project: Path, preset: str) -> None:
+    """Put presets/<preset>.yaml in the place of the project's params.yaml.
+
+    Raises:
+        UserError: there is no such preset.
+    """
+    folder = project / "presets"
+    names = sorted(path.stem for path in folder.glob("*.yaml"))
+    if preset not in names:
+        known = ", ".join(names) if names else f"none, {folder.name}/ has no .yaml file"
+        raise UserError(f"no preset {preset!r}{_suggestion(preset, names)}; there are: {known}")
+    (project / "params.yaml").write_bytes((folder / f"{preset}.yaml").read_bytes())
+
+
+def apply_overrides(params: Path, overrides: Mapping[str, Any]) -> None:
+    """Set single values in a params file; comments and order stay, and so does the file if nothing differs.
+
+    Args:
+        params: the file.
+        overrides: values by dotted key (`train.epochs`); nested mappings mean the same.
+
+    Raises:
+        UserError: a key that the file does not have, or one that names a whole section.
+    """
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = 4096
+    try:
+        document = yaml.load(params.read_text(encoding="utf-8"))
+    except (OSError, YAMLError) as error:
+        raise UserError(f"{params.name} cannot be read: {error}") from None
+    if not isinstance(document, MutableMapping):
+        raise UserError(f"{params.name} has no keys that could be overridden: start from a file in presets/")
+    known = flatten(document)
+    changed = False
+    for key, value in flatten(overrides).items():
+        if key not in known:
+            raise UserError(_unknown(key, known, params.name))
+        if _same(known[key], value):
+            continue
+        *sections, last = _path(document, key)
+        section: Any = document
+        for name in sections:
+            section = section[name]
+        section[last] = value
+        changed = True
+    if changed:
+        with params.open("w", encoding="utf-8") as file:
+            yaml.dump(document, file)
+
+
+def _path(document: Any, key: str) -> list[Any]:
+    """The keys that lead to the dotted key: names may hold dots, and may be numbers in the file."""
+    for name, value in document.items():
+        if str(name) == key:
+            return [name]
+        if isinstance(value, Mapping) and value and key.startswith(f"{name}."):
+            return [name, *_path(value, key[len(str(name)) + 1 :])]
+    raise KeyError(key)
+
+
+def _same(present: Any, wanted: Any) -> bool:
+    # Through JSON, for ruamel's numbers are subclasses of Python's; True, 1 and 1.0 stay three different values.
+    try:
+        return json.dumps(present) == json.dumps(wanted)
+    except TypeError:
+        return False
+
+
+def _unknown(key: str, known: Mapping[str, Any], file: str) -> str:
+    inside = [name for name in known if name.startswith(f"{key}.")]
+    if inside:
+        return f"{key} is a section of {file}, not a value; set one of its keys: {', '.join(inside)}"
+    return f"{key}: {file} has no such key{_suggestion(key, list(known))}"
+
+
+def _suggestion(word: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    if not close:
+        ends = [name for name in known if name.rsplit(".", 1)[-1] == word.rsplit(".", 1)[-1]]
+        close = ends[:1]
+    return f" (did you mean {close[0]}?)" if close else ""

@@ -1,0 +1,132 @@
+import mogrifier_by_hand
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from msclnet.models.mogrifier import Gate, MogrifierLSTMCell
+
+CHANNELS, HIDDEN = 5, 4
+
+
+def random_cell(**settings) -> MogrifierLSTMCell:
+    torch.manual_seed(0)
+    cell = MogrifierLSTMCell(CHANNELS, HIDDEN, **settings).double()
+    for parameter in cell.parameters():
+        nn.init.normal_(parameter)
+    return cell
+
+
+def random_state(rows: int = 3) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return tuple(  # type: ignore[return-value]
+        torch.randn(rows, size, dtype=torch.float64, generator=generator) for size in (CHANNELS, HIDDEN, HIDDEN)
+    )
+
+
+@pytest.mark.parametrize("rounds", range(7))
+@pytest.mark.parametrize("settings", [{}, {"bias": True}, {"rank": 2}, {"rank": 3, "bias": True}])
+def test_equals_the_equations_row_by_row(rounds, settings):
+    cell = random_cell(rounds=rounds, **settings)
+    x, h, c = random_state()
+    with torch.no_grad():
+        new_h, new_c = cell(x, (h, c))
+    for row in range(3):
+        by_hand = mogrifier_by_hand.step(cell, x[row].numpy(), h[row].numpy(), c[row].numpy())
+        np.testing.assert_allclose(new_h[row], by_hand[0], atol=1e-12)
+        np.testing.assert_allclose(new_c[row], by_hand[1], atol=1e-12)
+
+
+def test_no_rounds_are_torchs_own_cell():
+    cell = random_cell(rounds=0)
+    x, h, c = random_state()
+    reference = nn.LSTMCell(CHANNELS, HIDDEN).double()
+    reference.load_state_dict(cell.lstm.state_dict())
+    for ours, theirs in zip(cell(x, (h, c)), reference(x, (h, c)), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+
+
+def test_each_further_round_changes_the_result():
+    results = []
+    for rounds in range(7):
+        cell = random_cell(rounds=6)
+        cell.gates = cell.gates[:rounds]  # the same weights, fewer rounds
+        x, h, c = random_state()
+        results.append(cell(x, (h, c))[0])
+    for fewer, more in zip(results, results[1:], strict=False):
+        assert (fewer - more).abs().max() > 1e-3
+
+
+def test_gates_of_zeros_let_everything_pass():
+    cell = random_cell(rounds=5)
+    for parameter in cell.gates.parameters():
+        nn.init.zeros_(parameter)
+    plain = random_cell(rounds=0)
+    plain.lstm.load_state_dict(cell.lstm.state_dict())
+    x, h, c = random_state()
+    torch.testing.assert_close(cell(x, (h, c))[0], plain(x, (h, c))[0])
+
+
+@pytest.mark.parametrize("rounds", [0, 1, 4, 5])
+def test_odd_rounds_gate_the_input_and_even_ones_the_hidden_state(rounds):
+    cell = MogrifierLSTMCell(CHANNELS, HIDDEN, rounds=rounds)
+    shapes = []
+    for gate in cell.gates:
+        assert isinstance(gate, Gate)
+        assert isinstance(gate.linear, nn.Linear)
+        shapes.append((gate.linear.in_features, gate.linear.out_features))
+    assert shapes == [(HIDDEN, CHANNELS) if i % 2 else (CHANNELS, HIDDEN) for i in range(1, rounds + 1)]
+
+
+def parameters_of_gates(channels: int, **settings) -> int:
+    cell = MogrifierLSTMCell(channels, channels, **settings)
+    return sum(p.numel() for p in cell.gates.parameters())
+
+
+def test_number_of_parameters():
+    assert parameters_of_gates(8, rounds=5) == 5 * 64
+    assert parameters_of_gates(8, rounds=5, bias=True) == 5 * (64 + 8)
+    assert parameters_of_gates(8, rounds=5, rank=2) == 5 * 2 * 16
+    assert parameters_of_gates(8, rounds=5, rank=2, bias=True) == 5 * (2 * 16 + 8)
+    # what full matrices cost at the width of a ResNet-50
+    with torch.device("meta"):
+        cell = MogrifierLSTMCell(2048, 2048, rounds=1)
+        assert sum(p.numel() for p in cell.gates.parameters()) == 4_194_304
+        assert sum(p.numel() for p in cell.lstm.parameters()) == pytest.approx(33.6e6, rel=2e-3)
+
+
+def test_the_forget_gate_starts_open_and_nothing_else_does():
+    bias = (lambda lstm: lstm.bias_ih + lstm.bias_hh)(MogrifierLSTMCell(CHANNELS, HIDDEN).lstm)
+    enter, forget, candidate, leave = bias.detach().chunk(4)
+    assert (forget == 1).all()
+    assert not torch.cat([enter, candidate, leave]).any()
+
+
+def test_a_fresh_cell_keeps_more_than_half_of_its_memory():
+    torch.manual_seed(0)
+    cell = MogrifierLSTMCell(CHANNELS, HIDDEN)
+    memory = torch.full((1, HIDDEN), 10.0)
+    _, c = cell(torch.zeros(1, CHANNELS), (torch.zeros(1, HIDDEN), memory))
+    torch.testing.assert_close(c, memory * torch.sigmoid(torch.tensor(1.0)))
+
+
+def test_the_initial_state_is_zero_and_of_the_inputs_type():
+    cell = MogrifierLSTMCell(CHANNELS, HIDDEN)
+    h, c = cell.initial(3, torch.ones(1, dtype=torch.float64))
+    for state in (h, c):
+        assert state.shape == (3, HIDDEN)
+        assert state.dtype == torch.float64
+        assert not state.any()
+
+
+def test_the_hidden_state_is_bounded():
+    cell = random_cell(rounds=5)
+    x, h, c = random_state()
+    new_h, _ = cell(x * 1e6, (h, c))
+    assert new_h.abs().max() <= 1
+
+
+def test_negative_numbers_are_refused():
+    for settings in ({"rounds": -1}, {"rank": -1}):
+        with pytest.raises(ValueError, match="must not be negative"):
+            MogrifierLSTMCell(3, 3, **settings)

@@ -1,0 +1,79 @@
+import numpy as np
+import pytest
+import torch
+
+from msclnet.models.non_local import NonLocalBlock
+
+
+@pytest.mark.parametrize("inner", [1, 3, 8])
+@pytest.mark.parametrize("training", [True, False])
+def test_a_fresh_block_is_the_identity(inner, training):
+    maps = torch.randn(3, 8, 5, 2, generator=torch.Generator().manual_seed(0)) * 10
+    assert torch.equal(NonLocalBlock(8, inner).train(training)(maps), maps)
+
+
+def randomised(channels: int, inner: int) -> NonLocalBlock:
+    torch.manual_seed(1)
+    block = NonLocalBlock(channels, inner).double().eval()
+    for parameter in block.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    assert block.norm.running_mean is not None
+    assert block.norm.running_var is not None
+    block.norm.running_mean.normal_()
+    block.norm.running_var.uniform_(0.5, 2)
+    return block
+
+
+def numbers(module: torch.nn.Module, name: str) -> np.ndarray:
+    return module.get_parameter(name).detach().numpy()
+
+
+@pytest.mark.parametrize("inner", [1, 3])
+def test_equals_a_loop_over_pairs_of_positions(inner):
+    block = randomised(4, inner)
+    maps = np.random.default_rng(0).standard_normal((2, 4, 3, 2))
+    theta, phi, g = (
+        (numbers(block, f"{name}.weight")[:, :, 0, 0], numbers(block, f"{name}.bias"))
+        for name in ("theta", "phi", "g")
+    )
+    out, out_bias = numbers(block, "out.weight")[:, :, 0, 0], numbers(block, "out.bias")
+    assert block.norm.running_mean is not None
+    assert block.norm.running_var is not None
+    mean, variance = block.norm.running_mean.numpy(), block.norm.running_var.numpy()
+    expected = np.empty_like(maps)
+    places = [(h, w) for h in range(3) for w in range(2)]
+    for image, (h, w) in ((i, place) for i in range(2) for place in places):
+        x = maps[image, :, h, w]
+        attended = np.zeros(inner)
+        for there in places:
+            y = maps[image, :, there[0], there[1]]
+            weight = (theta[0] @ x + theta[1]) @ (phi[0] @ y + phi[1]) / len(places)  # no softmax
+            attended += weight * (g[0] @ y + g[1])
+        z = out @ attended + out_bias
+        z = (z - mean) / np.sqrt(variance + block.norm.eps)
+        expected[image, :, h, w] = x + z * numbers(block, "norm.weight") + numbers(block, "norm.bias")
+    with torch.no_grad():
+        np.testing.assert_allclose(block(torch.tensor(maps)).numpy(), expected, atol=1e-10)
+
+
+def test_every_position_sees_every_other_of_its_image_and_no_other_image():
+    block = randomised(4, 2)
+    maps = torch.randn(2, 4, 3, 3, dtype=torch.float64)
+    changed = maps.clone()
+    changed[0, :, 2, 2] += 1
+    with torch.no_grad():
+        moved = (block(maps) - block(changed)).abs().amax(dim=1)
+    assert (moved[0] > 0).all()
+    assert (moved[1] == 0).all()
+
+
+def test_channels_last_in_memory_changes_nothing():
+    block = randomised(4, 2)
+    maps = torch.randn(2, 4, 5, 3, dtype=torch.float64)
+    with torch.no_grad():
+        torch.testing.assert_close(block(maps.contiguous(memory_format=torch.channels_last)), block(maps))
+
+
+def test_no_inner_channels_are_refused():
+    with pytest.raises(ValueError, match="inner_channels"):
+        NonLocalBlock(8, 0)

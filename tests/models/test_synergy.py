@@ -1,0 +1,229 @@
+from collections.abc import Iterator
+
+import mogrifier_by_hand
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from msclnet.features import Stream
+from msclnet.models.mogrifier import MogrifierLSTMCell
+from msclnet.models.network import SynergyBranch
+from msclnet.models.synergy import READINGS, Interleaved, MeanResidual, PerPart, TwoChains
+
+N, PARTS, CHANNELS = 3, 4, 5
+
+
+def random_cell() -> MogrifierLSTMCell:
+    torch.manual_seed(0)
+    cell = MogrifierLSTMCell(CHANNELS, CHANNELS, rounds=5).double()
+    for parameter in cell.parameters():
+        nn.init.normal_(parameter, std=0.7)
+    return cell
+
+
+def random_parts(seed: int) -> torch.Tensor:
+    return torch.tensor(np.random.default_rng(seed).standard_normal((N, PARTS, CHANNELS)))
+
+
+def pairs_of_parts(cell: MogrifierLSTMCell) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+    """For each image: its visible and its infrared parts, and a hidden and a cell state of zeros."""
+    for visible, infrared in zip(random_parts(1).numpy(), random_parts(2).numpy(), strict=True):
+        yield visible, infrared, np.zeros(CHANNELS), np.zeros(CHANNELS)
+
+
+def result_of(reading: nn.Module) -> np.ndarray:
+    with torch.no_grad():
+        return reading(random_parts(1), random_parts(2)).numpy()
+
+
+def test_per_part_equals_two_steps_for_each_part():
+    cell = random_cell()
+    expected = np.empty((N, PARTS, CHANNELS))
+    for i, (visible, infrared, zero_h, zero_c) in enumerate(pairs_of_parts(cell)):
+        for j in range(PARTS):
+            h, c = mogrifier_by_hand.step(cell, visible[j], zero_h, zero_c)
+            expected[i, j], _ = mogrifier_by_hand.step(cell, infrared[j], h, c)
+    np.testing.assert_allclose(result_of(PerPart(cell)), expected, atol=1e-12)
+
+
+def test_interleaved_equals_one_sequence_read_off_after_each_infrared_part():
+    cell = random_cell()
+    expected = np.empty((N, PARTS, CHANNELS))
+    for i, (visible, infrared, h, c) in enumerate(pairs_of_parts(cell)):
+        for j in range(PARTS):
+            h, c = mogrifier_by_hand.step(cell, visible[j], h, c)
+            h, c = mogrifier_by_hand.step(cell, infrared[j], h, c)
+            expected[i, j] = h
+    np.testing.assert_allclose(result_of(Interleaved(cell)), expected, atol=1e-12)
+
+
+def test_two_chains_equal_two_steps_from_one_fused_state():
+    cell = random_cell()
+    expected = np.empty((N, PARTS, CHANNELS))
+    for i, (visible, infrared, h, c) in enumerate(pairs_of_parts(cell)):
+        for j in range(PARTS):
+            v_h, v_c = mogrifier_by_hand.step(cell, visible[j], h, c)
+            r_h, r_c = mogrifier_by_hand.step(cell, infrared[j], h, c)
+            h, c = (v_h + r_h) / 2, (v_c + r_c) / 2
+            expected[i, j] = h
+    np.testing.assert_allclose(result_of(TwoChains(cell)), expected, atol=1e-12)
+
+
+def test_two_chains_treat_the_modalities_alike_and_the_others_do_not():
+    cell = random_cell()
+    for name, reading in READINGS.items():
+        forwards, backwards = (
+            reading(cell)(random_parts(first), random_parts(second)) for first, second in ((1, 2), (2, 1))
+        )
+        alike = torch.allclose(forwards, backwards)
+        assert alike is (name == "two_chains")
+
+
+def test_parts_in_another_order_give_hidden_states_in_that_order_for_per_part_alone():
+    order = [2, 0, 3, 1]
+    for name, reading in READINGS.items():
+        module = reading(random_cell())
+        shuffled = module(random_parts(1)[:, order], random_parts(2)[:, order])
+        same = torch.allclose(shuffled, module(random_parts(1), random_parts(2))[:, order])
+        assert same is (name == "per_part")
+
+
+@pytest.mark.parametrize("name", list(READINGS))
+@pytest.mark.parametrize("modality", [0, 1])
+@pytest.mark.parametrize("part", range(PARTS))
+def test_which_parts_a_part_depends_on(name, modality, part):
+    module = READINGS[name](random_cell())
+    inputs = [random_parts(1), random_parts(2)]
+    before = module(*inputs)
+    inputs[modality][:, part] += 0.5
+    changed = [bool((module(*inputs)[:, j] != before[:, j]).any()) for j in range(PARTS)]
+    if name == "per_part":
+        assert changed == [j == part for j in range(PARTS)]
+    else:
+        assert changed == [j >= part for j in range(PARTS)]
+
+
+@pytest.mark.parametrize("name", list(READINGS))
+def test_pairs_do_not_see_each_other(name):
+    module = READINGS[name](random_cell())
+    whole = module(random_parts(1), random_parts(2))
+    for i in range(N):
+        alone = module(random_parts(1)[i : i + 1], random_parts(2)[i : i + 1])
+        torch.testing.assert_close(alone[0], whole[i])
+
+
+@pytest.mark.parametrize("name", list(READINGS))
+def test_one_set_of_weights_serves_all_parts(name):
+    module = READINGS[name](random_cell())
+    ours = sum(p.numel() for p in module.parameters())
+    assert ours == sum(p.numel() for p in random_cell().parameters())
+    assert module(random_parts(1)[:, :1], random_parts(2)[:, :1]).shape == (N, 1, CHANNELS)
+
+
+def test_the_residual_starts_as_the_rectified_mean():
+    residual = MeanResidual(CHANNELS, CHANNELS).double()
+    visible, infrared = random_parts(1), random_parts(2)
+    expected = np.maximum((visible.numpy() + infrared.numpy()) / 2, 0)
+    assert (expected == 0).any()
+    np.testing.assert_array_equal(residual(random_parts(3), visible, infrared).detach().numpy(), expected)
+    assert residual.project.bias is None
+
+
+def test_the_residual_adds_the_projected_hidden_state_before_it_rectifies():
+    residual = MeanResidual(CHANNELS, CHANNELS).double()
+    nn.init.normal_(residual.project.weight)
+    visible, infrared, hidden = (random_parts(seed) for seed in (1, 2, 3))
+    p = residual.project.weight.detach().numpy()
+    result = residual(hidden, visible, infrared).detach().numpy()
+    for i in range(N):
+        for j in range(PARTS):
+            mean = (visible[i, j].numpy() + infrared[i, j].numpy()) / 2
+            np.testing.assert_allclose(
+                result[i, j], np.maximum(mean + p @ hidden[i, j].numpy(), 0), atol=1e-12
+            )
+
+
+def streams() -> list[Stream]:
+    """Both modalities' features, with parts that are not negative, as GeM gives them."""
+    return [
+        Stream(
+            pooled=torch.empty(0),
+            logits=torch.empty(0),
+            parts=random_parts(seed).abs().requires_grad_(True),
+            normalised_parts=random_parts(seed + 1).requires_grad_(True),
+            normalised_logits=None,
+        )
+        for seed in (10, 20)
+    ]
+
+
+def branch(*, lstm: bool = True, residual: str = "mean", detached: bool = True) -> SynergyBranch:
+    cell = random_cell() if lstm else None
+    made = SynergyBranch(
+        channels=CHANNELS,
+        identities=7,
+        gem_p=3.0,
+        cell=cell,
+        reading="per_part",
+        residual=residual,
+        detached=detached,
+    ).double()
+    if made.residual is not None:
+        nn.init.normal_(made.residual.project.weight, std=0.5)
+    return made.eval()
+
+
+def test_the_branch_with_a_residual_follows_the_method():
+    module, (visible, infrared) = branch(), streams()
+    result = module(visible, infrared)
+    assert module.lstm is not None
+    assert module.residual is not None
+    hidden = module.lstm(visible.normalised_parts, infrared.normalised_parts)
+    p = module.residual.project.weight
+    parts = ((visible.parts + infrared.parts) / 2 + hidden @ p.T).clamp(min=0)
+    torch.testing.assert_close(result.parts, parts)
+    pooled = parts.clamp(min=1e-6).pow(3).mean(dim=1).pow(1 / 3)
+    torch.testing.assert_close(result.pooled, pooled)
+    torch.testing.assert_close(result.logits, module.neck(pooled)[1])
+    assert result.logits.shape == (N, 7)
+
+
+def test_the_branch_without_a_residual_is_the_hidden_state_and_its_signed_mean():
+    module, (visible, infrared) = branch(residual="none"), streams()
+    result = module(visible, infrared)
+    assert module.lstm is not None
+    hidden = module.lstm(visible.normalised_parts, infrared.normalised_parts)
+    torch.testing.assert_close(result.parts, hidden)
+    torch.testing.assert_close(result.pooled, hidden.mean(dim=1))
+    assert (result.pooled < 0).any()
+
+
+def test_the_branch_without_an_lstm_is_the_mean_of_the_parts():
+    module, (visible, infrared) = branch(lstm=False), streams()
+    result = module(visible, infrared)
+    torch.testing.assert_close(result.parts, (visible.parts + infrared.parts) / 2)
+    assert {name.split(".")[0] for name, _ in module.named_parameters()} == {"neck"}
+
+
+@pytest.mark.parametrize("residual", ["mean", "none"])
+@pytest.mark.parametrize("detached", [True, False])
+def test_isolated_features_have_equal_values_and_never_a_gradient_to_the_inputs(residual, detached):
+    inputs = streams()
+    result = branch(residual=residual, detached=detached)(*inputs)
+    torch.testing.assert_close(result.isolated_parts, result.parts, rtol=0, atol=0)
+    torch.testing.assert_close(result.isolated_pooled, result.pooled, rtol=0, atol=0)
+    (result.isolated_parts.sum() + result.isolated_pooled.sum()).backward(retain_graph=True)
+    leaves = [leaf for stream in inputs for leaf in (stream.parts, stream.normalised_parts)]
+    assert all(leaf.grad is None for leaf in leaves)
+    result.logits.square().sum().backward()
+    if detached:
+        assert all(leaf.grad is None for leaf in leaves)
+    else:
+        reached = [leaf.grad is not None and bool(leaf.grad.any()) for leaf in leaves]
+        assert reached == [residual == "mean", True] * 2
+
+
+def test_a_branch_that_would_be_nothing_is_refused():
+    with pytest.raises(ValueError, match="residual must be 'mean'"):
+        branch(lstm=False, residual="none")

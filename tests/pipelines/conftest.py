@@ -1,0 +1,105 @@
+"""A copy of the project at smoke size, on which the whole pipeline has run once."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+Run = subprocess.CompletedProcess[str]
+
+
+@dataclass(frozen=True)
+class Project:
+    """A project folder with its own git, DVC cache, MLflow database and Prefect home."""
+
+    root: Path
+    first_run: str = field(default="", repr=False)
+
+    def environment(self, **changes: str) -> dict[str, str]:
+        """Variables for a child: this interpreter first, nothing of the surroundings' trackers."""
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("MSCLNET_", "MLFLOW_", "PREFECT_", "DVC_", "GIT_"))
+        }
+        return {
+            **kept,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}",
+            "PREFECT_PORT": "1",  # nothing answers there, whatever runs on this machine
+            "OMP_NUM_THREADS": "1",
+            **changes,
+        }
+
+    def run(self, *command: str, ok: bool = True, **environment: str) -> Run:
+        """Run a command in the project; `python` and `dvc` are this interpreter's."""
+        done = subprocess.run(
+            command,
+            cwd=self.root,
+            env=self.environment(**environment),
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+        if ok and done.returncode:
+            raise AssertionError(f"{command} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
+        return done
+
+    def edit(self, old: str, new: str) -> None:
+        """Replace a text that stands in params.yaml exactly once."""
+        path = self.root / "params.yaml"
+        text = path.read_text()
+        assert text.count(old) == 1, f"{old!r} stands {text.count(old)} times in params.yaml"
+        path.write_text(text.replace(old, new))
+
+
+def copy_project(target: Path) -> Project:
+    """The files that git would take, with the smoke preset as params.yaml, committed."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for name in filter(None, listed.stdout.split("\0")):
+        source = ROOT / name
+        if source.is_file() and not name.startswith("tests/"):
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target / name)
+    shutil.copyfile(ROOT / "presets" / "smoke.yaml", target / "params.yaml")
+    project = Project(target)
+    project.run("git", "init", "--quiet")
+    project.run("git", "add", "--all")
+    project.run("git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "--quiet", "--message", "start")
+    return project
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The project after one whole run through Prefect, DVC and MLflow. Tests leave it as they found it."""
+    project = copy_project(tmp_path_factory.mktemp("finished"))
+    done = project.run("python", "-m", "pipelines.flows", "train")
+    return Project(project.root, done.stdout + done.stderr)
+
+
+@pytest.fixture
+def project(finished: Project) -> Iterator[Project]:
+    """The finished project; params.yaml and results are put back afterwards."""
+    before = (finished.root / "params.yaml").read_bytes()
+    lock = (finished.root / "dvc.lock").read_bytes()
+    yield finished
+    (finished.root / "params.yaml").write_bytes(before)
+    (finished.root / "dvc.lock").write_bytes(lock)
+    finished.run("dvc", "checkout", "--force", "--quiet")
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Callable[[], Project]:
+    """A maker of a copy of the project on which nothing has run."""
+    return lambda: copy_project(tmp_path)

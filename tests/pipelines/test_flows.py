@@ -1,0 +1,153 @@
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tiny_project
+from tiny_project import git, wait_for
+
+from msclnet.errors import UserError
+from pipelines.orchestration import report
+from pipelines.orchestration.command import server_address
+
+# The command line without the schema of the real params.yaml.
+COMMAND = """
+import sys
+from pipelines import flows
+from pipelines.orchestration.command import main
+flows.check_params = lambda path: None
+sys.exit(main())
+"""
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+    monkeypatch.setenv("PREFECT_PORT", "9")  # nobody listens there: no server
+    return tiny_project.setup(tmp_path, monkeypatch)
+
+
+def start(root: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", COMMAND, *arguments],
+        cwd=root,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def command(root: Path, *arguments: str) -> tuple[int, str, str]:
+    child = start(root, *arguments)
+    output, errors = child.communicate(timeout=120)
+    return child.returncode, output, errors
+
+
+def test_the_command_line_needs_no_server(tiny: tuple[Path, Path]) -> None:
+    root, home = tiny
+    code, output, _ = command(
+        root, "train", "--preset", "smoke", "--set", "train.epochs=3", "--name", "three"
+    )
+
+    assert code == 0
+    table = [line.split()[:2] for line in output.splitlines()]
+    assert all([stage, "run"] in table for stage in ("prepare", "train", "evaluate"))
+    assert ["all.single", "0.3"] in table
+    assert list(tiny_project.experiments(root)) == ["three"]
+    assert git(root, "status", "--porcelain") == ""
+    code, _, errors = command(root, "evaluate")
+    assert code == 2  # this tree has no model yet: the experiment has left it alone
+    assert errors.startswith("error: stage evaluate needs results/model, which is not there")
+    assert tiny_project.runs(home) == ["prepare", "train 3", "evaluate"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (
+            ["train", "--set", "train.epoch=3"],
+            "train.epoch: params.yaml has no such key (did you mean train.epochs?)",
+        ),
+        (["train", "--preset", "smok"], "no preset 'smok' (did you mean smoke?); there are: smoke"),
+        (["train", "--until", "trains"], "no stage 'trains' in dvc.yaml (did you mean train?)"),
+        (["train", "--name", "x"], "--name names an experiment"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_status_2(
+    tiny: tuple[Path, Path], arguments: list[str], words: str
+) -> None:
+    root, home = tiny
+    code, _, errors = command(root, *arguments)
+
+    assert code == 2
+    assert len(errors.splitlines()) == 1
+    assert errors.startswith(f"error: {words}")
+    assert tiny_project.runs(home) == []
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_stopping_the_command_stops_the_training(
+    tiny: tuple[Path, Path], number: signal.Signals, status: int
+) -> None:
+    root, home = tiny
+    child = start(root, "train", "--set", "train.epochs=999", "--until", "train")
+    wait_for(lambda: (home / "pid").exists() and (home / "pid").read_text() != "", what="the training")
+    child.send_signal(number)
+    _, errors = child.communicate(timeout=60)
+
+    assert child.returncode == status
+    assert "Traceback" not in errors
+    assert (home / "stopped").read_text() == "saved"
+    assert not tiny_project.lives(int((home / "pid").read_text()))
+    assert git(root, "for-each-ref", "refs/exps") == ""
+
+
+def test_a_server_that_is_named_must_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_PORT", "9")
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    assert server_address() is None
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    with pytest.raises(UserError, match=r"PREFECT_API_URL=http://127\.0\.0\.1:9/api does not answer"):
+        server_address()
+
+
+def test_metrics_become_a_compact_table() -> None:
+    metrics = {
+        "loss": 0.123456,
+        "all": {"single": {"rank-1": {"mean": 0.30004, "std": 0.02}, "mAP": 0.2}, "multi": {"mAP": 1}},
+        "empty": {},
+    }
+
+    rows = report.metric_rows(metrics)
+
+    assert rows == [
+        {"of": "all", "loss": "0.1235"},
+        {"of": "all.single", "rank-1": "0.3 ± 0.02", "mAP": "0.2"},
+        {"of": "all.multi", "mAP": "1"},
+    ]
+    assert report.text_table(rows[1:]) == (
+        "of          rank-1      mAP\n"
+        "all.single  0.3 ± 0.02  0.2\n"
+        "all.multi               1"
+    )  # fmt: skip
+
+
+def test_a_large_picture_is_made_small(tmp_path: Path) -> None:
+    import base64
+    import io
+
+    import numpy as np
+    from PIL import Image
+
+    noise = np.random.default_rng(0).integers(0, 256, (1500, 3000, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "noise.png")
+    text = report.inline_picture("noise", tmp_path / "noise.png")
+
+    assert text is not None
+    kind, data = text.removeprefix("![noise](data:image/").removesuffix(")").split(";base64,")
+    picture = Image.open(io.BytesIO(base64.b64decode(data)))
+    assert kind == "jpeg"
+    assert picture.size == (900, 450)
+    assert len(data) < 1_000_000
+    (tmp_path / "text.png").write_text("no picture")
+    assert report.inline_picture("text", tmp_path / "text.png") is None

@@ -1,0 +1,116 @@
+"""One run of the whole pipeline, for real: Prefect, DVC and MLflow at smoke size."""
+
+import csv
+import json
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytestmark = pytest.mark.pipeline
+
+FIGURES = {"heatmaps", "top10", "tsne", "distances", "training", "cmc"}
+LOAD_CHAMPION = """
+import json, sys, numpy as np, mlflow
+mlflow.set_tracking_uri("sqlite:///mlruns/mlflow.db")
+model = mlflow.pyfunc.load_model("models:/msclnet-smoke@champion")
+stored = np.load("results/embeddings/test.npz")
+images = np.load("data/processed/images_test.npy", mmap_mode="r")
+for rows in (slice(0, 7), slice(0, None), np.flatnonzero(stored["infrared"])[:3], np.flatnonzero(~stored["infrared"])[:1]):
+    vectors = model.predict({"images": np.array(images[rows]), "infrared": stored["infrared"][rows]})
+    np.testing.assert_allclose(vectors, stored["bnneck"][rows], rtol=1e-4, atol=1e-5)
+print(len(images), "agree")
+"""
+
+
+def client(project):
+    from mlflow import MlflowClient
+
+    return MlflowClient(f"sqlite:///{project.root}/mlruns/mlflow.db")
+
+
+def reference(project):
+    return json.loads((project.root / "results/train/run.json").read_text())
+
+
+def test_every_stage_ran_once_and_left_its_outputs(finished):
+    status = finished.run("dvc", "status").stdout
+    assert "up to date" in status
+    with zipfile.ZipFile(finished.root / "data/raw/images.zip") as archive:
+        assert "exp/train_id.txt" in archive.namelist()
+    rows = list(csv.DictReader((finished.root / "data/processed/manifest.csv").open()))
+    for split in ("train", "val", "test"):
+        images = np.load(finished.root / f"data/processed/images_{split}.npy", mmap_mode="r")
+        assert images.shape == (sum(row["split"] == split for row in rows), 96, 48, 3)
+
+
+def test_pictures_are_images_of_some_size(finished):
+    pictures = {path.stem: path for path in (finished.root / "results/figures").glob("*.png")}
+    assert set(pictures) == FIGURES
+    for path in [*pictures.values(), finished.root / "results/preprocess/augmentation.png"]:
+        with Image.open(path) as image:
+            assert min(image.size) > 300
+            assert np.asarray(image.convert("L")).std() > 5, f"{path} is blank"
+
+
+def test_metrics_carry_their_protocol_and_stand_in_dvc(finished):
+    reports = json.loads((finished.root / "results/metrics/report.json").read_text())
+    assert {(r["mode"], r["shots"], r["feature"]) for r in reports} == {
+        (mode, shots, feature)
+        for mode in ("all", "indoor")
+        for shots in (1, 10)
+        for feature in ("bnneck", "pooled", "random", "colour histogram")
+    }
+    for report in reports:
+        assert report["dataset"] == "synthetic"
+        assert (report["sampler"], report["trials"]) == ("agw", 10)
+        assert (report["flip"], report["re_ranking"]) == (False, False)
+    shown = json.loads(finished.run("dvc", "metrics", "show", "--json").stdout)
+    assert "results/metrics/metrics.json" in json.dumps(shown)
+
+
+def test_the_run_in_mlflow_has_params_metrics_figures_data_and_commit(finished):
+    run = client(finished).get_run(reference(finished)["run_id"])
+    assert run.info.status == "FINISHED"
+    assert run.data.params["train.epochs"] == "3"
+    assert run.data.params["loss.global.weight"] == "1.5"
+    history = list(csv.DictReader((finished.root / "results/train/history.csv").open()))
+    sent = client(finished).get_metric_history(run.info.run_id, "loss_identity")
+    assert [point.value for point in sorted(sent, key=lambda p: p.step)] == [
+        float(row["loss_identity"]) for row in history
+    ]
+    head = finished.run("git", "rev-parse", "HEAD").stdout.strip()
+    assert run.data.tags["git_commit"].startswith(head)
+    assert run.data.tags["stage.visualize"] == "FINISHED"
+    assert [entry.dataset.name for entry in run.inputs.dataset_inputs] == ["synthetic"]
+    folders = {entry.path for entry in client(finished).list_artifacts(run.info.run_id)}
+    assert {"train", "evaluate", "figures"} <= folders
+    figures = {entry.path for entry in client(finished).list_artifacts(run.info.run_id, "figures")}
+    assert {f"figures/{name}.png" for name in (*FIGURES, "augmentation")} <= figures
+    assert "test/all-1shot-agw/bnneck/rank1" in run.data.metrics
+
+
+def test_the_champion_gives_the_pipelines_vectors_in_a_fresh_process(finished):
+    done = finished.run("python", "-c", LOAD_CHAMPION)
+    assert "agree" in done.stdout
+    aliases = client(finished).get_registered_model("msclnet-smoke").aliases
+    assert set(aliases) == {"candidate", "champion"}
+
+
+def test_an_experiment_stands_in_dvc_and_mlflow_and_leaves_the_tree_alone(project):
+    before = project.run("git", "status", "--porcelain").stdout
+    params = (project.root / "params.yaml").read_bytes()
+    metrics = (project.root / "results/metrics/metrics.json").read_bytes()
+    project.run("python", "-m", "pipelines.flows", "train", "--name", "shorter", "--set", "train.epochs=2")
+    assert project.run("git", "status", "--porcelain").stdout == before
+    assert (project.root / "params.yaml").read_bytes() == params
+    assert (project.root / "results/metrics/metrics.json").read_bytes() == metrics
+    table = project.run("dvc", "exp", "show", "--csv").stdout
+    row = next(line for line in csv.DictReader(table.splitlines()) if line["Experiment"] == "shorter")
+    assert row["train.epochs"] == "2"
+    runs = client(project).search_runs(
+        [client(project).get_experiment_by_name("msclnet-smoke").experiment_id],
+        filter_string="params.`train.epochs` = '2'",
+    )
+    assert [run.info.status for run in runs] == ["FINISHED"]

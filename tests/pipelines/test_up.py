@@ -1,0 +1,255 @@
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import tiny_project
+from tiny_project import wait_for
+
+from msclnet.errors import UserError
+from pipelines.orchestration.service import Service, ServiceError, port_from
+from pipelines.up import _address_in_prefect_toml
+
+ENTRY = """
+from pipelines import flows
+flows.check_params = lambda path: None
+train, evaluate = flows.train, flows.evaluate
+"""
+PREFECT_YAML = Path(__file__).parents[2] / "prefect.yaml"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def post(url: str, body: dict[str, Any]) -> Any:
+    request = urllib.request.Request(
+        url, data=json.dumps(body).encode(), headers={"content-type": "application/json"}
+    )
+    for left in range(20, -1, -1):
+        try:
+            with urllib.request.urlopen(request, timeout=30) as response:
+                return json.loads(response.read() or b"null")
+        except urllib.error.HTTPError as error:
+            # Prefect's database is busy for a moment; its own clients ask again, too.
+            if error.code != 503 or not left:
+                raise
+            time.sleep(0.5)
+    raise AssertionError("unreachable")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"), [("http", "expected a port number"), ("70000", "expected a port number")]
+)
+def test_a_wrong_port_is_named_with_its_variable(
+    monkeypatch: pytest.MonkeyPatch, text: str, words: str
+) -> None:
+    monkeypatch.setenv("PREFECT_PORT", text)
+    with pytest.raises(UserError, match=rf"^PREFECT_PORT='{text}': {words}"):
+        port_from("PREFECT_PORT", 4200, user="Prefect")
+
+
+def test_a_taken_port_is_named_with_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        monkeypatch.setenv("MLFLOW_PORT", str(port))
+        with pytest.raises(UserError, match=rf"^port {port} for MLflow is taken: .*MLFLOW_PORT"):
+            port_from("MLFLOW_PORT", 5000, user="MLflow")
+    assert port_from("MLFLOW_PORT", 5000, user="MLflow") == port
+
+
+def test_a_service_that_ends_shows_its_last_lines(tmp_path: Path) -> None:
+    program = "print('no room left'); raise SystemExit(3)"
+    command = [sys.executable, "-c", program]
+    log = tmp_path / "logs" / "server.log"
+    service = Service.start("server", command, log=log, folder=tmp_path, environment=dict(os.environ))
+
+    with pytest.raises(ServiceError, match=r"(?s)server has ended \(exit status 3\).*no room left"):
+        service.wait_until(lambda: False, seconds=60)
+
+
+def test_the_address_in_prefect_toml(tmp_path: Path) -> None:
+    assert _address_in_prefect_toml(tmp_path) is None
+    (tmp_path / "prefect.toml").write_text('[api]\nurl = "http://127.0.0.1:4200/api"\n')
+    assert _address_in_prefect_toml(tmp_path) == "http://127.0.0.1:4200/api"
+
+
+def test_the_deployments_are_declared_as_they_must_be() -> None:
+    from ruamel.yaml import YAML
+
+    declared = YAML(typ="safe", pure=True).load(PREFECT_YAML.read_text())
+
+    names = [(entry["name"], entry["entrypoint"]) for entry in declared["deployments"]]
+    assert names == [("train", "pipelines/flows.py:train"), ("evaluate", "pipelines/flows.py:evaluate")]
+    for entry in declared["deployments"]:
+        assert entry["concurrency_limit"] == {"limit": 1, "collision_strategy": "ENQUEUE"}
+        assert entry["work_pool"]["name"] == "local"
+        assert all(schedule["active"] is False for schedule in entry.get("schedules", []))
+
+
+class Up:
+    """`python -m pipelines.up` on the tiny project, as a child process."""
+
+    def __init__(self, root: Path, home: Path) -> None:
+        (root / "tiny_flows.py").write_text(ENTRY)
+        yaml = PREFECT_YAML.read_text().replace("pipelines/flows.py", "tiny_flows.py")
+        (root / "prefect.yaml").write_text(yaml)
+        self.home = home
+        self.mlflow, self.prefect = free_port(), free_port()
+        self.api = f"http://127.0.0.1:{self.prefect}/api"
+        ports = {"MLFLOW_PORT": str(self.mlflow), "PREFECT_PORT": str(self.prefect)}
+        self.output = home / "up.txt"
+        with self.output.open("wb") as file:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "pipelines.up"],
+                cwd=root,
+                env={**os.environ, **ports},
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def text(self) -> str:
+        return self.output.read_text()
+
+    def wait_until_ready(self) -> None:
+        def ready() -> bool:
+            assert self.process.poll() is None, self.text()
+            return "Ctrl-C ends everything." in self.text()
+
+        wait_for(ready, what="make up", seconds=240)
+
+    def run_deployment(self, name: str, **overrides: object) -> str:
+        found = json.loads(urllib.request.urlopen(f"{self.api}/deployments/name/{name}", timeout=30).read())
+        parameters = {"overrides": overrides} if overrides else {}
+        url = f"{self.api}/deployments/{found['id']}/create_flow_run"
+        body = {"parameters": parameters, "state": {"type": "SCHEDULED"}, "idempotency_key": uuid.uuid4().hex}
+        return post(url, body)["id"]
+
+    def run(self, run: str) -> dict[str, Any]:
+        return json.loads(urllib.request.urlopen(f"{self.api}/flow_runs/{run}", timeout=30).read())
+
+    def tasks(self, run: str) -> dict[str, int]:
+        """Name of each task -> how often it was started."""
+        found = post(f"{self.api}/task_runs/filter", {"flow_runs": {"id": {"any_": [run]}}})
+        found.sort(key=lambda task: task["start_time"])
+        return {task["name"]: task["run_count"] for task in found}
+
+    def artifacts(self, run: str) -> dict[str, str]:
+        found = post(f"{self.api}/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run]}}})
+        return {artifact["key"]: artifact["data"] for artifact in found}
+
+
+@pytest.fixture
+def up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Up]:
+    root, home = tiny_project.setup(tmp_path, monkeypatch)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.delenv("PREFECT_HOME", raising=False)
+    running = Up(root, home)
+    yield running
+    with suppress(psutil.Error):
+        for process in [*psutil.Process(running.process.pid).children(recursive=True), running.process]:
+            process.kill()
+    running.process.wait()
+
+
+@pytest.mark.pipeline
+def test_up_runs_deployments_and_leaves_nothing_behind(up: Up, tmp_path: Path) -> None:
+    root = tmp_path / "project"
+    up.wait_until_ready()
+    assert f"http://127.0.0.1:{up.mlflow}\n" in up.text()
+    assert f"export PREFECT_API_URL={up.api}\n" in up.text()
+    assert (root / "mlruns" / "mlflow.db").exists()
+    addresses: set[Any] = {c.laddr for c in psutil.net_connections() if c.status == "LISTEN"}
+    assert {a.ip for a in addresses if a.port in (up.mlflow, up.prefect)} == {"127.0.0.1"}
+
+    # Three at once: the runs of one deployment wait for each other, and none of them gets in another's way.
+    crashing = up.run_deployment("train/train", **{"train.epochs": 500})
+    wrong = up.run_deployment("train/train", **{"train.epochs": 404})
+    plain = up.run_deployment("train/train")
+    ended = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+    runs = [crashing, wrong, plain]
+    wait_for(lambda: all(up.run(run)["state_type"] in ended for run in runs), what="three runs", seconds=240)
+    assert [up.run(run)["state_type"] for run in runs] == ["COMPLETED", "FAILED", "COMPLETED"]
+    assert (root / "results" / "model" / "weights.txt").read_text() == "2"
+    found = tiny_project.experiments(root)
+    assert [entry["params"]["train"]["epochs"] for entry in found.values()] == [500]
+    assert [entry["metrics"]["results/train/run.json"]["run_id"] for entry in found.values()] == ["run-500"]
+
+    # A crash is tried again, a mistake is not, and its message is the run's.
+    assert up.tasks(crashing) == {"prepare": 1, "train": 2, "evaluate": 1}
+    assert up.tasks(wrong) == {"prepare": 1, "train": 1}
+    assert up.run(wrong)["state"]["message"] == "error: data/raw is missing: run download"
+    truly = tiny_project.runs(up.home)
+    assert [truly.count(f"train {epochs}") for epochs in (500, 404, 2)] == [2, 1, 1]
+
+    artifacts = up.artifacts(crashing)
+    assert sorted(artifacts) == ["figure-cmc", "metrics", "stages"]
+    statuses = {row["stage"]: row["status"] for row in json.loads(artifacts["stages"])}
+    assert list(statuses) == ["prepare", "train", "evaluate"]
+    assert (statuses["train"], statuses["evaluate"]) == ("run", "run")
+    assert json.loads(artifacts["metrics"]) == [{"of": "all.single", "rank-1": "50", "mAP": "25"}]
+    assert artifacts["figure-cmc"].startswith("![cmc.png](data:image/png;base64,")
+    assert {row["stage"]: row["status"] for row in json.loads(up.artifacts(wrong)["stages"])}[
+        "train"
+    ] == "failed"
+
+    cancelled = up.run_deployment("train/train", **{"train.epochs": 999})
+    pid = up.home / "pid"
+    wait_for(lambda: pid.exists() and pid.read_text() != "", what="the training", seconds=120)
+    post(f"{up.api}/flow_runs/{cancelled}/set_state", {"state": {"type": "CANCELLING"}})
+    wait_for(lambda: (up.home / "stopped").exists(), what="the training's end", seconds=60)
+    wait_for(lambda: not tiny_project.lives(int(pid.read_text())), what="the training's end")
+    wait_for(lambda: up.run(cancelled)["state_type"] == "CANCELLED", what="the state", seconds=60)
+
+    children = psutil.Process(up.process.pid).children(recursive=True)
+    assert len(children) >= 3
+    up.process.send_signal(signal.SIGINT)
+    assert up.process.wait(timeout=90) == 0
+    assert up.text().endswith("all down\n")
+    assert not any(tiny_project.lives(child.pid) for child in children)
+    assert not listens(up.mlflow)
+    assert not listens(up.prefect)
+
+
+@pytest.mark.pipeline
+def test_when_one_server_dies_all_go_down(up: Up) -> None:
+    def server() -> psutil.Process | None:
+        for process in psutil.Process(up.process.pid).children():
+            with suppress(psutil.Error):
+                if "server" in process.cmdline() and "prefect" in process.cmdline():
+                    return process
+        return None
+
+    wait_for(lambda: server() is not None, what="the Prefect server", seconds=60)
+    victim = server()
+    assert victim is not None
+    children = psutil.Process(up.process.pid).children(recursive=True)
+    victim.kill()
+
+    assert up.process.wait(timeout=120) == 1
+    assert re.search(r"error: prefect has ended \(exit status -9\); its last lines:", up.text())
+    assert not any(tiny_project.lives(child.pid) for child in children)
+    assert not listens(up.mlflow)

@@ -1,0 +1,193 @@
+"""Who may import whom, and whether dvc.yaml names all that a stage reads: by the import statements alone."""
+
+import ast
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+from ruamel.yaml import YAML
+
+from pipelines.config import Params, load_params
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDERS = ("data", "models", "losses", "retrieval", "visualization", "tracking", "training")
+FOR_EVERYBODY = ("msclnet.errors", "msclnet.features", "msclnet.progress", "msclnet.data.records")
+STAGES = ("download", "preprocess", "train", "embed", "evaluate", "visualize")
+
+# Changing one of these changes no result: messages, bars, plain types and where the figures are reported.
+WITHOUT_EFFECT = (
+    "msclnet/errors.py",
+    "msclnet/progress.py",
+    "msclnet/data/records.py",
+    "msclnet/tracking/",
+)
+
+
+@cache
+def modules() -> dict[str, Path]:
+    """Every module of both packages by its dotted name; a package is its __init__."""
+    found = {}
+    for package in ("msclnet", "pipelines"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+@cache
+def imported(module: str) -> frozenset[str]:
+    """Absolute names that a module's import statements mention anywhere, `from a import b` as both a and a.b."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(modules()[module].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} imports relatively"
+            names.add(str(node.module))
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return frozenset(names)
+
+
+def below(name: str, package: str) -> bool:
+    return name == package or name.startswith(f"{package}.")
+
+
+def reached_from(module: str) -> set[str]:
+    """The project's modules that importing one module executes or may execute later, itself included."""
+    seen: set[str] = set()
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        if name in seen or name not in modules():
+            continue
+        seen.add(name)
+        if not below(name, "msclnet.tracking"):
+            waiting += imported(name)
+    return seen
+
+
+def read(path: Path) -> Any:
+    return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+
+
+@cache
+def stages() -> dict[str, Any]:
+    return read(ROOT / "dvc.yaml")["stages"]
+
+
+def outs_of(stage: dict[str, Any]) -> set[str]:
+    entries = [entry for kind in ("outs", "metrics", "plots") for entry in stage.get(kind, [])]
+    return {next(iter(entry)) if isinstance(entry, dict) else entry for entry in entries}
+
+
+def test_the_graph_is_read_at_all() -> None:
+    """Guards the other tests against passing on an empty graph."""
+    assert "msclnet.data.records" in imported("msclnet.data.arrays")
+    assert "numpy" in imported("msclnet.data.arrays")
+    assert "msclnet.models.mogrifier" in reached_from("pipelines.train")
+    assert len(modules()) > 60
+
+
+def test_the_library_never_imports_the_pipelines() -> None:
+    wrong = [
+        (module, name)
+        for module in modules()
+        if below(module, "msclnet")
+        for name in imported(module)
+        if below(name, "pipelines")
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_folders_do_not_import_each_other(folder: str) -> None:
+    allowed = [*FOR_EVERYBODY, f"msclnet.{folder}"] + (["msclnet.losses"] if folder == "training" else [])
+    others = [f"msclnet.{other}" for other in FOLDERS if other != folder]
+    assert any(below(module, f"msclnet.{folder}") for module in modules())
+    wrong = [
+        (module, name)
+        for module in modules()
+        if below(module, f"msclnet.{folder}")
+        for name in imported(module)
+        if any(below(name, other) for other in others) and not any(below(name, ok) for ok in allowed)
+    ]
+    assert wrong == []
+
+
+def test_only_tracking_imports_mlflow() -> None:
+    importing = {module for module in modules() if any(below(name, "mlflow") for name in imported(module))}
+    assert importing
+    assert [module for module in importing if not below(module, "msclnet.tracking")] == []
+
+
+def test_packages_import_nothing() -> None:
+    for path in modules().values():
+        if path.name == "__init__.py":
+            body = ast.parse(path.read_text(encoding="utf-8")).body
+            assert all(isinstance(node, ast.Expr) for node in body), path
+            assert len(body) <= 1, path
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_params_of_a_stage_are_in_schema_and_file(stage: str) -> None:
+    values = read(ROOT / "params.yaml")
+    for key in stages()[stage]["params"]:
+        schema: Any = Params
+        found = values
+        for part in key.split("."):
+            assert isinstance(schema, type), key
+            assert issubclass(schema, BaseModel), key
+            names = {field.alias or name: field for name, field in schema.model_fields.items()}
+            assert part in names, f"{key} is not in the schema"
+            assert part in found, f"{key} is not in params.yaml"
+            schema, found = names[part].annotation, found[part]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_deps_exist_or_are_made(stage: str) -> None:
+    made = set().union(*(outs_of(other) for name, other in stages().items() if name != stage))
+    for dep in stages()[stage]["deps"]:
+        assert dep in made or (ROOT / dep).exists(), dep
+
+
+def test_stages_are_the_known_ones_and_make_each_file_once() -> None:
+    assert tuple(stages()) == STAGES
+    outs = [out for stage in stages().values() for out in outs_of(stage)]
+    assert len(outs) == len(set(outs))
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_deps_name_all_code_that_a_stage_runs(stage: str) -> None:
+    deps = stages()[stage]["deps"]
+    assert stages()[stage]["cmd"] == f"python -m pipelines.{stage}"
+    assert f"pipelines/{stage}.py" in deps
+    reached = [modules()[name].relative_to(ROOT).as_posix() for name in reached_from(f"pipelines.{stage}")]
+    missing = sorted(
+        path
+        for path in reached
+        if path.startswith("msclnet/")
+        and not path.endswith("__init__.py")
+        and not path.startswith(WITHOUT_EFFECT)
+        and not any(path == dep or path.startswith(f"{dep}/") for dep in deps)
+    )
+    assert not missing, f"{stage} runs code that no dep of it names:\n" + "\n".join(missing)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_code_deps_are_used(stage: str) -> None:
+    """A file that a stage names but never imports would rerun it for nothing."""
+    reached = [modules()[name].relative_to(ROOT).as_posix() for name in reached_from(f"pipelines.{stage}")]
+    for dep in stages()[stage]["deps"]:
+        if dep.startswith(("msclnet/", "pipelines/")):
+            assert any(path == dep or path.startswith(f"{dep}/") for path in reached), dep
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "presets").glob("*.yaml")), ids=lambda path: path.stem)
+def test_presets_are_valid(path: Path) -> None:
+    assert load_params(path).train.epochs >= 1
+
+
+def test_params_are_the_synthetic_preset() -> None:
+    assert (ROOT / "params.yaml").read_bytes() == (ROOT / "presets/synthetic.yaml").read_bytes()

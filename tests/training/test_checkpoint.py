@@ -1,0 +1,266 @@
+"""Checkpoints under bad luck: killed writers, torn files, full disks, two processes."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from msclnet.errors import UserError
+from msclnet.training import checkpoint
+from msclnet.training.checkpoint import CheckpointFolder, DamagedCheckpointError, read_checkpoint
+
+
+def state_of(epoch: int) -> dict[str, Any]:
+    generator = torch.Generator().manual_seed(epoch)
+    return {
+        "network": {"weight": torch.randn(50, 40, generator=generator)},
+        "progress": {"epoch": epoch, "history": [{"epoch": 1, "total": 0.5}], "best": float("-inf")},
+        "extra": {"key": "abc", "nothing": None},
+    }
+
+
+def same(one: Any, other: Any) -> bool:
+    if isinstance(one, dict):
+        return set(one) == set(other) and all(same(one[key], other[key]) for key in one)
+    return torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
+
+
+def filled(folder: Path, *, epochs: int = 2, keep: int = 2) -> CheckpointFolder:
+    checkpoints = CheckpointFolder(folder, keep=keep)
+    for epoch in range(1, epochs + 1):
+        checkpoints.save(state_of(epoch), epoch=epoch)
+    return checkpoints
+
+
+def newest(folder: Path) -> Path:
+    return max(folder.glob("epoch-*.pt"))
+
+
+def python(code: str, *arguments: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def said(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
+    found = filled(tmp_path / "deep" / "er").load_latest()
+    assert found is not None
+    epoch, state = found
+    assert epoch == 2
+    assert same(state, state_of(2))
+
+
+def test_an_empty_folder(tmp_path: Path) -> None:
+    assert CheckpointFolder(tmp_path).load_latest() is None
+
+
+@pytest.mark.parametrize("keep", [1, 2, 5])
+def test_keeps_the_latest(tmp_path: Path, keep: int) -> None:
+    filled(tmp_path, epochs=12, keep=keep)
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == [f"epoch-{epoch:05d}.pt" for epoch in range(13 - keep, 13)]
+
+
+def test_clear(tmp_path: Path) -> None:
+    checkpoints = filled(tmp_path)
+    (tmp_path / "epoch-00002.partial-999").write_bytes(b"left by a killed writer")
+    with checkpoints.locked():
+        checkpoints.clear()
+    assert [path.name for path in tmp_path.iterdir()] == ["lock"]
+    assert checkpoints.load_latest() is None
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.999])
+def test_a_torn_file_gives_way_to_the_one_before(tmp_path: Path, share: float) -> None:
+    checkpoints = filled(tmp_path)
+    path = newest(tmp_path)
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    found = checkpoints.load_latest()
+    assert found is not None
+    assert found[0] == 1
+    assert same(found[1], state_of(1))
+    assert path.with_suffix(".damaged").exists()
+    checkpoints.save(state_of(2), epoch=2)
+    again = checkpoints.load_latest()
+    assert again is not None
+    assert again[0] == 2
+
+
+def test_every_flipped_bit_is_noticed(tmp_path: Path) -> None:
+    filled(tmp_path)
+    path = newest(tmp_path)
+    whole = path.read_bytes()
+    assert same(read_checkpoint(path), state_of(2))
+    for at in range(0, len(whole), 97):
+        data = bytearray(whole)
+        data[at] ^= 1 << (at % 8)
+        path.write_bytes(data)
+        with pytest.raises(DamagedCheckpointError):
+            read_checkpoint(path)
+
+
+def test_all_of_them_damaged(tmp_path: Path) -> None:
+    checkpoints = filled(tmp_path)
+    for path in tmp_path.glob("*.pt"):
+        path.write_bytes(b"")
+    assert checkpoints.load_latest() is None
+
+
+def test_reading_runs_no_code(tmp_path: Path) -> None:
+    class Trap:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return os.mkdir, (str(tmp_path / "trapped"),)
+
+    CheckpointFolder(tmp_path).save({"trap": Trap()}, epoch=1)
+    with pytest.raises(Exception, match=r"(?i)weights.only|unsupported"):
+        read_checkpoint(newest(tmp_path))
+    assert not (tmp_path / "trapped").exists()
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+@pytest.mark.parametrize("reason", [errno.ENOSPC, errno.EACCES, errno.EIO])
+def test_a_failed_write_leaves_the_former_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, reason: int
+) -> None:
+    checkpoints = filled(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def refused(*_: object) -> None:
+        raise OSError(reason, os.strerror(reason))
+
+    monkeypatch.setattr(checkpoint.os, call, refused)
+    with pytest.raises(UserError, match=rf"epoch-00003\.pt could not be written \({os.strerror(reason)}\)"):
+        checkpoints.save(state_of(3), epoch=3)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_really_full_disk(tmp_path: Path) -> None:
+    """The kernel's own refusal: a process that may write no file beyond 4 KiB."""
+    filled(tmp_path)
+    process = python(
+        """
+        import resource, signal, sys, torch
+        from pathlib import Path
+        from msclnet.errors import UserError
+        from msclnet.training.checkpoint import CheckpointFolder
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+        try:
+            CheckpointFolder(Path(sys.argv[1])).save({"a": torch.zeros(10_000)}, epoch=3)
+        except UserError as error:
+            print(error)
+        """,
+        tmp_path,
+    )
+    assert "could not be written (File too large)" in process.communicate(timeout=60)[0]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["epoch-00001.pt", "epoch-00002.pt"]
+
+
+def test_a_writer_killed_in_mid_write(tmp_path: Path) -> None:
+    checkpoints = filled(tmp_path)
+    process = python(
+        """
+        import sys, time, torch
+        from pathlib import Path
+        from msclnet.training import checkpoint
+        def half_way(number):
+            print("writing", flush=True)
+            time.sleep(60)
+        checkpoint.os.fsync = half_way
+        checkpoint.CheckpointFolder(Path(sys.argv[1])).save({"a": torch.zeros(10_000)}, epoch=3)
+        """,
+        tmp_path,
+    )
+    assert said(process) == "writing"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    left = [path for path in tmp_path.iterdir() if "partial" in path.name]
+    assert left, "the writer was to be killed with the file half written"
+    found = checkpoints.load_latest()
+    assert found is not None
+    assert found[0] == 2
+    assert same(found[1], state_of(2))
+    checkpoints.save(state_of(3), epoch=3)
+    assert not [path for path in tmp_path.iterdir() if "partial" in path.name], "remains fill the disk"
+
+
+HOLD = """
+import os, sys, time
+from pathlib import Path
+from msclnet.errors import UserError
+from msclnet.training.checkpoint import CheckpointFolder
+try:
+    with CheckpointFolder(Path(sys.argv[1])).locked():
+        if "fork" in sys.argv and os.fork() == 0:
+            print(os.getpid(), flush=True)
+            time.sleep(60)
+            os._exit(0)
+        if "fork" not in sys.argv:
+            print("held", flush=True)
+        sys.stdin.readline()
+except UserError as error:
+    print(error)
+"""
+
+
+def test_a_second_process_is_refused(tmp_path: Path) -> None:
+    first = python(HOLD, tmp_path)
+    assert said(first) == "held"
+    second = python(HOLD, tmp_path)
+    assert "another process is training this very configuration" in second.communicate(timeout=60)[0]
+    other = python(HOLD, tmp_path / "another configuration")
+    assert said(other) == "held"
+    other.communicate("\n", timeout=60)
+    first.communicate("\n", timeout=60)
+    third = python(HOLD, tmp_path)
+    assert said(third) == "held"
+    third.communicate("\n", timeout=60)
+
+
+def test_the_lock_goes_with_a_killed_holder(tmp_path: Path) -> None:
+    first = python(HOLD, tmp_path)
+    assert said(first) == "held"
+    first.kill()
+    first.wait()
+    second = python(HOLD, tmp_path)
+    assert said(second) == "held"
+    second.communicate("\n", timeout=60)
+
+
+def test_the_lock_goes_with_a_killed_holder_whose_workers_live_on(tmp_path: Path) -> None:
+    """Processes that prepare batches are forked from the training and notice its end only after seconds."""
+    first = python(HOLD, tmp_path, "fork")
+    worker = int(said(first))
+    try:
+        first.kill()
+        first.wait()
+        os.kill(worker, 0)  # it is alive
+        second = python(HOLD, tmp_path)
+        assert said(second) == "held"
+        second.communicate("\n", timeout=60)
+    finally:
+        os.kill(worker, signal.SIGKILL)
+
+
+def test_the_lock_ends_with_its_block(tmp_path: Path) -> None:
+    checkpoints = CheckpointFolder(tmp_path)
+    with pytest.raises(RuntimeError, match="within"), checkpoints.locked():
+        raise RuntimeError("within")
+    process = python(HOLD, tmp_path)
+    assert said(process) == "held"
+    process.communicate("\n", timeout=60)

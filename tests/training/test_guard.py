@@ -1,0 +1,34 @@
+"""What counts as gone wrong, and what is said of it."""
+
+import math
+
+import pytest
+
+from msclnet.errors import UserError
+from msclnet.training.guard import DivergedError, check_losses, check_norm
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_terms_that_are_not_finite_are_named(value: float) -> None:
+    with pytest.raises(DivergedError) as caught:
+        check_losses({"loss_identity": 1.0, "loss_sub": value, "total": value}, epoch=3, step=40)
+    message = str(caught.value)
+    assert "epoch 3, step 40" in message
+    assert f"loss_sub = {value}" in message
+    assert "loss_identity" not in message
+    assert isinstance(caught.value, UserError)
+
+
+def test_finite_terms_pass() -> None:
+    check_losses({"a": 0.0, "b": -1e30, "c": 1e-30}, epoch=1, step=1)
+
+
+@pytest.mark.parametrize("norm", [0.0, -1.0, 10.001, math.inf, math.nan])
+def test_norms_out_of_range(norm: float) -> None:
+    with pytest.raises(DivergedError, match=r"epoch 2, step 5: .*train\.norm_limit = 10\b"):
+        check_norm(norm, limit=10.0, epoch=2, step=5)
+
+
+@pytest.mark.parametrize("norm", [1e-9, 1.0, 10.0])
+def test_norms_in_range(norm: float) -> None:
+    check_norm(norm, limit=10.0, epoch=2, step=5)
