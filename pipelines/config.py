@@ -84,7 +84,7 @@ class Model(Section):
     trunk: Literal["shared", "separate"]
     last_stride: Literal[1, 2]
     non_local_inner: CountOrNone
-    gem_p: Annotated[float, Field(ge=1, le=10)]
+    gem_p: Annotated[float, Field(ge=1, le=6)]
     parts: Annotated[int, Field(ge=1, le=18)]
 
     @model_validator(mode="after")

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from msclnet.data.arrays import open_array, write_array
+from msclnet.data.array_writer import write_array
+from msclnet.data.arrays import open_array
 from msclnet.data.decode import decode
 from msclnet.data.manifest import Entry, read_manifest, write_manifest
 from msclnet.data.records import SPLITS

@@ -14,7 +14,8 @@ def local_loss(synergistic: Tensor, visible: Tensor, *, form: str = "stable") ->
         visible: (N, P, C).
         form: `stable`: sqrt(max(0, 2 - 2 cos) + 1e-6), the Euclidean distance of the normalised parts.
             `cosine`: 1 - cos. `printed`: cos + sqrt(2 - 2 cos), whose maximum lies at cos = 0.5, so that a
-            fresh network is driven to cos = -1 (the root is guarded as in `stable`: rounding takes cos above 1).
+            fresh network is driven to cos = -1 (the root is guarded as in `stable`, for rounding takes cos
+            above 1).
 
     Raises:
         ValueError: `form` is unknown.

@@ -50,9 +50,9 @@ class Terms:
 class Objective:
     """From features to losses.
 
-    Routing (eq. 14 to 16): under `paper`, L_div and L_t update the extractors alone, L_local and L_global the
-    synergistic branch alone, the cascade whatever it is applied to. Under `joint` (Algorithm 1, step 4) L_local
-    and L_global reach the extractors as well.
+    Routing (eq. 14 to 16): under `paper`, L_div and L_t never update the synergistic branch, L_local and L_global
+    nothing else, the cascade whatever it is applied to. Under `joint` (Algorithm 1, step 4) L_local and L_global
+    reach the extractors as well. The branch's own identity loss follows `synergy.inputs` under either.
 
     Args:
         loss: Section `loss` of params.yaml: for each term `on`, `weight` and its form.

@@ -50,6 +50,8 @@ def _softmax(values_NN: Tensor, mask_NN: Tensor) -> Tensor:
 
 
 def _agw_softmax(values_NN: Tensor, mask_NN: Tensor) -> Tensor:
-    highest_N1 = (values_NN * mask_NN).amax(dim=1, keepdim=True)
+    # Masked before the exponential as well: far outside the mask it would be infinite, and infinity times 0 is NaN.
+    values_NN = values_NN * mask_NN
+    highest_N1 = values_NN.amax(dim=1, keepdim=True)
     exponentials_NN = (values_NN - highest_N1).exp() * mask_NN
     return exponentials_NN / (exponentials_NN.sum(dim=1, keepdim=True) + 1e-6)

@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-FLOOR = 1e-6  # keeps the cube root's gradient finite where a map is zero
+FLOOR = 1e-6  # keeps the root's gradient finite where a map is zero (in float32 up to p = 6)
 
 
 def gem(maps: Tensor, *, p: float) -> Tensor:
@@ -12,8 +12,8 @@ def gem(maps: Tensor, *, p: float) -> Tensor:
     Source: Radenovic et al., TPAMI 2019, eq. 2; AGW uses p = 3, not learned.
 
     Args:
-        maps: (N, C, H, W); negative values count as zero.
-        p: Exponent, >= 1; 1 is the mean.
+        maps: (N, C, H, W); values below 1e-6 count as 1e-6.
+        p: Exponent, 1 to 6; 1 is the mean.
 
     Returns:
         (N, C).
@@ -25,8 +25,8 @@ def gem_parts(maps: Tensor, *, p: float, parts: int) -> Tensor:
     """Generalised-mean pooling over equal horizontal strips.
 
     Args:
-        maps: (N, C, H, W); negative values count as zero.
-        p: Exponent, >= 1.
+        maps: (N, C, H, W); values below 1e-6 count as 1e-6.
+        p: Exponent, 1 to 6.
         parts: Number of strips. Where H is no multiple of it, neighbouring strips share a row.
 
     Returns:

@@ -1,7 +1,6 @@
 """Pretrained weights: torchvision's, a local file, or none."""
 
 from pathlib import Path
-from urllib.error import URLError
 
 import torch
 from torch import Tensor
@@ -65,7 +64,9 @@ def read_state(path: Path) -> dict[str, Tensor]:
         ) from error
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
+    ):
         raise UserError(f"model.weights: {path} holds no state_dict; save model.state_dict() alone")
     return {key.removeprefix("module."): value for key, value in state.items()}
 
@@ -73,10 +74,10 @@ def read_state(path: Path) -> dict[str, Tensor]:
 def _imagenet(backbone: str) -> dict[str, Tensor]:
     weights = IMAGENET[backbone]
     try:
-        return dict(weights.get_state_dict(progress=True, check_hash=True))
-    except (URLError, OSError, RuntimeError) as error:
+        return dict(weights.get_state_dict(progress=True, check_hash=True, weights_only=True))
+    except Exception as error:
         raise UserError(
             f"model.weights: 'imagenet' could not be fetched from {weights.url} ({error}); download that file on a "
-            f"machine with internet access and put it into {torch.hub.get_dir()}/checkpoints, or set model.weights "
-            "to its path, or to 'none' to start from random weights"
+            f"machine with internet access and put it into {torch.hub.get_dir()}/checkpoints (a broken copy that "
+            "lies there already must go), or set model.weights to its path, or to 'none' for random weights"
         ) from error

@@ -202,7 +202,9 @@ def test_same_seed_same_pixels() -> None:
 
 
 def test_always_does_everything() -> None:
-    steps = augmentation_steps(settings(padding=2, flip=0.1, probability=0.1), height=20, width=12, always=True)
+    steps = augmentation_steps(
+        settings(padding=2, flip=0.1, probability=0.1), height=20, width=12, always=True
+    )
     assert list(steps) == ["cropped", "flipped", "erased"]
     image = numbered(20, 12)
     for name in ("flipped", "erased"):

@@ -53,7 +53,9 @@ def settings(*, on: tuple[str, ...] | None = None, **changes: Any) -> dict[str, 
 def small_network(values: dict[str, Any], *, seed: int = 0) -> MSCLNet:
     """The network of the settings; what starts at zero is randomised, so that gradients pass."""
     torch.manual_seed(seed)
-    network = build_network({"identities": IDENTITIES, "model": values["model"], "synergy": values["synergy"]})
+    network = build_network(
+        {"identities": IDENTITIES, "model": values["model"], "synergy": values["synergy"]}
+    )
     if network.synergy is not None and network.synergy.residual is not None:
         torch.nn.init.normal_(network.synergy.residual.project.weight, std=0.3)
     return network.train()

@@ -5,7 +5,6 @@ with a shared trunk each modality the other's stem, which would hide where a los
 """
 
 import pytest
-import torch
 from synthetic_settings import TERMS, pair_batch, settings, small_network
 from torch import nn
 

@@ -66,9 +66,7 @@ def equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bo
 @pytest.mark.parametrize("inputs", ["detached", "joint"])
 @pytest.mark.parametrize(("row", "same"), EQUAL)
 def test_rows_that_are_equal_bit_for_bit_under_routing_paper(row, same, inputs):
-    assert equal(
-        trained(row, routing="paper", inputs=inputs), trained(same, routing="paper", inputs=inputs)
-    )
+    assert equal(trained(row, routing="paper", inputs=inputs), trained(same, routing="paper", inputs=inputs))
 
 
 @pytest.mark.parametrize("inputs", ["detached", "joint"])

@@ -18,7 +18,9 @@ def test_equals_a_loop_over_the_rows():
 
 
 def test_logits_that_know_nothing_cost_the_logarithm_of_the_identities():
-    assert identity_loss(torch.zeros(3, 395), torch.tensor([0, 7, 394])).item() == pytest.approx(math.log(395))
+    assert identity_loss(torch.zeros(3, 395), torch.tensor([0, 7, 394])).item() == pytest.approx(
+        math.log(395)
+    )
 
 
 def test_very_large_logits_stay_finite():

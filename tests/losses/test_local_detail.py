@@ -36,7 +36,12 @@ def test_equals_a_loop_over_images_and_parts(form):
 
 @pytest.mark.parametrize(
     ("cosine", "stable", "printed", "one_minus"),
-    [(1.0, 1e-3, 1.001, 0.0), (0.5, 1.0, 1.5, 0.5), (0.0, math.sqrt(2), math.sqrt(2), 1.0), (-1.0, 2.0, 1.0, 2.0)],
+    [
+        (1.0, 1e-3, 1.001, 0.0),
+        (0.5, 1.0, 1.5, 0.5),
+        (0.0, math.sqrt(2), math.sqrt(2), 1.0),
+        (-1.0, 2.0, 1.0, 2.0),
+    ],
 )
 def test_values_at_the_ends_and_between(cosine, stable, printed, one_minus):
     assert value_at(cosine, "stable") == pytest.approx(stable, abs=2e-6)

@@ -32,7 +32,9 @@ def cascade(features: Tensor, *, form: str) -> Tensor:
     )
 
 
-def optimise(loss_of: Callable[[Tensor], Tensor], *, rate: float, norm: float = 1.0) -> tuple[list[float], list[float]]:
+def optimise(
+    loss_of: Callable[[Tensor], Tensor], *, rate: float, norm: float = 1.0
+) -> tuple[list[float], list[float]]:
     """300 steps from features of the given mean norm; losses and mean norms on the way."""
     start = F.normalize(torch.randn(48, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))
     start *= norm
@@ -52,9 +54,7 @@ def optimise(loss_of: Callable[[Tensor], Tensor], *, rate: float, norm: float = 
 
 @pytest.mark.parametrize("norm", [1.0, 14.0])
 def test_the_normalised_cascade_comes_to_rest(norm):
-    losses, norms = optimise(
-        lambda f: cascade(F.normalize(f), form="hinge"), rate=0.5 * norm**2, norm=norm
-    )
+    losses, norms = optimise(lambda f: cascade(F.normalize(f), form="hinge"), rate=0.5 * norm**2, norm=norm)
     assert all(0 <= loss < 8 for loss in losses)
     assert losses[-1] < 0.05 * losses[0]
     assert max(norms) < 3 * norm
@@ -70,9 +70,7 @@ def test_the_printed_cascade_runs_off():
 
 def test_the_printed_cascade_is_homogeneous_of_degree_two_and_the_default_of_degree_zero():
     features = torch.randn(48, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    torch.testing.assert_close(
-        cascade(3 * features, form="negative"), 9 * cascade(features, form="negative")
-    )
+    torch.testing.assert_close(cascade(3 * features, form="negative"), 9 * cascade(features, form="negative"))
     torch.testing.assert_close(
         cascade(F.normalize(3 * features), form="hinge"), cascade(F.normalize(features), form="hinge")
     )
@@ -104,7 +102,8 @@ def test_the_triplet_loss_is_stable(form, norm):
 def test_identity_and_soft_target_are_stable(temperature):
     teacher = 6 * F.one_hot(IDENTITIES, 16).double()
     losses, norms = optimise(
-        lambda f: identity_loss(f, IDENTITIES) + soft_target_loss(f, teacher, temperature=temperature), rate=1.0
+        lambda f: identity_loss(f, IDENTITIES) + soft_target_loss(f, teacher, temperature=temperature),
+        rate=1.0,
     )
     assert losses[-1] < 0.5 * losses[0]
     assert max(norms) < 100

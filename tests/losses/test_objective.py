@@ -119,7 +119,9 @@ def test_each_term_gets_the_features_that_the_method_names(routing):
     }
     result = objective(on=TERMS, loss__routing=routing)(features, labels).values
     for term in TERMS:
-        torch.testing.assert_close(result[term], expected[term], msg=lambda text, term=term: f"{term}: {text}")
+        torch.testing.assert_close(
+            result[term], expected[term], msg=lambda text, term=term: f"{term}: {text}"
+        )
 
 
 def test_forms_margins_and_temperatures_arrive():
@@ -171,7 +173,9 @@ def test_labels_as_targets_are_the_sum_over_both_modalities():
     heads = [features.visible.normalised_logits, features.infrared.normalised_logits]
     expected = sum(identity_loss(z, labels.identities).item() for z in heads if z is not None)
     for teacher in ("mogrifier", "mutual"):
-        result = objective(on=("target",), synergy__target="label", synergy__teacher=teacher)(features, labels)
+        result = objective(on=("target",), synergy__target="label", synergy__teacher=teacher)(
+            features, labels
+        )
         assert result.total.item() == pytest.approx(1.25 * expected, rel=1e-5)
 
 

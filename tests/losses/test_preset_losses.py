@@ -96,7 +96,9 @@ def test_one_step_of_each_preset_is_finite(name):
     # the backbone is not what is tested here, and its weights may not be at hand
     values["model"] |= {"backbone": "slim", "weights": "none", "width": 4, "parts": 3, "non_local_inner": 0}
     torch.manual_seed(0)
-    network = build_network({"identities": IDENTITIES, "model": values["model"], "synergy": values["synergy"]})
+    network = build_network(
+        {"identities": IDENTITIES, "model": values["model"], "synergy": values["synergy"]}
+    )
     objective = Objective(values["loss"], values["synergy"])
     visible, infrared, labels = pair_batch()
     terms = objective(network(visible, infrared, with_synergy=objective.needs_synergy), labels)

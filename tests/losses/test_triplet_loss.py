@@ -13,9 +13,7 @@ def naive_loss(features: np.ndarray, identities: list[int], *, form: str) -> flo
     for i, anchor in enumerate(features):
         distances = [math.sqrt(sum((a - b) ** 2 for a, b in zip(anchor, x, strict=True))) for x in features]
         positives = [
-            d
-            for j, d in enumerate(distances)
-            if identities[j] == identities[i] and (form == "agw" or j != i)
+            d for j, d in enumerate(distances) if identities[j] == identities[i] and (form == "agw" or j != i)
         ]
         negatives = [d for j, d in enumerate(distances) if identities[j] != identities[i]]
         if form == "agw":
@@ -99,7 +97,9 @@ def naive_positive_part(features: np.ndarray, identities: list[int]) -> float:
     total = 0.0
     for i, anchor in enumerate(features):
         distances = [
-            float(np.linalg.norm(anchor - x)) for j, x in enumerate(features) if identities[j] == identities[i]
+            float(np.linalg.norm(anchor - x))
+            for j, x in enumerate(features)
+            if identities[j] == identities[i]
         ]
         weights = np.exp(distances) / np.exp(distances).sum()
         total += math.log1p(math.exp(float(weights @ distances)))

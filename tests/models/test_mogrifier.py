@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import mogrifier_by_hand
 import numpy as np
 import pytest
@@ -20,7 +22,8 @@ def random_cell(**settings) -> MogrifierLSTMCell:
 def random_state(rows: int = 3) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(1)
     return tuple(  # type: ignore[return-value]
-        torch.randn(rows, size, dtype=torch.float64, generator=generator) for size in (CHANNELS, HIDDEN, HIDDEN)
+        torch.randn(rows, size, dtype=torch.float64, generator=generator)
+        for size in (CHANNELS, HIDDEN, HIDDEN)
     )
 
 
@@ -53,7 +56,7 @@ def test_each_further_round_changes_the_result():
         cell.gates = cell.gates[:rounds]  # the same weights, fewer rounds
         x, h, c = random_state()
         results.append(cell(x, (h, c))[0])
-    for fewer, more in zip(results, results[1:], strict=False):
+    for fewer, more in pairwise(results):
         assert (fewer - more).abs().max() > 1e-3
 
 
@@ -127,6 +130,6 @@ def test_the_hidden_state_is_bounded():
 
 
 def test_negative_numbers_are_refused():
-    for settings in ({"rounds": -1}, {"rank": -1}):
+    for rounds, rank in ((-1, 0), (5, -1)):
         with pytest.raises(ValueError, match="must not be negative"):
-            MogrifierLSTMCell(3, 3, **settings)
+            MogrifierLSTMCell(3, 3, rounds=rounds, rank=rank)

@@ -26,7 +26,9 @@ def random_parts(seed: int) -> torch.Tensor:
     return torch.tensor(np.random.default_rng(seed).standard_normal((N, PARTS, CHANNELS)))
 
 
-def pairs_of_parts(cell: MogrifierLSTMCell) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+def pairs_of_parts(
+    cell: MogrifierLSTMCell,
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
     """For each image: its visible and its infrared parts, and a hidden and a cell state of zeros."""
     for visible, infrared in zip(random_parts(1).numpy(), random_parts(2).numpy(), strict=True):
         yield visible, infrared, np.zeros(CHANNELS), np.zeros(CHANNELS)

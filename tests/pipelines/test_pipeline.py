@@ -17,7 +17,8 @@ mlflow.set_tracking_uri("sqlite:///mlruns/mlflow.db")
 model = mlflow.pyfunc.load_model("models:/msclnet-smoke@champion")
 stored = np.load("results/embeddings/test.npz")
 images = np.load("data/processed/images_test.npy", mmap_mode="r")
-for rows in (slice(0, 7), slice(0, None), np.flatnonzero(stored["infrared"])[:3], np.flatnonzero(~stored["infrared"])[:1]):
+infrared, visible = np.flatnonzero(stored["infrared"]), np.flatnonzero(~stored["infrared"])
+for rows in (slice(0, 7), slice(0, None), infrared[:3], visible[:1]):
     vectors = model.predict({"images": np.array(images[rows]), "infrared": stored["infrared"][rows]})
     np.testing.assert_allclose(vectors, stored["bnneck"][rows], rtol=1e-4, atol=1e-5)
 print(len(images), "agree")

@@ -2,6 +2,7 @@
 
 import json
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -58,7 +59,7 @@ def test_what_follows_a_stale_stage_follows_by_the_graph(project):
     """Each stage depends on an output of the one before it, so that a changed result is passed on."""
     graph = project.run("dvc", "dag", "--dot").stdout
     edges = set(re.findall(r'"(\w+)" -> "(\w+)"', graph))
-    assert set(zip(STAGES, STAGES[1:], strict=False)) <= edges | {(b, a) for a, b in edges}
+    assert set(pairwise(STAGES)) <= edges | {(b, a) for a, b in edges}
 
 
 def test_former_values_bring_back_former_results_without_training(project):

@@ -2,15 +2,15 @@
 
 import errno
 import os
+import resource
 import signal
-import subprocess
-import sys
-import textwrap
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from forked import Forked, die
 
 from msclnet.errors import UserError
 from msclnet.training import checkpoint
@@ -41,20 +41,6 @@ def filled(folder: Path, *, epochs: int = 2, keep: int = 2) -> CheckpointFolder:
 
 def newest(folder: Path) -> Path:
     return max(folder.glob("epoch-*.pt"))
-
-
-def python(code: str, *arguments: object) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-
-
-def said(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    return process.stdout.readline().strip()
 
 
 def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
@@ -152,115 +138,112 @@ def test_a_failed_write_leaves_the_former_ones(
 def test_a_really_full_disk(tmp_path: Path) -> None:
     """The kernel's own refusal: a process that may write no file beyond 4 KiB."""
     filled(tmp_path)
-    process = python(
-        """
-        import resource, signal, sys, torch
-        from pathlib import Path
-        from msclnet.errors import UserError
-        from msclnet.training.checkpoint import CheckpointFolder
+
+    def work(child: Forked) -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
         try:
-            CheckpointFolder(Path(sys.argv[1])).save({"a": torch.zeros(10_000)}, epoch=3)
+            CheckpointFolder(tmp_path).save(state_of(3), epoch=3)
         except UserError as error:
-            print(error)
-        """,
-        tmp_path,
-    )
-    assert "could not be written (File too large)" in process.communicate(timeout=60)[0]
+            child.say(error)
+
+    child = Forked(work)
+    assert "could not be written (File too large)" in child.hear()
+    assert child.wait() == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["epoch-00001.pt", "epoch-00002.pt"]
+
+
+def killed_in_mid_write(folder: Path) -> None:
+    def work(_: Forked) -> None:
+        checkpoint.os.fsync = die
+        CheckpointFolder(folder).save(state_of(3), epoch=3)
+
+    assert Forked(work).wait() == -signal.SIGKILL
+    assert [path for path in folder.iterdir() if "partial" in path.name], "it was to be half written"
 
 
 def test_a_writer_killed_in_mid_write(tmp_path: Path) -> None:
     checkpoints = filled(tmp_path)
-    process = python(
-        """
-        import sys, time, torch
-        from pathlib import Path
-        from msclnet.training import checkpoint
-        def half_way(number):
-            print("writing", flush=True)
-            time.sleep(60)
-        checkpoint.os.fsync = half_way
-        checkpoint.CheckpointFolder(Path(sys.argv[1])).save({"a": torch.zeros(10_000)}, epoch=3)
-        """,
-        tmp_path,
-    )
-    assert said(process) == "writing"
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    left = [path for path in tmp_path.iterdir() if "partial" in path.name]
-    assert left, "the writer was to be killed with the file half written"
+    killed_in_mid_write(tmp_path)
     found = checkpoints.load_latest()
     assert found is not None
     assert found[0] == 2
     assert same(found[1], state_of(2))
+
+
+def test_remains_of_killed_writers_do_not_pile_up(tmp_path: Path) -> None:
+    checkpoints = filled(tmp_path)
+    killed_in_mid_write(tmp_path)
     checkpoints.save(state_of(3), epoch=3)
-    assert not [path for path in tmp_path.iterdir() if "partial" in path.name], "remains fill the disk"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["epoch-00002.pt", "epoch-00003.pt"]
 
 
-HOLD = """
-import os, sys, time
-from pathlib import Path
-from msclnet.errors import UserError
-from msclnet.training.checkpoint import CheckpointFolder
-try:
-    with CheckpointFolder(Path(sys.argv[1])).locked():
-        if "fork" in sys.argv and os.fork() == 0:
-            print(os.getpid(), flush=True)
-            time.sleep(60)
-            os._exit(0)
-        if "fork" not in sys.argv:
-            print("held", flush=True)
-        sys.stdin.readline()
-except UserError as error:
-    print(error)
-"""
+def holder(folder: Path) -> Forked:
+    """A child that says `held` or why not, and holds on until it hears a line."""
+
+    def work(child: Forked) -> None:
+        try:
+            with CheckpointFolder(folder).locked():
+                child.say("held")
+                child.hear()
+        except UserError as error:
+            child.say(error)
+
+    return Forked(work)
+
+
+def let_go(child: Forked) -> None:
+    child.say("let go")
+    assert child.wait() == 0
 
 
 def test_a_second_process_is_refused(tmp_path: Path) -> None:
-    first = python(HOLD, tmp_path)
-    assert said(first) == "held"
-    second = python(HOLD, tmp_path)
-    assert "another process is training this very configuration" in second.communicate(timeout=60)[0]
-    other = python(HOLD, tmp_path / "another configuration")
-    assert said(other) == "held"
-    other.communicate("\n", timeout=60)
-    first.communicate("\n", timeout=60)
-    third = python(HOLD, tmp_path)
-    assert said(third) == "held"
-    third.communicate("\n", timeout=60)
+    first = holder(tmp_path)
+    assert first.hear() == "held"
+    second = holder(tmp_path)
+    assert "another process is training this very configuration" in second.hear()
+    assert second.wait() == 0
+    other = holder(tmp_path / "another configuration")
+    assert other.hear() == "held"
+    let_go(other)
+    let_go(first)
+    third = holder(tmp_path)
+    assert third.hear() == "held"
+    let_go(third)
 
 
 def test_the_lock_goes_with_a_killed_holder(tmp_path: Path) -> None:
-    first = python(HOLD, tmp_path)
-    assert said(first) == "held"
-    first.kill()
-    first.wait()
-    second = python(HOLD, tmp_path)
-    assert said(second) == "held"
-    second.communicate("\n", timeout=60)
+    first = holder(tmp_path)
+    assert first.hear() == "held"
+    assert first.kill() == -signal.SIGKILL
+    second = holder(tmp_path)
+    assert second.hear() == "held"
+    let_go(second)
 
 
 def test_the_lock_goes_with_a_killed_holder_whose_workers_live_on(tmp_path: Path) -> None:
     """Processes that prepare batches are forked from the training and notice its end only after seconds."""
-    first = python(HOLD, tmp_path, "fork")
-    worker = int(said(first))
+
+    def work(child: Forked) -> None:
+        with CheckpointFolder(tmp_path).locked():
+            child.say(Forked(lambda _: time.sleep(60)).pid)
+            child.hear()
+
+    first = Forked(work)
+    worker = int(first.hear())
     try:
         first.kill()
-        first.wait()
         os.kill(worker, 0)  # it is alive
-        second = python(HOLD, tmp_path)
-        assert said(second) == "held"
-        second.communicate("\n", timeout=60)
+        second = holder(tmp_path)
+        assert second.hear() == "held"
+        let_go(second)
     finally:
         os.kill(worker, signal.SIGKILL)
 
 
 def test_the_lock_ends_with_its_block(tmp_path: Path) -> None:
-    checkpoints = CheckpointFolder(tmp_path)
-    with pytest.raises(RuntimeError, match="within"), checkpoints.locked():
+    with pytest.raises(RuntimeError, match="within"), CheckpointFolder(tmp_path).locked():
         raise RuntimeError("within")
-    process = python(HOLD, tmp_path)
-    assert said(process) == "held"
-    process.communicate("\n", timeout=60)
+    child = holder(tmp_path)
+    assert child.hear() == "held"
+    let_go(child)

@@ -1,0 +1,124 @@
+"""A whole training in a second: the real network, losses, sampler and augmentation, all as small as they go."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from msclnet.data.batches import TrainingBatches, step_loader
+from msclnet.data.manifest import Rows
+from msclnet.data.sampler import IdentitySampler
+from msclnet.data.transforms import build_augmentation
+from msclnet.embedding import embed_images
+from msclnet.losses.objective import Objective
+from msclnet.models.build import build_network
+from msclnet.training.checkpoint import CheckpointFolder
+from msclnet.training.loop import Settings, Training
+from msclnet.training.optimizer import build_optimizer
+from msclnet.training.schedule import Schedule
+from pipelines.config import load_params
+
+ROOT = Path(__file__).resolve().parents[2]
+PARAMS = load_params(ROOT / "presets/smoke.yaml")
+HEIGHT, WIDTH = 64, 32
+EPOCHS, STEPS = 4, 3
+IDENTITIES, CAMERAS, IMAGES = 5, (1, 2, 3, 6), 2
+TIMINGS = ("images_per_second", "share_waiting_for_input")
+SPEC = {"identities": IDENTITIES, "model": PARAMS.section("model"), "synergy": PARAMS.section("synergy")}
+
+
+def rows() -> Rows:
+    count = IDENTITIES * len(CAMERAS) * IMAGES
+    cameras = np.tile(np.repeat(CAMERAS, IMAGES), IDENTITIES)
+    return Rows(
+        identities=np.repeat(np.arange(IDENTITIES), len(CAMERAS) * IMAGES).astype(np.int64),
+        cameras=cameras.astype(np.int64),
+        infrared=np.isin(cameras, (3, 6)),
+        paths=np.array([f"{i}.jpg" for i in range(count)]),
+    )
+
+
+def pixels() -> np.ndarray:
+    shape = (len(rows()), HEIGHT, WIDTH, 3)
+    return np.random.default_rng(8).integers(0, 256, size=shape, dtype=np.uint8)
+
+
+def seeded_network() -> nn.Module:
+    torch.manual_seed(1)
+    return build_network(SPEC)
+
+
+def load(first: int, last: int) -> Any:
+    """Batches of steps first to last - 1, made in this process."""
+    sampler = IdentitySampler(rows(), identities=4, images=2, seed=3)
+    augmentation = build_augmentation(PARAMS.section("augment"), height=HEIGHT, width=WIDTH)
+    batches = TrainingBatches(pixels(), rows(), sampler, augmentation)
+    return step_loader(batches, first=first, last=last, workers=0, pinned=False)
+
+
+def validate(network: nn.Module) -> dict[str, float]:
+    """Some figure that depends on every weight that testing uses."""
+    _, vectors = embed_images(network, pixels()[:6], rows().infrared[:6], batch=6)
+    return {"score": float(np.abs(vectors).mean()), "spread": float(vectors.std())}
+
+
+def make_training(folder: Path, **changes: Any) -> Training:
+    """A training as its stage builds one; `changes` replace arguments of Training, Settings or Schedule."""
+    network = changes.pop("network", None) or seeded_network()
+    settings = {
+        "epochs": EPOCHS,
+        "steps_per_epoch": STEPS,
+        "precision": "fp32",
+        "validate_every": 2,
+        "gradients_every": 3,
+        "norm_limit": 1e4,
+        "keep": "last",
+    }
+    settings |= {name: changes.pop(name) for name in list(changes) if name in settings}
+    arguments: dict[str, Any] = {
+        "network": network,
+        "objective": Objective(PARAMS.section("loss"), PARAMS.section("synergy")),
+        "optimizer": build_optimizer(network, PARAMS.train.optimizer.model_dump(), pretrained=None),
+        "schedule": Schedule(
+            points=((1, 0.05), (3, 0.01)), warmup_epochs=1.0, steps_per_epoch=settings["steps_per_epoch"]
+        ),
+        "settings": Settings(**settings),
+        "device": torch.device("cpu"),
+        "loader": load,
+        "validate": validate,
+        "report": lambda row, epoch: None,
+        "checkpoints": CheckpointFolder(folder),
+        "extra": {"key": "abc"},
+    }
+    return Training(**(arguments | changes))
+
+
+def resumed(folder: Path, **changes: Any) -> Training:
+    """The training that a new process would go on with."""
+    found = CheckpointFolder(folder).load_latest()
+    torch.manual_seed(99)  # what the network starts from must not matter
+    training = make_training(folder, network=build_network(SPEC) if found else None, **changes)
+    if found:
+        training.resume(found[1])
+    return training
+
+
+def without_timings(history: list[dict[str, float]]) -> list[dict[str, float]]:
+    return [{name: value for name, value in row.items() if name not in TIMINGS} for row in history]
+
+
+def equal_weights(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    return set(one) == set(other) and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def at(epoch: int, act: Callable[[], Any]) -> Callable[[Mapping[str, float], int], None]:
+    """A report that acts after one epoch."""
+
+    def report(_: Mapping[str, float], reported: int) -> None:
+        if reported == epoch:
+            act()
+
+    return report
