@@ -31,7 +31,11 @@ def load_network(weights: Path, spec: Mapping[str, Any], *, device: torch.device
 
     network = build_network(spec, pretrained=False)
     try:
-        network.load_state_dict(load_file(weights))
+        state = load_file(weights)
+        network.load_state_dict(state)
+        for name, value in network.state_dict().items():
+            if not torch.equal(value, state[name]):
+                raise RuntimeError(f"{name} is shared here, but not there")
     except FileNotFoundError as error:
         raise UserError(f"{weights}: no such file; run `dvc repro train`") from error
     except SafetensorError as error:

@@ -276,6 +276,17 @@ class Params(Section):
             raise ValueError("synergy.residual must be 'mean' for teacher 'parts_mean', which has no LSTM")
         return self
 
+    @model_validator(mode="after")
+    def maps_are_large_enough(self) -> "Params":
+        size = max(self.preprocess.height, self.preprocess.width)
+        shrunk = size // 3 if self.model.backbone == "slim" else size
+        if shrunk <= 16 * self.model.last_stride:
+            raise ValueError(
+                f"preprocess.height and preprocess.width are too small for model.backbone {self.model.backbone!r}: "
+                "its maps would have a single place; make the images larger"
+            )
+        return self
+
     def section(self, name: str) -> dict[str, Any]:
         """One section as plain values, keys as in params.yaml."""
         return getattr(self, name).model_dump(by_alias=True)

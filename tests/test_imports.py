@@ -84,8 +84,8 @@ def outs_of(stage: dict[str, Any]) -> set[str]:
 
 def test_the_graph_is_read_at_all() -> None:
     """Guards the other tests against passing on an empty graph."""
-    assert "msclnet.data.records" in imported("msclnet.data.arrays")
-    assert "numpy" in imported("msclnet.data.arrays")
+    assert "msclnet.data.records" in imported("msclnet.data.array_writer")
+    assert "numpy" in imported("msclnet.data.array_writer")
     assert "msclnet.models.mogrifier" in reached_from("pipelines.train")
     assert len(modules()) > 60
 

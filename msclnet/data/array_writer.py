@@ -3,6 +3,8 @@
 import hashlib
 import multiprocessing
 import os
+import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -105,18 +107,27 @@ def _keep_rows(path: Path, rows: list[int]) -> None:
     os.replace(shorter, path)
 
 
-_SOURCES: dict[Path, Source] = {}  # one open archive for each worker process
+_SOURCES: dict[tuple[Path, int, int], Source] = {}  # one open archive for each worker process
 
 
 def _write_chunk(
     start: int, *, array: Path, source: Path, records: Sequence[Record], height: int, width: int
 ) -> list[Outcome]:
-    opened = _SOURCES.setdefault(source, open_source(source)) if source not in _SOURCES else _SOURCES[source]
+    status = source.stat()
+    key = (source, status.st_ino, status.st_mtime_ns)
+    if key not in _SOURCES:
+        _SOURCES.clear()
+        _SOURCES[key] = open_source(source)
+    opened = _SOURCES[key]
     outcomes = []
     offset, size = _data_offset(array), height * width * 3
     with array.open("r+b", buffering=0) as file:
         for row in range(start, min(start + CHUNK, len(records))):
-            data = opened.read(records[row].path)
+            try:
+                data = opened.read(records[row].path)
+            except (zipfile.BadZipFile, zlib.error) as error:
+                outcomes.append(Outcome("", f"damaged in the archive: {error}", readable=False))
+                continue
             sha256 = hashlib.sha256(data).hexdigest()
             try:
                 decoded = decode(data)

@@ -1,5 +1,7 @@
 """Opens a split's images as one memory map."""
 
+import tokenize
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +19,10 @@ def open_array(path: Path) -> np.ndarray:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; run `dvc repro preprocess`") from error
-    except ValueError as error:
+    except (ValueError, EOFError, SyntaxError, tokenize.TokenError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} is damaged ({error}); run `dvc repro preprocess --force`") from error
+    if not isinstance(array, np.ndarray):
+        raise UserError(f"{path} is an archive of arrays; run `dvc repro preprocess --force`")
     if array.dtype != np.uint8 or array.ndim != 4 or array.shape[3] != 3:
         raise UserError(
             f"{path} holds {array.dtype} {array.shape} instead of uint8 (N, H, W, 3); "

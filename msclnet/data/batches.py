@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from msclnet.data.manifest import Rows
 from msclnet.data.sampler import IdentitySampler
+from msclnet.data.transforms import seed_steps
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class TrainingBatches(Dataset[PairBatch]):
         visible, infrared = self.sampler.batch(step)
         # Another stream of random numbers than the sampler's, and another one for each step.
         seed = np.random.SeedSequence([self.sampler.seed, step, 1]).generate_state(1)[0]
-        self.augmentation.set_random_seed(int(seed))
+        seed_steps(self.augmentation, int(seed))
         labels = [self.label_of[int(identity)] for identity in self.rows.identities[visible]]
         return PairBatch(
             visible=self._load(visible),

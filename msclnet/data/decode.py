@@ -49,9 +49,13 @@ def decode(data: bytes) -> Decoded:
             if image.mode != "RGB":
                 notes.append(f"{image.mode} converted to RGB")
             return Decoded(np.asarray(_to_rgb(image)), "; ".join(notes))
+    except UnreadableImageError:
+        raise
     except UnidentifiedImageError as error:
         raise UnreadableImageError("no image file") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (
+        Exception
+    ) as error:  # Pillow raises what its parsers stumble over: struct.error, TypeError, KeyError ...
         raise UnreadableImageError(f"damaged: {error}") from error
 
 
@@ -59,6 +63,9 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if "A" in image.getbands() or "transparency" in image.info:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba).convert("RGB")
+    if image.mode.startswith("I;16"):
+        # Pillow would cut everything above 255 to white.
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     return image.convert("RGB")
 
 

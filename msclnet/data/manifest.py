@@ -12,6 +12,7 @@ from msclnet.data.records import SPLITS, Record, Split
 from msclnet.errors import UserError
 
 COLUMNS = ("split", "row", "identity", "camera", "modality", "path", "sha256")
+DIGEST = 64  # hexadecimal digits of a sha256
 
 
 @dataclass(frozen=True)
@@ -64,11 +65,17 @@ def read_manifest(path: Path, split: Split) -> Rows:
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            lines = [line for line in csv.DictReader(file) if line["split"] == split]
-            return _rows(lines)
+            reader = csv.DictReader(file)
+            if tuple(reader.fieldnames or ()) != COLUMNS:
+                raise ValueError(f"columns {reader.fieldnames}")
+            lines = list(reader)
+        for line in lines:
+            if None in line or len(line["sha256"] or "") != DIGEST:
+                raise ValueError(f"the line of {line['path']!r} is not whole")
+        return _rows([line for line in lines if line["split"] == split])
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; run `dvc repro preprocess`") from error
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, csv.Error) as error:
         raise UserError(f"{path} is no manifest ({error!r}); run `dvc repro preprocess --force`") from error
 
 

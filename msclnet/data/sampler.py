@@ -1,5 +1,6 @@
 """Which images make up which training batch."""
 
+from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
@@ -82,7 +83,8 @@ class IdentitySampler:
         if self.sampling == "random":
             return _choose(np.concatenate(list(by_camera.values())), self.images, rng)
         cameras = _choose(np.array(list(by_camera)), self.images // 2, rng)
-        return np.concatenate([_choose(by_camera[camera], 2, rng) for camera in cameras])
+        times = Counter(cameras.tolist())
+        return np.concatenate([_choose(by_camera[camera], 2 * n, rng) for camera, n in times.items()])
 
 
 def paired_identities(rows: Rows) -> np.ndarray:

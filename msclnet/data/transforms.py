@@ -101,3 +101,11 @@ def augmentation_steps(
             )
         ],
     }
+
+
+def seed_steps(augmentation: A.Compose, seed: int) -> None:
+    """Seed each step by its own stream; `set_random_seed` gives all of them the same numbers."""
+    augmentation.set_random_seed(seed)
+    seeds = np.random.SeedSequence(seed).generate_state(len(augmentation.transforms))
+    for step, own in zip(augmentation.transforms, seeds, strict=True):
+        step.set_random_seed(int(own))

@@ -59,7 +59,7 @@ class CheckpointFolder:
                 f"{target} could not be written ({error.strerror}); free some space or set MSCLNET_HOME to another "
                 "disk, then start again: training goes on from the last whole epoch"
             ) from error
-        for old in self._all()[: -self.keep]:
+        for old in (*self._all()[: -self.keep], *self.folder.glob("epoch-*.partial-*")):
             old.unlink(missing_ok=True)
 
     def load_latest(self) -> tuple[int, dict[str, Any]] | None:
@@ -88,8 +88,8 @@ class CheckpointFolder:
         """
         with (self.folder / "lock").open("w") as file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except (BlockingIOError, PermissionError) as error:
                 raise UserError(
                     f"another process is training this very configuration (it holds {self.folder / 'lock'}); "
                     "wait for it to end, its result will then be restored from the cache"

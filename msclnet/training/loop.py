@@ -219,7 +219,7 @@ class Training:
         return {**losses, "total": terms.total.detach(), "feature_norm": norms.mean()}
 
     def _keep_if_best(self, score: float, epoch: int) -> None:
-        if score > self.progress.best_score:
+        if score > self.progress.best_score or not self.progress.best_epoch:
             self.progress.best_score, self.progress.best_epoch = score, epoch
             if self.settings.keep == "best":
                 self.progress.best_weights = weights_of(self.network)

@@ -125,6 +125,7 @@ def test_params_are_checked_before_any_work(tmp_path: Path, params: str, message
 
 SLEEP = """
 try:
+    print("asleep", flush=True)
     time.sleep(60)
 finally:
     print("cleaned up", flush=True)
@@ -134,7 +135,7 @@ finally:
 def test_terminated(tmp_path: Path) -> None:
     process = start(tmp_path, SLEEP)
     assert process.stdout is not None
-    assert process.stdout.readline() == "working 3\n"
+    assert [process.stdout.readline() for _ in range(2)] == ["working 3\n", "asleep\n"]
     process.send_signal(signal.SIGTERM)
     code, out, err = ended(process)
     assert code == 143
@@ -145,6 +146,7 @@ def test_terminated(tmp_path: Path) -> None:
 def test_a_second_signal_does_not_disturb_the_cleaning(tmp_path: Path) -> None:
     body = """
     try:
+        print("asleep", flush=True)
         time.sleep(60)
     finally:
         os.kill(os.getpid(), signal.SIGTERM)
@@ -153,7 +155,7 @@ def test_a_second_signal_does_not_disturb_the_cleaning(tmp_path: Path) -> None:
     """
     process = start(tmp_path, body)
     assert process.stdout is not None
-    process.stdout.readline()
+    assert [process.stdout.readline() for _ in range(2)] == ["working 3\n", "asleep\n"]
     process.send_signal(signal.SIGTERM)
     assert ended(process)[:2] == (143, "cleaned up\n")
 

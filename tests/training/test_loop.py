@@ -102,6 +102,21 @@ def test_validated_epochs(tmp_path: Path, every: int, epochs: set[int]) -> None:
     assert not [name for row in training.progress.history for name in row if name.startswith("gradient_")]
 
 
+def test_every_epoch_trains_in_training_mode(tmp_path: Path) -> None:
+    """Even where the network comes, or a validation leaves it, in the mode for testing."""
+
+    def validate(network: Any) -> dict[str, float]:
+        network.eval()
+        return {"score": 0.5}
+
+    training = make_training(tmp_path, validate_every=1, steps_per_epoch=1, validate=validate)
+    training.network.eval()
+    modes: list[bool] = []
+    training.network.register_forward_pre_hook(lambda network, _: modes.append(network.training))
+    training.run()
+    assert modes == [True] * EPOCHS
+
+
 def test_rates_follow_the_schedule(tmp_path: Path) -> None:
     training = make_training(tmp_path)
     spy = Spy(training)

@@ -69,7 +69,8 @@ def _draw_head(rng: np.random.Generator) -> Head:
     colour = [(0.08, 0.07, 0.07), (0.27, 0.16, 0.09), (0.72, 0.55, 0.3), (0.5, 0.22, 0.1), (0.7, 0.7, 0.7)][
         shade
     ]
-    hair = Material(*colour, float(rng.uniform(0.18, 0.72)))
+    lightness = Material(*colour, 0.0).lightness
+    hair = Material(*colour, float(rng.uniform(0.12, 0.42) + 0.45 * lightness))
     return Head(
         skin=skin,
         hair=hair,

@@ -19,14 +19,14 @@ BANDS: dict[Modality, slice] = {"visible": slice(0, 3), "infrared": slice(3, 4)}
 
 # mean and spread of the near-infrared reflectance
 FABRIC_REFLECTANCE: dict[Fabric, tuple[float, float]] = {
-    "cotton": (0.62, 0.17),
-    "wool": (0.48, 0.18),
-    "synthetic": (0.46, 0.24),
-    "denim": (0.56, 0.13),
-    "leather": (0.26, 0.12),
+    "cotton": (0.6, 0.13),
+    "wool": (0.48, 0.13),
+    "synthetic": (0.46, 0.17),
+    "denim": (0.54, 0.1),
+    "leather": (0.28, 0.1),
 }
-LIGHTNESS_PULL = 0.4
-SAME_POLARITY = 0.8  # how often marks that are lighter than their ground stay so in near infrared
+LIGHTNESS_PULL = 0.7
+SAME_POLARITY = 0.9  # how often marks that are lighter than their ground stay so in near infrared
 ACHROMATIC_SHARE = 0.3
 
 
