@@ -84,6 +84,7 @@ def test_the_run_in_mlflow_has_params_metrics_figures_data_and_commit(finished):
     head = finished.run("git", "rev-parse", "HEAD").stdout.strip()
     assert run.data.tags["git_commit"].startswith(head)
     assert run.data.tags["stage.visualize"] == "FINISHED"
+    assert run.inputs is not None
     assert [entry.dataset.name for entry in run.inputs.dataset_inputs] == ["synthetic"]
     folders = {entry.path for entry in client(finished).list_artifacts(run.info.run_id)}
     assert {"train", "evaluate", "figures"} <= folders
@@ -110,8 +111,10 @@ def test_an_experiment_stands_in_dvc_and_mlflow_and_leaves_the_tree_alone(projec
     table = project.run("dvc", "exp", "show", "--csv").stdout
     row = next(line for line in csv.DictReader(table.splitlines()) if line["Experiment"] == "shorter")
     assert row["train.epochs"] == "2"
+    experiment = client(project).get_experiment_by_name("msclnet-smoke")
+    assert experiment is not None
     runs = client(project).search_runs(
-        [client(project).get_experiment_by_name("msclnet-smoke").experiment_id],
+        [experiment.experiment_id],
         filter_string="params.`train.epochs` = '2'",
     )
     assert [run.info.status for run in runs] == ["FINISHED"]

@@ -75,15 +75,6 @@ def test_a_full_disk_without_a_name_tells_the_folder(tmp_path: Path) -> None:
     assert err.startswith(f"error: {tmp_path.resolve()}: no space left")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to root")
-def test_a_folder_without_permission(tmp_path: Path) -> None:
-    (tmp_path / "closed").mkdir(mode=0o500)
-    code, _, err = ended(start(tmp_path, "open('closed/file', 'w')"))
-    assert code == 2
-    assert err.startswith("error: closed/file: no permission")
-    assert "Traceback" not in err
-
-
 @pytest.mark.parametrize("device", ["/dev/full"])
 def test_a_device_without_space(tmp_path: Path, device: str) -> None:
     code, _, err = ended(start(tmp_path, f"open({device!r}, 'w', buffering=1).write('line\\n')"))
