@@ -11,6 +11,7 @@ from msclnet.errors import UserError
 from msclnet.serving import load_network
 from pipelines import machine, places
 from pipelines.config import Params
+from pipelines.outputs import fresh
 from pipelines.stage import run_stage
 
 SPLITS = ("val", "test")
@@ -23,7 +24,6 @@ def embed(params: Params) -> None:
         raise UserError(f"{places.NETWORK_SPEC}: no such file; run `dvc repro train`")
     spec = json.loads(places.NETWORK_SPEC.read_text(encoding="utf-8"))
     network = load_network(places.WEIGHTS, spec, device=device)
-    places.EMBEDDINGS.mkdir(parents=True, exist_ok=True)
     for split in SPLITS:
         rows = read_manifest(places.MANIFEST, split)
         pooled, bnneck = embed_images(
@@ -35,7 +35,7 @@ def embed(params: Params) -> None:
             device=device,
             progress=True,
         )
-        np.savez(places.embeddings_of(split), pooled=pooled, bnneck=bnneck, **vars(rows))
+        np.savez(fresh(places.embeddings_of(split)), pooled=pooled, bnneck=bnneck, **vars(rows))
 
 
 if __name__ == "__main__":

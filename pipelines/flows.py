@@ -27,6 +27,7 @@ from pipelines.orchestration.runs import RunOptions, RunResult, run_experiment, 
 from pipelines.orchestration.stage_process import StageStatus
 
 RETRIES = 2
+NAMELESS = "error: `name` names an experiment; give a preset or overrides with it, or leave it out"
 EVALUATION = "evaluate"  # the stage that the flow `evaluate` begins with
 
 
@@ -45,6 +46,8 @@ def train(
         until: the last stage to run; empty: all of dvc.yaml.
         name: the experiment's name; empty: made of the preset and the overrides.
     """
+    if name and not (preset or overrides):
+        return Failed(message=NAMELESS)
     with _journal() as journal:
         return journal.end(
             lambda root, options: (
@@ -72,6 +75,8 @@ def evaluate(overrides: dict[str, Any] | None = None, name: str | None = None) -
             from the cache.
         name: the experiment's name; empty: made of the overrides.
     """
+    if name and not overrides:
+        return Failed(message=NAMELESS)
     with _journal() as journal:
         return journal.end(
             lambda root, options: (

@@ -27,7 +27,7 @@ def cores() -> int:
 
 
 def workers(default: int) -> int:
-    """Number of helper processes.
+    """Number of worker processes.
 
     Raises:
         UserError: MSCLNET_WORKERS is no number.

@@ -1,6 +1,5 @@
 """Stage `preprocess`: images decoded and resized once, their manifest, and a picture of the augmentation."""
 
-import json
 from typing import Any
 
 import numpy as np
@@ -15,8 +14,13 @@ from msclnet.data.sysu_mm01 import list_records
 from msclnet.data.transforms import augmentation_steps
 from pipelines import machine, places
 from pipelines.config import Params
+from pipelines.outputs import fresh, write_json
 from pipelines.stage import run_stage
 
+RULE = (
+    "EXIF rotation is applied; grayscale, palette and CMYK become RGB, 16-bit gray its upper byte, transparency black; "
+    "a file that is empty, truncated, too large or no image is left out"
+)
 EXAMPLES = 3  # of each modality
 
 
@@ -30,6 +34,7 @@ def preprocess(params: Params) -> None:
     report: dict[str, Any] = {
         "height": height,
         "width": width,
+        "rule": RULE,
         "images": {},
         "unreadable": [],
         "converted": [],
@@ -48,8 +53,8 @@ def preprocess(params: Params) -> None:
         for record, outcome in odd:
             kind = "converted" if outcome.readable else "unreadable"
             report[kind].append({"path": record.path, "what": outcome.note})
-    write_manifest(places.MANIFEST, kept)
-    places.PREPROCESS_REPORT.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    write_manifest(fresh(places.MANIFEST), kept)
+    write_json(places.PREPROCESS_REPORT, report)
     _draw_augmentation(params)
     print(
         f"{sum(report['images'].values())} images; {len(report['unreadable'])} unreadable ones left out, "
@@ -82,7 +87,7 @@ def _draw_augmentation(params: Params) -> None:
         f"{augment['flip']}, erased with probability {augment['erasing']['probability']}, {low:g} to {high:g} % "
         "of the image."
     )
-    save(augmentation_figure(examples, caption=caption), places.AUGMENTATION_PICTURE)
+    save(augmentation_figure(examples, caption=caption), fresh(places.AUGMENTATION_PICTURE))
 
 
 def _apply(transforms: list[Any], image: np.ndarray, *, seed: int) -> np.ndarray:

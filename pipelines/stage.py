@@ -10,15 +10,8 @@ from types import FrameType
 
 from msclnet.errors import UserError
 from pipelines.config import Params, load_params
+from pipelines.orchestration.environment import QUIET
 from pipelines.places import PARAMS
-
-# Nothing phones home, whoever starts the stage.
-QUIET = {
-    "DO_NOT_TRACK": "true",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "NO_ALBUMENTATIONS_UPDATE": "1",
-}
 
 # What the user can do about the operating system's refusals.
 REMEDIES = {
@@ -51,7 +44,9 @@ def report_user_errors(work: Callable[[], None]) -> None:
     except UserError as error:
         fail(str(error))
     except OSError as error:
-        remedy = REMEDIES.get(error.errno or 0)
+        # numpy tells a short write without an error number.
+        short_write = error.errno is None and "requested and" in str(error)
+        remedy = REMEDIES.get(errno.ENOSPC if short_write else error.errno or 0)
         if remedy is None:
             raise
         fail(f"{error.filename or Path.cwd()}: {remedy}")

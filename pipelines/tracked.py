@@ -1,7 +1,8 @@
 """How the stages after training find its MLflow run again."""
 
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -27,12 +28,25 @@ def read_run() -> dict[str, Any]:
         raise UserError(f"{places.RUN} is damaged ({error}); run `dvc repro train --force`") from error
 
 
+def flow_tags() -> dict[str, str]:
+    """Tag that names the Prefect flow run, where there is one."""
+    flow_run = os.environ.get("MSCLNET_FLOW_RUN_ID")
+    return {"prefect_flow_run": flow_run} if flow_run else {}
+
+
 @contextmanager
-def joined_run(stage: str) -> Iterator["Tracker"]:
-    """The training's run, joined by a later stage for the length of a block."""
+def joined_run(stage: str, settings: Mapping[str, object]) -> Iterator["Tracker"]:
+    """The training's run, joined by a later stage for the length of a block.
+
+    Args:
+        stage: Its name.
+        settings: Its section of params.yaml. Parameters of an MLflow run never change, so that a stage that may run
+            again tags its own.
+    """
     from msclnet.tracking.run import Tracker
 
-    tracker = Tracker.join(read_run(), home=machine.home(), stage=stage)
+    tags = {f"{stage}.{name}": str(value) for name, value in settings.items()}
+    tracker = Tracker.join(read_run(), home=machine.home(), stage=stage, tags={**tags, **flow_tags()})
     with tracker.lifetime():
         yield tracker
 

@@ -1,8 +1,8 @@
 """Stage `train`: from images to the weights of MSCLNet."""
 
-import json
 import random
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,21 +18,24 @@ from msclnet.embedding import embed_images
 from msclnet.errors import UserError
 from msclnet.losses.objective import Objective
 from msclnet.models.build import build_network
-from msclnet.retrieval.exclusion import same_room
 from msclnet.retrieval.protocol import Images
-from msclnet.retrieval.validation import validate, validation_protocols
 from msclnet.tracking.run import Tracker
 from msclnet.tracking.run_setup import DatasetInfo
-from msclnet.training.checkpoint import CheckpointFolder
+from msclnet.training.checkpoint import CheckpointFolder, remove_finished
 from msclnet.training.history import write_history
 from msclnet.training.loop import Settings, Training
 from msclnet.training.optimizer import build_optimizer
 from msclnet.training.schedule import Schedule
 from pipelines import machine, places
 from pipelines.config import Params
-from pipelines.provenance import dataset_facts, git_commit, training_key
+from pipelines.outputs import fresh, write_json
+from pipelines.provenance import TRAINING_SECTIONS, dataset_facts, git_commit, training_key
 from pipelines.registration import register_network
 from pipelines.stage import run_stage
+from pipelines.tracked import flow_tags
+from pipelines.validation import validation_figures
+
+LOGGED_SECTIONS = ("download", *TRAINING_SECTIONS)
 
 
 def train(params: Params) -> None:
@@ -40,7 +43,9 @@ def train(params: Params) -> None:
     places.TRAIN.mkdir(parents=True, exist_ok=True)
     device = machine.device()
     key = training_key(params, device=device.type)
-    folder = CheckpointFolder(machine.home() / "checkpoints" / key)
+    checkpoints = machine.home() / "checkpoints"
+    folder = CheckpointFolder(checkpoints / key)
+    remove_finished(checkpoints, but=folder)
     with folder.locked():
         saved = folder.load_latest()
         state = saved[1] if saved else None
@@ -57,7 +62,7 @@ def train(params: Params) -> None:
                 training.resume(state)
             weights = training.run()
             write_result(params, training, weights, tracker=tracker)
-            folder.clear()
+            folder.finish()
 
 
 def start_tracking(params: Params, *, key: str, resume: Mapping[str, Any] | None) -> Tracker:
@@ -67,8 +72,9 @@ def start_tracking(params: Params, *, key: str, resume: Mapping[str, Any] | None
         home=machine.home(),
         experiment=params.tracking.experiment,
         run_name=f"{params.model.backbone}-seed{params.seed}-{key[:6]}",
-        params=params.model_dump(by_alias=True),
-        tags={"git_commit": git_commit(), "dvc_stage": "train", "training_key": key},
+        # What the key covers and nothing else: a resumed run may not change its parameters.
+        params={"seed": params.seed, **{name: params.section(name) for name in LOGGED_SECTIONS}},
+        tags={"git_commit": git_commit(), "dvc_stage": "train", "training_key": key, **flow_tags()},
         dataset=DatasetInfo(**facts),
         resume=resume,
     )
@@ -156,16 +162,10 @@ def validator(*, device: torch.device) -> Any:
     """A function from the network to its figures on the validation identities."""
     rows, pixels = read_manifest(places.MANIFEST, "val"), open_array(places.images_of("val"))
     images = images_of(rows)
-    protocols = validation_protocols(images, exclude=same_room(2, 3))
 
     def run(network: nn.Module) -> dict[str, float]:
         _, features = embed_images(network, pixels, rows.infrared, batch=64, device=device)
-        score, reports = validate(features, images, protocols)
-        figures = {"score": score}
-        for report in reports:
-            short = "i2v" if report["direction"].startswith("infrared") else "v2i"
-            figures |= {f"{short}_{name}": report[name]["mean"] for name in ("rank1", "mAP")}
-        return figures
+        return validation_figures(features, images, feature="bnneck")
 
     return run
 
@@ -179,13 +179,11 @@ def write_result(
     params: Params, training: Training, weights: dict[str, torch.Tensor], *, tracker: Tracker
 ) -> None:
     """Write weights, network spec, history and run.json, and register the model."""
-    from safetensors.torch import save_file
-
     spec = network_spec(params)
     spec["model"]["weights"] = "none"  # whoever loads it brings the weights
     write_history(places.HISTORY, training.progress.history)
-    places.NETWORK_SPEC.write_text(json.dumps(spec, indent=2) + "\n", encoding="utf-8")
-    save_file(weights, places.WEIGHTS)
+    write_json(places.NETWORK_SPEC, spec)
+    save_weights(weights, fresh(places.WEIGHTS))
     version = register_network(tracker, name=params.tracking.registered_model)
     for path in (places.HISTORY, places.NETWORK_SPEC):
         tracker.log_artifact(path, "train")
@@ -197,7 +195,25 @@ def write_result(
         "epochs": best.epoch,
         "kept_epoch": best.best_epoch if params.train.keep == "best" else best.epoch,
     }
-    places.RUN.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    write_json(places.RUN, summary)
+
+
+def save_weights(weights: dict[str, torch.Tensor], path: Path) -> None:
+    """Write weights as safetensors.
+
+    Raises:
+        UserError: They could not be written; the checkpoint still holds them.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        save_file(weights, path)
+    except SafetensorError as error:
+        raise UserError(
+            f"{path} could not be written ({error}); free some space and start again: the training itself is done "
+            "and is not repeated"
+        ) from error
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """Stage `visualize`: the pictures of the paper and its supplement, of this model."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -26,12 +25,12 @@ from msclnet.visualization.style import save
 from msclnet.visualization.training_curves import history_figure
 from pipelines import places
 from pipelines.config import Params
-from pipelines.evaluate import headline, load_embeddings, test_protocols
+from pipelines.outputs import fresh
+from pipelines.scoring import REFERENCES, headline, load_embeddings, test_protocols
 from pipelines.stage import run_stage
 from pipelines.tracked import joined_run
 
 TOP = 10
-REFERENCES = ("random", "colour histogram")
 
 
 def visualize(params: Params) -> None:
@@ -46,10 +45,10 @@ def visualize(params: Params) -> None:
         "training": training_curves,
         "cmc": lambda: cmc(params),
     }
-    with joined_run("visualize") as tracker:
+    with joined_run("visualize", params.section("visualize")) as tracker:
         for name, draw in figures.items():
             path = places.FIGURES / f"{name}.png"
-            save(draw(), path)
+            save(draw(), fresh(path))
             tracker.log_artifact(path, "figures")
         tracker.log_artifact(places.AUGMENTATION_PICTURE, "figures")
     print(f"{len(figures)} figures in {places.FIGURES}")
@@ -171,11 +170,6 @@ def _deviations(report: dict[str, Any]) -> np.ndarray:
     """Standard deviation at each rank, drawn straight between the ranks at which it was measured."""
     known = {int(name[4:]): report[name]["std"] for name in report if name.startswith("rank")}
     return np.interp(np.arange(1, len(report["cmc"]) + 1), list(known), list(known.values()))
-
-
-def figure_paths() -> Iterator[Any]:
-    """The pictures that a run leaves behind."""
-    yield from sorted(places.FIGURES.glob("*.png"))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ from typing import Literal, get_args
 Modality = Literal["visible", "infrared"]
 Split = Literal["train", "val", "test"]
 
-MODALITIES: tuple[Modality, ...] = get_args(Modality)
 SPLITS: tuple[Split, ...] = get_args(Split)
 
 

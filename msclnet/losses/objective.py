@@ -85,6 +85,16 @@ class Objective:
         total = torch.stack([weight * values[name] for name, weight in self.weights.items()]).sum()
         return Terms(values=values, total=total)
 
+    def share_of_singletons(self, labels: PairLabels) -> float:
+        """Share of the cascade's sub-classes with one row in the batch, for which L_sub is 0; in [0, 1]."""
+        return share_of_singletons(self._subclasses(labels))
+
+    def _subclasses(self, labels: PairLabels) -> Tensor:
+        cascade = self.loss["cascade"]
+        return subclass_numbers(
+            labels, kinds=2 + cascade["synergistic"], by_camera=cascade["subclass"] == "camera"
+        )
+
     def _identity(self, features: Features, labels: PairLabels) -> Tensor:
         logits = torch.cat([features.visible.logits, features.infrared.logits])
         return identity_loss(logits, labels.identities.repeat(2))
@@ -168,8 +178,7 @@ class Objective:
         gathered = torch.cat(chosen)
         if cascade["normalised"]:
             gathered = F.normalize(gathered)
-        subclasses = subclass_numbers(labels, kinds=len(sources), by_camera=cascade["subclass"] == "camera")
-        return gathered, labels.identities.repeat(len(sources)), subclasses
+        return gathered, labels.identities.repeat(len(sources)), self._subclasses(labels)
 
 
 def subclass_numbers(labels: PairLabels, *, kinds: int, by_camera: bool) -> Tensor:
@@ -197,7 +206,7 @@ def subclass_numbers(labels: PairLabels, *, kinds: int, by_camera: bool) -> Tens
 
 
 def share_of_singletons(subclasses: Tensor) -> float:
-    """Share of sub-classes with one image in the batch, for which L_sub is 0; in [0, 1]."""
+    """Share of sub-classes with one image in the batch; in [0, 1]."""
     counts = torch.unique(subclasses, return_counts=True)[1]
     return (counts == 1).float().mean().item()
 

@@ -4,6 +4,8 @@ import fcntl
 import hashlib
 import io
 import os
+import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +17,7 @@ from msclnet.errors import UserError
 
 MAGIC = b"msclnet-checkpoint-1\n"
 DIGEST = hashlib.sha256().digest_size
+FINISHED = "finished"
 
 
 class DamagedCheckpointError(Exception):
@@ -74,10 +77,9 @@ class CheckpointFolder:
                 path.rename(path.with_suffix(".damaged"))
         return None
 
-    def clear(self) -> None:
-        """Remove all checkpoints, once the result is safe elsewhere."""
-        for path in self.folder.glob("epoch-*"):
-            path.unlink(missing_ok=True)
+    def finish(self) -> None:
+        """Mark the training as done. Its checkpoint stays until `remove_finished`: the result may not be safe yet."""
+        (self.folder / FINISHED).touch()
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -101,6 +103,19 @@ class CheckpointFolder:
 
     def _all(self) -> list[Path]:
         return sorted(self.folder.glob("epoch-*.pt"))
+
+
+def remove_finished(parent: Path, *, but: CheckpointFolder, older_than: float = 3600.0) -> None:
+    """Remove folders of trainings that were done some time ago, so that their results are safe elsewhere.
+
+    Args:
+        parent: Folder of the checkpoint folders.
+        but: Stays.
+        older_than: Seconds since the training was done.
+    """
+    for marker in parent.glob(f"*/{FINISHED}"):
+        if marker.parent != but.folder and time.time() - marker.stat().st_mtime > older_than:
+            shutil.rmtree(marker.parent, ignore_errors=True)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from msclnet.features import PairLabels
-from msclnet.losses.objective import Objective, share_of_singletons, subclass_numbers
+from msclnet.losses.objective import Objective
 from msclnet.progress import progress_bar
 from msclnet.training.checkpoint import CheckpointFolder
 from msclnet.training.guard import check_losses, check_norm
@@ -208,9 +208,7 @@ class Training:
         terms = self.objective(features, labels)
         if measure_gradients:
             into |= gradient_sizes(terms.values, self.objective.weights, features.maps)
-            into["share_of_singletons"] = share_of_singletons(
-                subclass_numbers(labels, kinds=2, by_camera=True)
-            )
+            into["share_of_singletons"] = self.objective.share_of_singletons(labels)
         self.optimizer.zero_grad(set_to_none=True)
         terms.total.backward()
         self.optimizer.step()

@@ -115,8 +115,9 @@ def _set_decades(axes: Axes, values: np.ndarray) -> None:
     if not len(positive) or not axes.lines:
         return
     low, high = math.floor(math.log10(positive.min())), math.ceil(math.log10(positive.max()))
-    axes.set_yscale("log")
+    # The limits first: a panel of zeros alone could not be scaled by its own data.
     axes.set_ylim(0.7 * 10.0**low, 1.4 * 10.0 ** max(high, low + 1))
+    axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(numticks=5))
     axes.yaxis.set_minor_formatter(NullFormatter())
 
@@ -132,6 +133,10 @@ def _draw_column(axes: Axes, name: str, epochs: np.ndarray, values: np.ndarray, 
         nothing_to_show(axes, note or "not measured")
         return
     shown = values[measured]
+    if group is _GROUPS["gradient"] and not shown.any():
+        axes.set_yticks([])
+        nothing_to_show(axes, "does not reach the extractors")
+        return
     axes.plot(
         epochs[measured],
         shown,

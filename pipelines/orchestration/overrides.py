@@ -41,8 +41,8 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def apply_preset(project: Path, preset: str) -> None:
-    """Put presets/<preset>.yaml in the place of the project's params.yaml.
+def preset_path(project: Path, preset: str) -> Path:
+    """File of a preset.
 
     Raises:
         UserError: there is no such preset.
@@ -52,7 +52,16 @@ def apply_preset(project: Path, preset: str) -> None:
     if preset not in names:
         known = ", ".join(names) if names else f"none, {folder.name}/ has no .yaml file"
         raise UserError(f"no preset {preset!r}{_suggestion(preset, names)}; there are: {known}")
-    (project / "params.yaml").write_bytes((folder / f"{preset}.yaml").read_bytes())
+    return folder / f"{preset}.yaml"
+
+
+def apply_preset(project: Path, preset: str) -> None:
+    """Put presets/<preset>.yaml in the place of the project's params.yaml.
+
+    Raises:
+        UserError: there is no such preset.
+    """
+    (project / "params.yaml").write_bytes(preset_path(project, preset).read_bytes())
 
 
 def apply_overrides(params: Path, overrides: Mapping[str, Any]) -> None:

@@ -36,7 +36,7 @@ def end_tree(process: subprocess.Popen[bytes], *, grace: float, drain: Callable[
     """End a child that leads a session, and all that it has started.
 
     `dvc` goes first, for it would record a stage that obeys SIGTERM with exit status 0 as finished. Then the
-    stage's own program gets SIGTERM, alone: its helpers (data loader processes) are its own to end, and it could
+    stage's own program gets SIGTERM, alone: its own children (data loader processes) are for it to end, and it could
     not save its state without them. Whatever is left after the grace time is killed.
 
     Args:

@@ -1,14 +1,23 @@
 """A copy of the project at smoke size, on which the whole pipeline has run once."""
 
+import json
 import os
 import shutil
+import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from pipelines.orchestration.command import answers
 
 ROOT = Path(__file__).resolve().parents[2]
 Run = subprocess.CompletedProcess[str]
@@ -19,7 +28,7 @@ class Project:
     """A project folder with its own git, DVC cache, MLflow database and Prefect home."""
 
     root: Path
-    first_run: str = field(default="", repr=False)
+    flow_artifacts: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def environment(self, **changes: str) -> dict[str, str]:
         """Variables for a child: this interpreter first, nothing of the surroundings' trackers."""
@@ -82,10 +91,53 @@ def copy_project(target: Path) -> Project:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The project after one whole run through Prefect, DVC and MLflow. Tests leave it as they found it."""
+    """The project after one whole run through Prefect, DVC and MLflow. Tests leave it as they found it.
+
+    `flow_artifacts` holds what the Prefect server had to show afterwards: artifacts by key, and the task runs.
+    """
     project = copy_project(tmp_path_factory.mktemp("finished"))
-    done = project.run("python", "-m", "pipelines.flows", "train")
-    return Project(project.root, done.stdout + done.stderr)
+    with prefect_server(project, tmp_path_factory.mktemp("prefect")) as address:
+        project.run("python", "-m", "pipelines.flows", "train", PREFECT_API_URL=address)
+        artifacts = ask(f"{address}/artifacts/filter", {"limit": 100})
+        tasks = ask(f"{address}/task_runs/filter", {"limit": 100})
+    shown = {entry["key"]: entry["data"] for entry in artifacts}
+    return Project(project.root, {"artifacts": shown, "tasks": {t["name"]: t["state_name"] for t in tasks}})
+
+
+@contextmanager
+def prefect_server(project: Project, home: Path) -> Iterator[str]:
+    """A Prefect server of its own on a free port; its API address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    address = f"http://127.0.0.1:{port}/api"
+    quiet = {"PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "true"}
+    server = subprocess.Popen(
+        ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)],
+        env=project.environment(**quiet),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        deadline = time.monotonic() + 180
+        while not answers(f"{address}/health"):
+            assert server.poll() is None, "the Prefect server ended"
+            assert time.monotonic() < deadline, "the Prefect server did not start"
+            time.sleep(0.3)
+        yield address
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(60)
+
+
+def ask(url: str, body: dict[str, Any]) -> Any:
+    """Answer of the Prefect API."""
+    request = urllib.request.Request(
+        url, data=json.dumps(body).encode(), headers={"content-type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=60) as response:
+        return json.loads(response.read())
 
 
 @pytest.fixture
@@ -97,9 +149,3 @@ def project(finished: Project) -> Iterator[Project]:
     (finished.root / "params.yaml").write_bytes(before)
     (finished.root / "dvc.lock").write_bytes(lock)
     finished.run("dvc", "checkout", "--force", "--quiet")
-
-
-@pytest.fixture
-def fresh(tmp_path: Path) -> Callable[[], Project]:
-    """A maker of a copy of the project on which nothing has run."""
-    return lambda: copy_project(tmp_path)

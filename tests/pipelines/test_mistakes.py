@@ -1,6 +1,7 @@
 """What a user can do wrong: each mistake gets one clear message, no traceback, and nothing is lost."""
 
 import json
+import shutil
 import socket
 
 import pytest
@@ -110,3 +111,38 @@ def test_official_galleries_without_their_file_are_an_error(project):
 def test_a_wrong_override_is_refused_before_the_first_stage(project):
     message = refused(project, "python", "-m", "pipelines.flows", "train", "--set", "train.epoch=3")
     assert "train.epochs" in message
+
+
+FOREIGN_CHECKPOINT = """
+from pathlib import Path
+from msclnet.training.checkpoint import CheckpointFolder
+from pipelines.config import load_params
+from pipelines.provenance import training_key
+key = training_key(load_params(Path("params.yaml")), device="cpu")
+CheckpointFolder(Path("checkpoints") / key).save({"extra": {"key": "another"}}, epoch=1)
+"""
+
+
+def test_a_checkpoint_of_another_configuration_is_refused(project):
+    """It cannot get there by itself, for the folder is named after the configuration; a user can copy it."""
+    project.run("python", "-c", FOREIGN_CHECKPOINT)
+    message = refused(project, "python", "-m", "pipelines.train", MSCLNET_DEVICE="cpu")
+    shutil.rmtree(project.root / "checkpoints")
+    assert "another configuration" in message
+    assert "remove the folder" in message
+
+
+def test_what_a_server_missed_is_sent_by_one_command(project):
+    """To a server that has never heard of the run, as after an outage of the old one."""
+    command = (
+        "python",
+        "-m",
+        "msclnet.tracking.resend",
+        "results/train/history.csv",
+        "results/train/run.json",
+    )
+    address = f"sqlite:///{project.root}/mlruns/other.db"
+    done = project.run(*command, MLFLOW_TRACKING_URI=address)
+    rows = (project.root / "results/train/history.csv").read_text().splitlines()
+    cells = sum(bool(cell) for row in rows[1:] for cell in row.split(",")[1:])
+    assert str(cells) in done.stdout + done.stderr

@@ -10,6 +10,7 @@ from PIL import Image
 
 pytestmark = pytest.mark.pipeline
 
+STAGES = ["download", "preprocess", "train", "embed", "evaluate", "visualize"]
 FIGURES = {"heatmaps", "top10", "tsne", "distances", "training", "cmc"}
 LOAD_CHAMPION = """
 import json, sys, numpy as np, mlflow
@@ -44,6 +45,17 @@ def test_every_stage_ran_once_and_left_its_outputs(finished):
     for split in ("train", "val", "test"):
         images = np.load(finished.root / f"data/processed/images_{split}.npy", mmap_mode="r")
         assert images.shape == (sum(row["split"] == split for row in rows), 96, 48, 3)
+
+
+def test_prefect_shows_a_task_for_each_stage_the_metrics_and_the_figures(finished):
+    shown = finished.flow_artifacts
+    assert shown["tasks"] == dict.fromkeys(STAGES, "Completed")
+    table = json.loads(shown["artifacts"]["stages"])
+    assert [row["stage"] for row in table] == STAGES
+    assert {row["status"] for row in table} == {"run"}
+    assert "all-1shot-agw" in shown["artifacts"]["metrics"]
+    for name in FIGURES:
+        assert "data:image/png;base64," in shown["artifacts"][f"figure-{name}"]
 
 
 def test_pictures_are_images_of_some_size(finished):
@@ -91,6 +103,8 @@ def test_the_run_in_mlflow_has_params_metrics_figures_data_and_commit(finished):
     figures = {entry.path for entry in client(finished).list_artifacts(run.info.run_id, "figures")}
     assert {f"figures/{name}.png" for name in (*FIGURES, "augmentation")} <= figures
     assert "test/all-1shot-agw/bnneck/rank1" in run.data.metrics
+    assert run.data.tags["prefect_flow_run"]
+    assert run.data.tags["evaluate.trials"] == "10"
 
 
 def test_the_champion_gives_the_pipelines_vectors_in_a_fresh_process(finished):

@@ -14,7 +14,12 @@ from forked import Forked, die
 
 from msclnet.errors import UserError
 from msclnet.training import checkpoint
-from msclnet.training.checkpoint import CheckpointFolder, DamagedCheckpointError, read_checkpoint
+from msclnet.training.checkpoint import (
+    CheckpointFolder,
+    DamagedCheckpointError,
+    read_checkpoint,
+    remove_finished,
+)
 
 
 def state_of(epoch: int) -> dict[str, Any]:
@@ -62,13 +67,16 @@ def test_keeps_the_latest(tmp_path: Path, keep: int) -> None:
     assert left == [f"epoch-{epoch:05d}.pt" for epoch in range(13 - keep, 13)]
 
 
-def test_clear(tmp_path: Path) -> None:
-    checkpoints = filled(tmp_path)
-    (tmp_path / "epoch-00002.partial-999").write_bytes(b"left by a killed writer")
-    with checkpoints.locked():
-        checkpoints.clear()
-    assert [path.name for path in tmp_path.iterdir()] == ["lock"]
-    assert checkpoints.load_latest() is None
+def test_finished_trainings_go_later_and_others_stay(tmp_path: Path) -> None:
+    done, running, own = (filled(tmp_path / name) for name in ("done", "running", "own"))
+    done.finish()
+    own.finish()
+    remove_finished(tmp_path, but=own)
+    assert done.load_latest() is not None  # its result may not be in the cache yet
+    remove_finished(tmp_path, but=own, older_than=-1.0)
+    assert not done.folder.exists()
+    assert running.load_latest() is not None
+    assert own.load_latest() is not None
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.999])

@@ -34,6 +34,9 @@ class Spy:
         self.singletons: list[float] = []
         training.objective = self
 
+    def share_of_singletons(self, labels: Any) -> float:
+        return self.inner.share_of_singletons(labels)
+
     def __call__(self, features: Any, labels: Any) -> Terms:
         terms = self.inner(features, labels)
         values, total = dict(terms.values), terms.total

@@ -1,0 +1,25 @@
+"""The figures on the validation identities, as training and evaluation both report them."""
+
+import numpy as np
+
+from msclnet.retrieval.exclusion import same_room
+from msclnet.retrieval.protocol import Images
+from msclnet.retrieval.validation import validate, validation_protocols
+
+
+def validation_figures(features: np.ndarray, images: Images, *, feature: str) -> dict[str, float]:
+    """Score (mean of Rank-1 and mAP over both directions) and its parts, in percent.
+
+    Args:
+        features: (N, D).
+        images: What the N images show.
+        feature: The feature's name for reports.
+    """
+    score, reports = validate(
+        features, images, validation_protocols(images, exclude=same_room(2, 3)), feature=feature
+    )
+    figures = {"score": score}
+    for report in reports:
+        short = "i2v" if report["direction"].startswith("infrared") else "v2i"
+        figures |= {f"{short}_{name}": report[name]["mean"] for name in ("rank1", "mAP")}
+    return {name: round(100 * value, 4) for name, value in figures.items()}
