@@ -94,6 +94,13 @@ def _rows(lines: Sequence[dict[str, str]]) -> Rows:
 
 
 def file_digest(path: Path) -> str:
-    """sha256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """sha256 of a manifest, and with it of the data set: it holds every source file's checksum.
+
+    Raises:
+        UserError: The file is missing.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file; run `dvc repro preprocess`") from error
