@@ -9,11 +9,11 @@ from functools import partial
 from pathlib import Path
 
 import cv2
-from tqdm import tqdm
 
 from msclnet.data.records import SPLITS, Split
 from msclnet.data.synthetic.layout import Appearance, ImageCounts, plan
 from msclnet.data.synthetic.render import render_person
+from msclnet.progress import progress_bar
 
 JPEG_QUALITY = 90
 ARCHIVE_TIME = (
@@ -103,7 +103,7 @@ def write_dataset(
     try:
         with (
             zipfile.ZipFile(unfinished, "w") as archive,
-            tqdm(total=total, desc="render", unit="image", disable=not progress) as bar,
+            progress_bar(total=total, desc="render", unit="image", disable=not progress) as bar,
             _rendered(planned, seed=seed, workers=workers) as rendered,
         ):
             for split in SPLITS:
