@@ -100,7 +100,7 @@ def expose(light: np.ndarray, camera: Camera, noise: np.ndarray, rng: np.random.
     gamma = camera.gamma * rng.uniform(0.93, 1.07)
     balance = np.array(camera.balance) * rng.uniform(0.96, 1.04, 3)
     blur = rng.uniform(*camera.blur)
-    motion = int(rng.integers(3, 6)) if rng.random() < 0.12 else 0
+    motion = int(rng.integers(3, 6)) if rng.random() < 0.08 else 0
 
     picture = np.ascontiguousarray(light.transpose(1, 2, 0))
     if camera.modality == "visible":

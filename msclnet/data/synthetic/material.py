@@ -25,7 +25,7 @@ FABRIC_REFLECTANCE: dict[Fabric, tuple[float, float]] = {
     "denim": (0.54, 0.1),
     "leather": (0.28, 0.1),
 }
-LIGHTNESS_PULL = 0.7
+LIGHTNESS_PULL = 0.6
 SAME_POLARITY = 0.9  # how often marks that are lighter than their ground stay so in near infrared
 ACHROMATIC_SHARE = 0.3
 
@@ -94,7 +94,7 @@ def draw_mark(rng: np.random.Generator, ground: Material, *, vanishing: float) -
     if rng.random() < vanishing:
         infrared = ground.infrared + rng.uniform(-0.05, 0.05)
     else:
-        contrast = rng.uniform(0.25, 0.5)
+        contrast = rng.uniform(0.35, 0.6)
         lighter = Material(*best, 0.0).lightness > ground.lightness
         brighter = lighter == (rng.random() < SAME_POLARITY)
         infrared = ground.infrared + (contrast if brighter else -contrast)

@@ -109,7 +109,7 @@ def render_person(*, seed: int, identity: int, camera: int, image: int) -> np.nd
 
     height = int(rng.integers(*HEIGHTS))
     width = round(height * rng.uniform(*ASPECTS))
-    share = rng.uniform(0.86, 0.95) if rng.random() < 0.9 else rng.uniform(1.0, 1.08)  # now and then cut off
+    share = rng.uniform(0.86, 0.95) if rng.random() < 0.95 else rng.uniform(1.0, 1.08)  # now and then cut off
     scale = height * share
     view = View(
         yaw=_heading(seed, identity, eye) + rng.normal(0, 0.22),
@@ -136,7 +136,7 @@ def render_person(*, seed: int, identity: int, camera: int, image: int) -> np.nd
     floor = max(foot[1] for foot in feet) + 0.03 * scale
     canvas.shadow(middle - 0.05 * scale * float(light[0]), floor, 0.18 * scale, 0.04 * scale, 0.6)
     paint_figure(Subject(canvas, view, person, wardrobe, joints, bands))
-    if rng.random() < 0.06:
+    if rng.random() < 0.04:
         _occlude(pixels, rng)
     noise = _piece(white, height, width, rng)[:, :, : len(pixels)]
     return expose(pixels, eye, noise, rng)
