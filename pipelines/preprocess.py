@@ -77,7 +77,7 @@ def _draw_augmentation(params: Params) -> None:
         for row in candidates[:: max(1, len(candidates) // EXAMPLES)][:EXAMPLES]:
             states = [decode(source.read(str(rows.paths[row]))).pixels, np.array(images[row])]
             for transforms in steps.values():
-                states.append(_apply(transforms, states[-1], seed=params.seed + int(row)))
+                states.append(_apply(transforms, states[-1], seed=int(row)))
             modality = "infrared" if infrared else "visible"
             label = f"{modality}, identity {rows.identities[row]}, camera {rows.cameras[row]}"
             examples.append(AugmentationSteps(label, *states))
