@@ -135,7 +135,7 @@ def _draw_column(axes: Axes, name: str, epochs: np.ndarray, values: np.ndarray, 
     shown = values[measured]
     if group is _GROUPS["gradient"] and not shown.any():
         axes.set_yticks([])
-        nothing_to_show(axes, "does not reach the extractors")
+        nothing_to_show(axes, "does not reach\nthe extractors")
         return
     axes.plot(
         epochs[measured],

@@ -33,9 +33,9 @@ WHOLE = {
     "loss.cascade.feature": "parts",
     "loss.cascade.normalised": True,
     "loss.cascade.synergistic": False,
-    "loss.sub.weight": 3.0,
-    "loss.intra.weight": 3.0,
-    "loss.inter.weight": 3.0,
+    "loss.sub.weight": 1.0,
+    "loss.intra.weight": 1.0,
+    "loss.inter.weight": 1.0,
     "loss.inter.form": "hinge",
     "loss.inter.margin": 1.0,
 }

@@ -119,7 +119,7 @@ from msclnet.training.checkpoint import CheckpointFolder
 from pipelines.config import load_params
 from pipelines.provenance import training_key
 key = training_key(load_params(Path("params.yaml")), device="cpu")
-CheckpointFolder(Path("checkpoints") / key).save({"extra": {"key": "another"}}, epoch=1)
+CheckpointFolder(Path("checkpoints") / key).save({"extra": {"key": "another"}}, epoch=99)
 """
 
 
