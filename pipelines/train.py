@@ -100,11 +100,9 @@ def build_training(
     network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     optimizer = params.train.optimizer
     workers = machine.workers(1 if device.type == "cpu" else min(8, machine.cores()))
-    history: list[dict[str, float]] = []
 
     def report(row: Mapping[str, float], epoch: int) -> None:
-        history[:] = training.progress.history
-        write_history(places.HISTORY, history)
+        write_history(places.HISTORY, training.progress.history)
         tracker.log_metrics({name: value for name, value in row.items() if name != "epoch"}, step=epoch)
 
     training = Training(

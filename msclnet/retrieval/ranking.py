@@ -25,8 +25,8 @@ class Ranking:
     """
 
     cmc: NDArray[np.float64]
-    mAP: float  # noqa: N815  the field's own spelling
-    mINP: float  # noqa: N815
+    mAP: float
+    mINP: float
     valid: int
     queries: int
 

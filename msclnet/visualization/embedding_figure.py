@@ -55,9 +55,8 @@ def embedding_figure(
         "centres of its visible and infrared points. Axes and distances of far groups have no meaning.",
     )
     axes = figure.subplots()
-    colours = matplotlib.colormaps["tab20"].colors  # type: ignore[attr-defined]
     # The full colours first, their pale twins last.
-    colours = [*colours[0::2], *colours[1::2]]
+    colours = matplotlib.colormaps["tab20"]([*range(0, MOST_IDENTITIES, 2), *range(1, MOST_IDENTITIES, 2)])
     for identity, colour in zip(present, colours, strict=False):
         mine_N = identities_N == identity
         visible_V2, infrared_R2 = points_N2[mine_N & ~infrared_N], points_N2[mine_N & infrared_N]

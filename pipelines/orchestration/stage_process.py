@@ -169,14 +169,12 @@ def _read(process: subprocess.Popen[bytes], splitter: LineSplitter, timeout: flo
 
 
 def _status(line: str, stage: str) -> StageStatus | None:
-    for pattern, status in (
-        (f"Running stage '{stage}':", "run"),
-        (f"Stage '{stage}' is cached - skipping run", "restored"),
-        (f"Stage '{stage}' didn't change, skipping", "unchanged"),
-    ):
-        if line.startswith(pattern):
-            return status  # type: ignore[return-value]
-    return None
+    meaning: dict[str, StageStatus] = {
+        f"Running stage '{stage}':": "run",
+        f"Stage '{stage}' is cached - skipping run": "restored",
+        f"Stage '{stage}' didn't change, skipping": "unchanged",
+    }
+    return next((status for start, status in meaning.items() if line.startswith(start)), None)
 
 
 def _failure(workspace: Path, stage: str, code: int, tail: list[str]) -> Exception:

@@ -56,9 +56,9 @@ def _hall(scene: np.ndarray, rng: np.random.Generator, box: Box) -> None:
         box(x + 14, 84, x + 116, 165, (0.5, 0.34, 0.22, 0.66))
         box(x + 108, 185, x + 120, 195, (0.8, 0.75, 0.5, 0.8))
     for x in (300, 400, 760, 900, 1350):
-        colour = tuple(float(v) for v in rng.uniform(0.2, 0.85, 4))
+        red, green, blue, infrared = (float(v) for v in rng.uniform(0.2, 0.85, 4))
         box(x, 90, x + 70, 190, (0.95, 0.95, 0.93, 0.9))
-        box(x + 7, 97, x + 63, 183, colour)  # type: ignore[arg-type]
+        box(x + 7, 97, x + 63, 183, (red, green, blue, infrared))
 
 
 def _corridor(scene: np.ndarray, rng: np.random.Generator, box: Box) -> None:
