@@ -32,10 +32,17 @@ def embed(params: Params) -> None:
             rows.infrared,
             batch=params.embed.batch,
             precision=params.embed.precision,
+            flip=params.embed.flip,
             device=device,
             progress=True,
         )
-        np.savez(fresh(places.embeddings_of(split)), pooled=pooled, bnneck=bnneck, **vars(rows))
+        np.savez(
+            fresh(places.embeddings_of(split)),
+            pooled=pooled,
+            bnneck=bnneck,
+            flip=params.embed.flip,
+            **vars(rows),
+        )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Stage `evaluate`: the test identities by SYSU-MM01's protocol, and the validation identities' score."""
+"""Stage `evaluate`: the test identities by the data set's own protocols, and the validation identities' score."""
 
 import csv
 import sys
@@ -11,11 +11,20 @@ from msclnet.errors import UserError
 from msclnet.retrieval.baselines import colour_histograms, random_features
 from msclnet.retrieval.evaluation import evaluate as score
 from msclnet.retrieval.protocol import Images
+from msclnet.retrieval.re_ranking import ReRanking
 from pipelines import places
 from pipelines.config import Params
 from pipelines.outputs import fresh, write_json
 from pipelines.registration import register_network
-from pipelines.scoring import REFERENCES, headline, load_embeddings, test_protocols
+from pipelines.scoring import (
+    REFERENCES,
+    Report,
+    headline,
+    load_embeddings,
+    protocol_name,
+    protocol_title,
+    test_protocols,
+)
 from pipelines.stage import run_stage
 from pipelines.tracked import dataset_digest, joined_run, read_run
 from pipelines.validation import validation_figures
@@ -34,7 +43,7 @@ def evaluate(params: Params) -> None:
         track(tracker, params, figures, reports)
 
 
-def score_all(params: Params) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def score_all(params: Params) -> tuple[dict[str, Any], list[Report]]:
     """Score validation and test identities, and write everything below results/metrics.
 
     Returns:
@@ -49,7 +58,7 @@ def score_all(params: Params) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     return figures, reports
 
 
-def summary(reports: list[dict[str, Any]], params: Params) -> dict[str, Any]:
+def summary(reports: list[Report], params: Params) -> dict[str, Any]:
     """The few figures for `dvc metrics show`, in percent; report.json has all of them."""
     first = headline(reports, params)
     own = first[0]
@@ -69,32 +78,44 @@ def summary(reports: list[dict[str, Any]], params: Params) -> dict[str, Any]:
     return figures
 
 
-def protocol_name(report: dict[str, Any]) -> str:
-    """Short name of a report's protocol, such as `all-1shot-agw`."""
-    return f"{report['mode']}-{report['shots']}shot-{report['sampler']}"
-
-
 def score_validation(params: Params) -> dict[str, float]:
-    """Figures on the validation identities, the only ones that may choose between models; in percent."""
+    """Figures on the validation identities, the only ones that may choose between models; in percent.
+
+    Empty where all identities were trained on.
+    """
     arrays = load_embeddings("val")
+    if not len(arrays["identities"]):
+        return {}
     feature = params.evaluate.feature
-    return validation_figures(arrays[feature], Images.of(arrays), feature=feature)
+    return validation_figures(
+        arrays[feature], Images.of(arrays), feature=feature, dataset=params.download.dataset
+    )
 
 
-def score_test(params: Params) -> Iterator[dict[str, Any]]:
-    """One report for each protocol and feature, the references (chance, colour) among the features."""
+def score_test(params: Params) -> Iterator[Report]:
+    """One report for each protocol and feature, the references (chance, colour) among the features.
+
+    Re-ranked reports stand beside those without, never in their place.
+    """
     arrays = load_embeddings("test")
     images = Images.of(arrays)
     features = {name: arrays[name] for name in FEATURES}
     if params.evaluate.reference:
         features["random"] = random_features(len(images), seed=params.seed)
         features["colour histogram"] = colour_histograms(open_array(places.images_of("test")))
+    settings = params.evaluate.re_ranking
+    re_ranking = ReRanking(settings.k1, settings.k2, settings.lambda_) if settings.on else None
+    flip = bool(arrays["flip"])
+    split = params.preprocess.regdb_split if params.download.dataset == "regdb" else None
     for protocol in test_protocols(params, images):
         for name, values in features.items():
-            yield {**score(values, images, protocol, feature=name), "flip": False, "re_ranking": False}
+            labels = {"flip": flip and name in FEATURES, "split": split}
+            yield {**score(values, images, protocol, feature=name), **labels}
+            if re_ranking and name == params.evaluate.feature:
+                yield {**score(values, images, protocol, feature=name, re_ranking=re_ranking), **labels}
 
 
-def write_cmc(path: Path, reports: list[dict[str, Any]], params: Params) -> None:
+def write_cmc(path: Path, reports: list[Report], params: Params) -> None:
     """The headline's CMC curves as long rows, for `dvc plots`."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -104,15 +125,17 @@ def write_cmc(path: Path, reports: list[dict[str, Any]], params: Params) -> None
                 writer.writerow((rank, f"{share:.6f}", report["feature"]))
 
 
-def print_table(reports: list[dict[str, Any]]) -> None:
+def print_table(reports: list[Report]) -> None:
     """All figures in percent, mean and standard deviation over the trials."""
-    print(f"{'mode':7} {'shots':>5} {'sampler':9} {'feature':17}" + "".join(f"{name:>15}" for name in SHOWN))
+    width = max(len(protocol_name(report)) for report in reports)
+    print(protocol_title({**reports[0], "mode": None, "shots": None}) + ", " + reports[0]["direction"])
+    print(f"{'protocol':{width}} {'feature':17}" + "".join(f"{name:>15}" for name in SHOWN))
     for r in reports:
         cells = "".join(f"{100 * r[n]['mean']:>8.2f} ± {100 * r[n]['std']:4.2f}" for n in SHOWN)
-        print(f"{r['mode']:7} {r['shots']:>5} {r['sampler']:9} {r['feature']:17}{cells}")
+        print(f"{protocol_name(r):{width}} {r['feature']:17}{cells}")
 
 
-def track(tracker: "Tracker", params: Params, figures: dict[str, Any], reports: list[dict[str, Any]]) -> None:
+def track(tracker: "Tracker", params: Params, figures: dict[str, Any], reports: list[Report]) -> None:
     """Log into the training's run; the model becomes candidate, and champion if validation says so."""
     values = {f"validation/{name}": value for name, value in figures["validation"].items()}
     for report in reports:
@@ -123,12 +146,13 @@ def track(tracker: "Tracker", params: Params, figures: dict[str, Any], reports: 
         tracker.log_artifact(path, "evaluate")
     own = headline(reports, params)[0]
     try:
-        announce(tracker, {f"test_{n}": 100 * own[n]["mean"] for n in SHOWN}, figures["validation"]["score"])
+        scores = {f"test_{name}": 100 * own[name]["mean"] for name in SHOWN}
+        announce(tracker, scores, figures["validation"].get("score"))
     except UserError as error:  # the scores are written; only the aliases are missing
         print(f"warning: the model's aliases were not set: {error}", file=sys.stderr)
 
 
-def announce(tracker: "Tracker", scores: dict[str, float], validation_score: float) -> None:
+def announce(tracker: "Tracker", scores: dict[str, float], validation_score: float | None) -> None:
     """Make the run's model the candidate, and the champion if it beats the present one on validation."""
     from msclnet.tracking.registry import find_version, promote, set_candidate
 
@@ -139,6 +163,9 @@ def announce(tracker: "Tracker", scores: dict[str, float], validation_score: flo
     if version is None:
         return
     set_candidate(tracker, version, scores, name=run["model"])
+    if validation_score is None:
+        print("no validation identities: the model stays a candidate, for the test identities choose nothing")
+        return
     verdict = promote(
         tracker,
         version,

@@ -3,6 +3,7 @@
 MSCLNET_HOME       where checkpoints and the default MLflow database live (default: the project's root)
 MSCLNET_DEVICE     auto (default), cpu, cuda or cuda:N
 MSCLNET_WORKERS    processes that prepare batches or images (default: by the number of cores)
+MSCLNET_RAW        where the images of a real data set lie: a folder, an archive or a URL
 MSCLNET_THREADS    threads of torch on the CPU (default: torch's own)
 """
 
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
 def home() -> Path:
     """Folder of what outlives a workspace: `mlruns/` and `checkpoints/`."""
     return Path(os.environ.get("MSCLNET_HOME") or os.environ.get("DVC_ROOT") or ".").resolve()
+
+
+def project() -> Path:
+    """The user's project, from which relative paths in params.yaml and MSCLNET_RAW count, also in a copy of it."""
+    return Path(os.environ.get("MSCLNET_PROJECT") or ".").resolve()
 
 
 def cores() -> int:

@@ -4,6 +4,8 @@ from pathlib import Path
 
 PARAMS = Path("params.yaml")
 
+SOURCE = Path("data/source/images.json")
+DOWNLOAD_REPORT = Path("results/download/report.json")
 RAW = Path("data/raw/images.zip")
 
 PROCESSED = Path("data/processed")

@@ -6,11 +6,11 @@ import numpy as np
 
 from msclnet.data.array_writer import write_array
 from msclnet.data.arrays import open_array
+from msclnet.data.datasets import Choice, data_set
 from msclnet.data.decode import decode
 from msclnet.data.manifest import Entry, read_manifest, write_manifest
 from msclnet.data.records import SPLITS
 from msclnet.data.source import open_source
-from msclnet.data.sysu_mm01 import list_records
 from msclnet.data.transforms import augmentation_steps
 from pipelines import machine, places
 from pipelines.config import Params
@@ -26,8 +26,10 @@ EXAMPLES = 3  # of each modality
 
 def preprocess(params: Params) -> None:
     """data/raw/images.zip -> data/processed, results/preprocess."""
-    records = list_records(open_source(places.RAW))
-    height, width = params.preprocess.height, params.preprocess.width
+    settings = params.preprocess
+    choice = Choice(validation=settings.validation == "held_out", regdb_split=settings.regdb_split)
+    records = data_set(params.download.dataset).list_records(open_source(places.RAW), choice)
+    height, width = settings.height, settings.width
     for path in (places.PROCESSED, places.PREPROCESS_REPORT.parent):
         path.mkdir(parents=True, exist_ok=True)
     kept: list[Entry] = []
@@ -40,9 +42,14 @@ def preprocess(params: Params) -> None:
         "converted": [],
     }
     for split in SPLITS:
+        chosen = [record for record in records if record.split == split]
+        if split == "val" and not choice.validation:
+            np.save(fresh(places.images_of(split)), np.empty((0, height, width, 3), np.uint8))
+            report["images"][split] = 0
+            continue
         entries, odd = write_array(
             places.images_of(split),
-            [record for record in records if record.split == split],
+            chosen,
             source=places.RAW,
             height=height,
             width=width,

@@ -7,6 +7,7 @@ import numpy as np
 
 from msclnet.data.arrays import open_array
 from msclnet.data.manifest import read_manifest
+from msclnet.data.records import Split
 from msclnet.serving import load_embedder
 from pipelines import places
 
@@ -29,7 +30,8 @@ def register_network(tracker: "Tracker", *, name: str) -> str | None:
     from msclnet.tracking.model import log_model
 
     spec = json.loads(places.NETWORK_SPEC.read_text(encoding="utf-8"))
-    rows, pixels = read_manifest(places.MANIFEST, "val"), open_array(places.images_of("val"))
+    split: Split = "val" if len(read_manifest(places.MANIFEST, "val")) else "train"
+    rows, pixels = read_manifest(places.MANIFEST, split), open_array(places.images_of(split))
     chosen = np.concatenate([np.flatnonzero(rows.infrared == flag)[:EXAMPLES] for flag in (False, True)])
     example = {"images": pixels[chosen], "infrared": rows.infrared[chosen]}
     vectors = load_embedder(places.WEIGHTS, spec)(example["images"], example["infrared"])

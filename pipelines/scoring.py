@@ -6,11 +6,15 @@ from typing import Any
 import numpy as np
 
 from msclnet.errors import UserError
-from msclnet.retrieval.protocol import Images, Protocol
+from msclnet.retrieval.llcm import llcm_protocol
+from msclnet.retrieval.protocol import INFRARED_TO_VISIBLE, VISIBLE_TO_INFRARED, Images, Protocol
+from msclnet.retrieval.regdb import regdb_protocol
 from msclnet.retrieval.sysu_mm01 import sysu_mm01_protocol
-from pipelines import places
+from pipelines import machine, places
 from pipelines.config import Params
 
+Report = dict[str, Any]
+BOTH = (VISIBLE_TO_INFRARED, INFRARED_TO_VISIBLE)  # in the order of the tables in papers
 REFERENCES = ("random", "colour histogram")  # what needs no learning
 
 
@@ -31,7 +35,22 @@ def load_embeddings(split: str) -> dict[str, np.ndarray]:
 
 
 def test_protocols(params: Params, images: Images) -> Iterator[Protocol]:
-    """All combinations of mode, shots and sampler that params.yaml asks for."""
+    """The data set's own protocols, the headline's first.
+
+    SYSU-MM01 and the synthetic data set: all combinations of mode, shots and sampler that params.yaml asks for.
+    RegDB and LLCM: both directions.
+    """
+    dataset = params.download.dataset
+    if dataset == "regdb":
+        yield from (regdb_protocol(images, direction=direction) for direction in BOTH)
+    elif dataset == "llcm":
+        trials = params.evaluate.trials
+        yield from (llcm_protocol(images, direction=direction, trials=trials) for direction in BOTH)
+    else:
+        yield from _sysu_mm01_protocols(params, images)
+
+
+def _sysu_mm01_protocols(params: Params, images: Images) -> Iterator[Protocol]:
     settings = params.evaluate
     if "official" in settings.samplers and not settings.permutations:
         raise UserError(
@@ -46,15 +65,45 @@ def test_protocols(params: Params, images: Images) -> Iterator[Protocol]:
                     mode=mode,
                     shots=shots,
                     sampler=sampler,
-                    permutations_path=settings.permutations or None,
+                    permutations_path=machine.project() / settings.permutations,
                     trials=settings.trials,
                     dataset=params.download.dataset,
                 )
 
 
-def headline(reports: list[dict[str, Any]], params: Params) -> list[dict[str, Any]]:
-    """Reports of the first mode, number of shots and sampler, the chosen feature first."""
-    settings = params.evaluate
-    wanted = (settings.modes[0], settings.shots[0], settings.samplers[0])
-    chosen = [r for r in reports if (r["mode"], r["shots"], r["sampler"]) == wanted]
-    return sorted(chosen, key=lambda report: report["feature"] != settings.feature)
+def protocol_name(report: Report) -> str:
+    """Short name of a report's protocol, such as `all-1shot-agw` or `visible-to-infrared`."""
+    shots = f"{report['shots']}shot" if report["shots"] else None
+    # SYSU-MM01 has one direction, which its names leave out.
+    direction = None if report["mode"] else report["direction"]
+    parts = (
+        report["mode"],
+        shots,
+        report["sampler"],
+        direction,
+        "reranked" if report["re_ranking"] else None,
+    )
+    return "-".join(part for part in parts if part)
+
+
+def protocol_title(report: Report) -> str:
+    """The conventions behind a report's numbers, for a picture."""
+    parts = [report["dataset"]]
+    if report.get("split"):
+        parts.append(f"split {report['split']}")
+    if report["mode"]:
+        parts.append(f"{report['mode']} search")
+    if report["shots"]:
+        parts.append(f"{report['shots']}-shot, sampler {report['sampler']}")
+    if report.get("flip"):
+        parts.append("mirror images averaged")
+    if report.get("re_ranking"):
+        parts.append("k-reciprocal re-ranking")
+    return ", ".join(parts)
+
+
+def headline(reports: list[Report], params: Params) -> list[Report]:
+    """Reports of the first protocol, the chosen feature first."""
+    first = protocol_name(reports[0])
+    chosen = [report for report in reports if protocol_name(report) == first]
+    return sorted(chosen, key=lambda report: report["feature"] != params.evaluate.feature)

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from msclnet.data.arrays import open_array
 from msclnet.data.batches import TrainingBatches, step_loader
@@ -18,6 +17,7 @@ from msclnet.embedding import embed_images
 from msclnet.errors import UserError
 from msclnet.losses.objective import Objective
 from msclnet.models.build import build_network
+from msclnet.models.network import MSCLNet
 from msclnet.retrieval.protocol import Images
 from msclnet.tracking.run import Tracker
 from msclnet.tracking.run_setup import DatasetInfo
@@ -73,11 +73,22 @@ def start_tracking(params: Params, *, key: str, resume: Mapping[str, Any] | None
         experiment=params.tracking.experiment,
         run_name=f"{params.model.backbone}-seed{params.seed}-{key[:6]}",
         # What the key covers and nothing else: a resumed run may not change its parameters.
-        params={"seed": params.seed, **{name: params.section(name) for name in LOGGED_SECTIONS}},
+        params={"seed": params.seed, **logged_params(params)},
         tags={"git_commit": git_commit(), "dvc_stage": "train", "training_key": key, **flow_tags()},
         dataset=DatasetInfo(**facts),
         resume=resume,
     )
+
+
+def logged_params(params: Params) -> dict[str, Any]:
+    """What is logged as the run's parameters; not where the data came from, for a place may hold a password."""
+    sections = {name: params.section(name) for name in LOGGED_SECTIONS}
+    sections["download"] = {
+        name: value for name, value in sections["download"].items() if name in ("dataset", "synthetic")
+    }
+    if params.download.dataset != "synthetic":
+        del sections["download"]["synthetic"]
+    return sections
 
 
 def build_training(
@@ -131,7 +142,7 @@ def build_training(
         loader=lambda first, last: step_loader(
             batches, first=first, last=last, workers=workers, pinned=device.type == "cuda"
         ),
-        validate=validator(device=device),
+        validate=validator(params, device=device),
         report=report,
         checkpoints=folder,
         extra={"key": key, "tracking": tracker.reference},
@@ -156,14 +167,16 @@ def network_spec(params: Params) -> dict[str, Any]:
     }
 
 
-def validator(*, device: torch.device) -> Any:
-    """A function from the network to its figures on the validation identities."""
+def validator(params: Params, *, device: torch.device) -> Any:
+    """A function from the network to its figures on the validation identities; none where there are none."""
     rows, pixels = read_manifest(places.MANIFEST, "val"), open_array(places.images_of("val"))
     images = images_of(rows)
+    if not len(rows):
+        return lambda network: {}
 
-    def run(network: nn.Module) -> dict[str, float]:
+    def run(network: MSCLNet) -> dict[str, float]:
         _, features = embed_images(network, pixels, rows.infrared, batch=64, device=device)
-        return validation_figures(features, images, feature="bnneck")
+        return validation_figures(features, images, feature="bnneck", dataset=params.download.dataset)
 
     return run
 

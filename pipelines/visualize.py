@@ -26,7 +26,7 @@ from msclnet.visualization.training_curves import history_figure
 from pipelines import places
 from pipelines.config import Params
 from pipelines.outputs import fresh
-from pipelines.scoring import REFERENCES, headline, load_embeddings, test_protocols
+from pipelines.scoring import REFERENCES, headline, load_embeddings, protocol_title, test_protocols
 from pipelines.stage import run_stage
 from pipelines.tracked import joined_run
 
@@ -120,7 +120,7 @@ def retrieval(params: Params, arrays: dict[str, np.ndarray]) -> Figure:
         gallery_cameras_QK=arrays["cameras"][shown],
         distances_QK=nearest_distances,
         direction=protocol.direction,
-        protocol=f"{protocol.dataset}, {protocol.mode} search, {protocol.shots}-shot, sampler {protocol.sampler}",
+        protocol=protocol_title(protocol.labels()),
         distance="cosine distance",
     )
 
@@ -155,14 +155,11 @@ def cmc(params: Params) -> Figure:
     first = reports[0]
     curves = {r["feature"]: (r["cmc"], _deviations(r)) for r in reports if r["feature"] not in REFERENCES}
     chance = {r["feature"]: r["cmc"] for r in reports if r["feature"] in REFERENCES}
-    protocol = (
-        f"{first['dataset']}, {first['mode']} search, {first['shots']}-shot, sampler {first['sampler']}"
-    )
     return cmc_figure(
         curves,
         chance=chance,
         title=f"Cumulative matching characteristic, {first['direction']}",
-        caption=f"{protocol}; mean of {first['trials']} trials, band: standard deviation over the trials.",
+        caption=f"{protocol_title(first)}; mean of {first['trials']} trials, band: standard deviation over the trials.",
     )
 
 

@@ -80,6 +80,24 @@ def test_features_of_an_image_do_not_depend_on_its_neighbours(network: MSCLNet) 
     np.testing.assert_allclose(part, whole[order], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("batch", [1, 4, 64])
+def test_flip_is_the_mean_over_both_mirror_images(network: MSCLNet, batch: int) -> None:
+    plain = embed_images(network, IMAGES, MIXES["mixed"], batch=64)
+    mirrored = embed_images(network, IMAGES[:, :, ::-1].copy(), MIXES["mixed"], batch=64)
+    found = embed_images(network, IMAGES, MIXES["mixed"], batch=batch, flip=True)
+    for ours, one, other in zip(found, plain, mirrored, strict=True):
+        assert ours.dtype == np.float32
+        assert np.abs(one - other).max() > 1e-3
+        np.testing.assert_allclose(ours, (one.astype(float) + other) / 2, rtol=1e-5, atol=1e-5)
+
+
+def test_flip_does_not_tell_an_image_from_its_mirror_image(network: MSCLNet) -> None:
+    one = embed_images(network, IMAGES, MIXES["mixed"], batch=4, flip=True)
+    other = embed_images(network, IMAGES[:, :, ::-1].copy(), MIXES["mixed"], batch=4, flip=True)
+    for ours, theirs in zip(one, other, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
 def test_memory_maps_are_images_too(network: MSCLNet, tmp_path: Path) -> None:
     np.save(tmp_path / "images.npy", IMAGES)
     mapped = np.load(tmp_path / "images.npy", mmap_mode="r")

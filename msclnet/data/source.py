@@ -1,10 +1,15 @@
 """Where raw files come from: a folder or a zip archive, read by the same calls."""
 
+import os
+import stat
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
 from msclnet.errors import UserError
+
+MAX_ENTRIES = 2_000_000  # files and folders; more than any data set has, reached by links that multiply
 
 
 class Source(Protocol):
@@ -20,15 +25,14 @@ class Source(Protocol):
 
 
 class FolderSource:
-    """Files below a folder."""
+    """Files below a folder, those behind links included."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     def names(self) -> list[str]:
-        return sorted(
-            path.relative_to(self.root).as_posix() for path in self.root.rglob("*") if path.is_file()
-        )
+        found = walk(self.root)
+        return sorted(name for name, status in found if status and stat.S_ISREG(status.st_mode))
 
     def read(self, name: str) -> bytes:
         return (self.root / name).read_bytes()
@@ -63,3 +67,52 @@ def open_source(path: Path) -> Source:
         raise UserError(
             f"{path} is neither a folder nor a readable zip archive ({error}); remove it and run `dvc repro download`"
         ) from error
+
+
+def walk(root: Path, *, most: int = MAX_ENTRIES) -> Iterator[tuple[str, os.stat_result | None]]:
+    """Everything below a folder that is no folder, in no particular order.
+
+    Links are followed: a data folder is often made of links to another disk. A folder that a link leads back into
+    from its own inside is not entered again, so that a loop ends.
+
+    Args:
+        root: The folder.
+        most: Files and folders to look at before giving up.
+
+    Yields:
+        The name relative to the root, with `/`, and the status of what it leads to; None for a link to nothing.
+
+    Raises:
+        UserError: A folder may not be read, or there are too many entries.
+    """
+    count = 0
+    try:
+        top = root.stat()
+        waiting = [("", frozenset({(top.st_dev, top.st_ino)}))]
+        while waiting:
+            prefix, above = waiting.pop()
+            with os.scandir(root / prefix) as entries:
+                for entry in entries:
+                    count += 1
+                    if count > most:
+                        raise UserError(
+                            f"{root} holds more than {most} files and folders; links to folders may multiply them: "
+                            "give the data set's own folder"
+                        )
+                    name = prefix + entry.name
+                    status = _status(entry)
+                    if status is None or not stat.S_ISDIR(status.st_mode):
+                        yield name, status
+                    elif (key := (status.st_dev, status.st_ino)) not in above:
+                        waiting.append((f"{name}/", above | {key}))
+    except OSError as error:
+        raise UserError(f"{error.filename or root} cannot be read: {error.strerror}") from error
+
+
+def _status(entry: os.DirEntry[str]) -> os.stat_result | None:
+    try:
+        return entry.stat()
+    except OSError:
+        if entry.is_symlink():
+            return None
+        raise

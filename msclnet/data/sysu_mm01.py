@@ -5,14 +5,20 @@
     camK/<4-digit identity>/<4-digit n>.jpg
     exp/train_id.txt val_id.txt test_id.txt     identities, comma-separated
 
+exp/available_id.txt, the three lists together, is not read.
+
 Wu et al., RGB-Infrared Cross-Modality Person Re-Identification, ICCV 2017: 491 identities, given by its authors
 to researchers who sign a form; it may not be passed on.
 """
 
 import re
+from collections.abc import Iterator, Mapping, Sequence
 
+from msclnet.data.held_out import Choice, in_order
+from msclnet.data.lists import read_identities
 from msclnet.data.records import SPLITS, Modality, Record, Split
 from msclnet.data.source import Source
+from msclnet.data.tree import IMAGE_FILE, Image, Layout, Tree
 from msclnet.errors import UserError
 
 CAMERAS: dict[int, Modality] = {
@@ -23,70 +29,66 @@ CAMERAS: dict[int, Modality] = {
     5: "visible",
     6: "infrared",
 }
-IMAGE = re.compile(r"cam(?P<camera>[1-6])/(?P<identity>\d{1,6})/[^/]+\.(jpg|jpeg|png|bmp)", re.IGNORECASE)
+LISTS: dict[Split, str] = {split: f"exp/{split}_id.txt" for split in SPLITS}
+LAYOUT = Layout(
+    title="SYSU-MM01",
+    lists=r"exp/(?:train|val|test|available)_id\.txt",
+    images=rf"cam(?P<camera>[1-6])/(?P<identity>[0-9]{{1,6}})/{IMAGE_FILE}",
+)
+IMAGE = re.compile(LAYOUT.images, re.IGNORECASE)
+ACCESS = (
+    "SYSU-MM01 is given by its authors at Sun Yat-sen University to researchers who sign its release agreement; the "
+    "form and where to send it are in the repository wuancong/SYSU-MM01 on GitHub. "
+    "Expected are the files of its archive as they are: the folders cam1 to cam6 (camK/<identity>/<n>.jpg), and exp "
+    "with train_id.txt, val_id.txt and test_id.txt. "
+    "The official gallery permutations rand_perm_cam.mat are not among them: they come with the evaluation code in "
+    "the same repository."
+)
 
 
-def find_root(names: list[str]) -> str:
-    """Prefix of the data set inside its source: empty, or a folder's name with `/` at its end.
-
-    Raises:
-        UserError: There is no exp/test_id.txt anywhere.
-    """
-    roots = [
-        name.removesuffix("exp/test_id.txt") for name in names if f"/{name}".endswith("/exp/test_id.txt")
-    ]
-    if not roots:
-        raise UserError(
-            "SYSU-MM01: exp/test_id.txt is missing; give the folder or archive that holds cam1 to cam6 and exp"
-        )
-    return min(roots, key=lambda root: (root.count("/"), root))
-
-
-def list_records(source: Source) -> list[Record]:
+def list_records(source: Source, choice: Choice) -> list[Record]:
     """All images of the listed identities, sorted by split, identity, camera and path.
 
-    Images of identities that no list names are left out, as the data set's own code does.
+    Images of identities that no list names are left out, as the data set's own code does. Without validation, the
+    identities of exp/val_id.txt train too: 395 in all, as published results are trained.
 
     Raises:
-        UserError: An identity list is missing, is no list of numbers, or shares identities with another.
+        UserError: An identity list is missing, is no list of numbers, or shares identities with another; or there
+            is no image.
     """
-    names = source.names()
-    root = find_root(names)
-    split_of: dict[int, Split] = {}
-    for split in SPLITS:
-        for identity in read_identities(source, f"{root}exp/{split}_id.txt", present=set(names)):
-            if identity in split_of:
-                raise UserError(
-                    f"SYSU-MM01: identity {identity} is listed both in exp/{split_of[identity]}_id.txt and in "
-                    f"exp/{split}_id.txt; every identity belongs to one split"
-                )
-            split_of[identity] = split
-    records = []
-    for name in names:
-        # The camera is read from the part below the root alone: the root may be called anything.
-        match = IMAGE.fullmatch(name.removeprefix(root)) if name.startswith(root) else None
-        if match is None or int(match["identity"]) not in split_of:
-            continue
-        identity, camera = int(match["identity"]), int(match["camera"])
-        records.append(Record(name, identity, camera, CAMERAS[camera], split_of[identity]))
+    tree = Tree(source, LAYOUT)
+    split_of = assign({split: read_identities(tree, name) for split, name in LISTS.items()})
+    if not choice.validation:
+        split_of |= {identity: "train" for identity, split in split_of.items() if split == "val"}
+    records = [
+        Record(*image, split_of[image.identity]) for image in images(tree) if image.identity in split_of
+    ]
     if not records:
         raise UserError("SYSU-MM01: no image cam1..cam6/<identity>/<n>.jpg of a listed identity was found")
-    return sorted(records, key=lambda r: (SPLITS.index(r.split), r.identity, r.camera, r.path))
+    return in_order(records)
 
 
-def read_identities(source: Source, name: str, *, present: set[str]) -> list[int]:
-    """Identities of a comma-separated list; line ends and blanks do not matter.
+def assign(listed: Mapping[Split, Sequence[int]]) -> dict[int, Split]:
+    """The split of each identity.
 
     Raises:
-        UserError: The file is missing or holds something else than numbers.
+        UserError: An identity is in two lists.
     """
-    if name not in present:
-        raise UserError(f"SYSU-MM01: {name} is missing; it lists the identities of a split, comma-separated")
-    text = source.read(name).decode("utf-8-sig", errors="replace")
-    entries = [entry for entry in re.split(r"[,\s]+", text) if entry]
-    wrong = [entry for entry in entries if not entry.isascii() or not entry.isdigit()]
-    if wrong:
-        raise UserError(
-            f"SYSU-MM01: {name} holds {wrong[0]!r}, which is no identity; expected numbers and commas"
-        )
-    return [int(entry) for entry in entries]
+    split_of: dict[int, Split] = {}
+    for split, identities in listed.items():
+        for identity in identities:
+            if split_of.setdefault(identity, split) != split:
+                raise UserError(
+                    f"SYSU-MM01: identity {identity} is listed both in {LISTS[split_of[identity]]} and in "
+                    f"{LISTS[split]}; every identity belongs to one split"
+                )
+    return split_of
+
+
+def images(tree: Tree) -> Iterator[Image]:
+    """Every image of the layout, whoever it shows."""
+    for name in tree.names:
+        # Only what lies below the root is read: the root itself may be called cam1.
+        if match := IMAGE.fullmatch(name):
+            camera = int(match["camera"])
+            yield Image(tree.root + name, int(match["identity"]), camera, CAMERAS[camera])

@@ -1,18 +1,20 @@
 """Features and a protocol in, a labelled report out.
 
-Axes: N images, D feature width, U gallery images used by any trial, B queries of a block.
+Axes: N images, D feature width, Q queries, G gallery images, U gallery images used by any trial, B queries of a block.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from msclnet.errors import UserError
 from msclnet.retrieval.distance import l2_normalise, unit_distances
+from msclnet.retrieval.exclusion import IntArray
 from msclnet.retrieval.protocol import Images, Protocol
 from msclnet.retrieval.query_scores import BLOCK_QUERIES, QueryScores, score_queries
 from msclnet.retrieval.ranking import Ranking, mean_over_valid
+from msclnet.retrieval.re_ranking import ReRanking, re_rank
 
 RANKS = (1, 5, 10, 20)
 
@@ -24,11 +26,13 @@ def evaluate(
     *,
     feature: str,
     ranks: Sequence[int] = RANKS,
+    re_ranking: ReRanking | None = None,
 ) -> dict:
     """Score features by a protocol, trial by trial.
 
     Each distance is computed once, whichever trials use it; memory is bounded by one block of queries
-    against the images that any trial uses.
+    against the images that any trial uses. Re-ranking needs all queries at once: queries squared in float32, and
+    a trial's distances a few times over.
 
     Args:
         features_ND: One feature an image; its scale is of no account (cosine distance).
@@ -36,11 +40,15 @@ def evaluate(
         protocol: Who queries whom among them.
         feature: Name of the feature for the report: `pooled`, `bnneck`, `random`, ...
         ranks: The k of the Rank-k to report.
+        re_ranking: Settings of k-reciprocal re-ranking, or None for the distances themselves. Each trial's gallery
+            is re-ranked with all queries, then the protocol's exclusion applies: an image that a query must
+            ignore may be its neighbour, but is not in its list.
 
     Returns:
         A dict ready for JSON, numbers as fractions in [0, 1]:
-        `dataset`, `mode`, `shots`, `sampler`, `direction`, `feature`, `trials`, `queries`, `valid_queries` and
-        `gallery` (sizes; where they differ between trials, the smallest); then `rank1`, ..., `mAP`, `mINP`, each
+        `dataset`, `mode`, `shots`, `sampler`, `direction`, `feature`, `re_ranking` (false, or its `k1`, `k2` and
+        `lambda`), `trials`, `queries`, `valid_queries` and `gallery` (sizes; where they differ between trials, the
+        smallest); then `rank1`, ..., `mAP`, `mINP`, each
         {`mean`, `std`} over the trials, with the sample standard deviation (n - 1; 0 for a single trial);
         `per_trial`, the same names with one number a trial; and `cmc`, the mean curve from rank 1 on.
 
@@ -50,15 +58,18 @@ def evaluate(
     """
     if len(features_ND) != len(images):
         raise ValueError(f"{len(features_ND)} features for {len(images)} images")
-    rankings = [
-        _mean(scores, protocol, max(ranks)) for scores in _score_trials(features_ND, images, protocol)
-    ]
+    if re_ranking is None:
+        scores_of_trials = _score_trials(features_ND, images, protocol)
+    else:
+        scores_of_trials = _score_re_ranked(features_ND, images, protocol, re_ranking)
+    rankings = [_mean(scores, protocol, max(ranks)) for scores in scores_of_trials]
     per_trial = {f"rank{k}": [ranking.at(k) for ranking in rankings] for k in ranks}
     per_trial["mAP"] = [ranking.mAP for ranking in rankings]
     per_trial["mINP"] = [ranking.mINP for ranking in rankings]
     return {
         **protocol.labels(),
         "feature": feature,
+        "re_ranking": re_ranking.labels() if re_ranking else False,
         "trials": len(rankings),
         "queries": len(protocol.queries),
         "valid_queries": min(ranking.valid for ranking in rankings),
@@ -78,22 +89,44 @@ def _score_trials(features_ND: NDArray, images: Images, protocol: Protocol) -> l
         queries_B = protocol.queries[start : start + BLOCK_QUERIES]
         distances_BU = unit_distances(l2_normalise(features_ND[queries_B]), gallery_UD)
         for trial, gallery_G in enumerate(protocol.galleries):
-            scores = score_queries(
-                np.take(distances_BU, columns[trial], axis=1),
-                images.identities[queries_B],
-                images.identities[gallery_G],
-                query_cameras=images.cameras[queries_B],
-                gallery_cameras=images.cameras[gallery_G],
-                exclude=protocol.exclude,
-                cmc_by_identity=protocol.cmc_by_identity,
-            )
-            blocks[trial].append(scores)
+            distances_BG = np.take(distances_BU, columns[trial], axis=1)
+            blocks[trial].append(_score(distances_BG, images, protocol, queries_B, gallery_G))
     return [
         QueryScores(
             *(np.concatenate(parts) for parts in zip(*(vars(s).values() for s in trial), strict=True))
         )
         for trial in blocks
     ]
+
+
+def _score_re_ranked(
+    features_ND: NDArray, images: Images, protocol: Protocol, settings: ReRanking
+) -> Iterator[QueryScores]:
+    queries_QD = l2_normalise(features_ND[protocol.queries])
+    query_query_QQ = unit_distances(queries_QD, queries_QD)
+    for gallery_G in protocol.galleries:
+        gallery_GD = l2_normalise(features_ND[gallery_G])
+        distances_QG = re_rank(
+            query_query_QQ,
+            unit_distances(queries_QD, gallery_GD),
+            unit_distances(gallery_GD, gallery_GD),
+            settings,
+        )
+        yield _score(distances_QG, images, protocol, protocol.queries, gallery_G)
+
+
+def _score(
+    distances_QG: NDArray, images: Images, protocol: Protocol, queries_Q: IntArray, gallery_G: IntArray
+) -> QueryScores:
+    return score_queries(
+        distances_QG,
+        images.identities[queries_Q],
+        images.identities[gallery_G],
+        query_cameras=images.cameras[queries_Q],
+        gallery_cameras=images.cameras[gallery_G],
+        exclude=protocol.exclude,
+        cmc_by_identity=protocol.cmc_by_identity,
+    )
 
 
 def _mean(scores: QueryScores, protocol: Protocol, max_rank: int) -> Ranking:

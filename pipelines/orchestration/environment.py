@@ -68,6 +68,7 @@ def stage_environment(
     # `python` in the commands of dvc.yaml is this interpreter, activated environment or not.
     variables["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), variables.get("PATH", os.defpath)])
     variables["MSCLNET_HOME"] = str(home(root))
+    variables["MSCLNET_PROJECT"] = str(root)
     variables["PYTHONUNBUFFERED"] = "1"
     if workspace != root:
         # A program that does not search the present folder would import the installed, the user's package.

@@ -19,15 +19,17 @@ class Stage:
 
     Attributes:
         uncached: those of the outputs that are declared with `cache: false`.
+        watches: whether it looks at something outside the project (`always_changed`).
     """
 
     name: str
     outputs: tuple[str, ...]
     uncached: tuple[str, ...]
+    watches: bool = False
 
 
 def read_stages(project: Path) -> list[Stage]:
-    """The stages of the project's dvc.yaml, in its order.
+    """The stages of the project's dvc.yaml, in its order; a `foreach` over a key of params.yaml is expanded.
 
     Raises:
         UserError: the file is missing, is no YAML, or has no stages.
@@ -37,10 +39,11 @@ def read_stages(project: Path) -> list[Stage]:
     if not stages:
         raise UserError(f"{file} has no stages")
     found = []
-    for name, stage in stages.items():
+    for name, stage in _expanded(stages, project):
         outputs = dict(_outputs(stage))
         uncached = tuple(path for path, cached in outputs.items() if not cached)
-        found.append(Stage(name=name, outputs=tuple(outputs), uncached=uncached))
+        watches = bool(stage.get("always_changed"))
+        found.append(Stage(name=name, outputs=tuple(outputs), uncached=uncached, watches=watches))
     return found
 
 
@@ -120,6 +123,19 @@ def _outputs(stage: dict[str, Any]) -> Iterable[tuple[str, bool]]:
             else:
                 path, options = next(iter(entry.items()))
                 yield path, (options or {}).get("cache", True)
+
+
+def _expanded(stages: dict[str, Any], project: Path) -> Iterable[tuple[str, dict[str, Any]]]:
+    """Stages by the names that DVC gives them: `name@key` for each key of what `foreach` names."""
+    for name, stage in stages.items():
+        if "foreach" not in stage:
+            yield name, stage
+            continue
+        values = _load(project / "params.yaml")
+        for part in stage["foreach"].removeprefix("${").removesuffix("}").split("."):
+            values = values[part]
+        for key in values:
+            yield f"{name}@{key}", json.loads(json.dumps(stage["do"]).replace("${key}", key))
 
 
 def _load(file: Path) -> Any:

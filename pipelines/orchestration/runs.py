@@ -178,8 +178,14 @@ def run_experiment(
             validate(copy.path / "params.yaml")
         every = read_stages(copy.path)
         selected = stages_between(every, until=until)
-        outputs = [path for stage in every for path in stage.outputs]
-        inputs = copy.tree(without=("dvc.lock", *outputs))
+        watched = [stage for stage in every if stage.watches]
+        if watched:  # what they find outside the project is an input of the run
+            environment = stage_environment(root, workspace=copy.path, extra=copy.environment)
+            _run_stages(copy.path, watched, environment, (copy.lock,), options)
+        outputs = [path for stage in every if not stage.watches for path in stage.outputs]
+        inputs = copy.tree(
+            without=("dvc.lock", *outputs), ignored=[path for stage in watched for path in stage.outputs]
+        )
         record = experiments.Record(
             name=name or _readable_name(preset, overrides, inputs),
             inputs=inputs,

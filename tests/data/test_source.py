@@ -1,11 +1,12 @@
 """A folder and an archive must look alike."""
 
+import os
 import zipfile
 from pathlib import Path
 
 import pytest
 
-from msclnet.data.source import FolderSource, ZipSource, open_source
+from msclnet.data.source import FolderSource, ZipSource, open_source, walk
 from msclnet.errors import UserError
 
 FILES = {
@@ -57,3 +58,53 @@ def test_no_archive(tmp_path: Path, damage: str) -> None:
     path.write_bytes({"empty": b"", "text": b"not an archive", "no directory": whole[:-40]}[damage])
     with pytest.raises(UserError, match=r"images\.zip is neither a folder nor a readable zip"):
         open_source(path)
+
+
+def test_links_in_a_folder_are_followed(tmp_path: Path) -> None:
+    disk = as_folder(tmp_path / "disk")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for name in ("a.txt", "b", "B", "deep"):
+        (folder / name).symlink_to(disk / name)
+    source = open_source(folder)
+    assert source.names() == SORTED
+    assert {name: source.read(name) for name in source.names()} == FILES
+
+
+def test_links_to_nothing_pipes_and_loops(tmp_path: Path) -> None:
+    folder = as_folder(tmp_path / "folder")
+    (folder / "nothing").symlink_to("/nowhere/at all")
+    (folder / "itself").symlink_to("itself")
+    (folder / "deep/up").symlink_to(folder)
+    (folder / "b/aside").symlink_to(folder / "deep")
+    os.mkfifo(folder / "pipe")
+    # Each link to a folder is entered once from outside, and never from its own inside.
+    behind_aside = ["b/aside/er/still.bin", "b/aside/up/b/x", "deep/up/x"]
+    names = open_source(folder).names()
+    assert [name for name in names if "aside" not in name and "up" not in name] == SORTED
+    assert behind_aside[0] in names
+    assert max(name.count("/") for name in names) <= 4
+    found = dict(walk(folder))
+    assert found["nothing"] is None
+    assert found["itself"] is None
+    assert found["pipe"] is not None
+
+
+def test_links_that_multiply_end_as_well(tmp_path: Path) -> None:
+    """Ten folders, each with two links to the next one: a thousand ways to the last, and no loop."""
+    for i in range(10):
+        (tmp_path / str(i)).mkdir()
+    for i in range(9):
+        for name in ("left", "right"):
+            (tmp_path / str(i) / name).symlink_to(tmp_path / str(i + 1))
+    (tmp_path / "9" / "file").write_bytes(b"")
+    assert len(FolderSource(tmp_path / "0").names()) == 2**9
+    with pytest.raises(
+        UserError, match="more than 500 files and folders; links to folders may multiply them"
+    ):
+        list(walk(tmp_path / "0", most=500))
+
+
+def test_a_folder_that_is_gone(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="missing cannot be read: No such file"):
+        FolderSource(tmp_path / "missing").names()

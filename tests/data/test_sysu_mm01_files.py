@@ -3,13 +3,16 @@
 import random
 import zipfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from replicas import write_sysu_mm01
 
+from msclnet.data.held_out import Choice
 from msclnet.data.records import Record
 from msclnet.data.source import open_source
-from msclnet.data.sysu_mm01 import list_records
+from msclnet.data.sysu_mm01 import LAYOUT, list_records
 from msclnet.errors import UserError
 
 LISTS = {"exp/train_id.txt": b"3,1", "exp/val_id.txt": b"2", "exp/test_id.txt": b"10,4"}
@@ -35,12 +38,21 @@ EXPECTED = [
 ]
 
 
+HELD_OUT = Choice(validation=True)
+NONE_HELD_OUT = Choice(validation=False)
+
+
 def files(lists: Mapping[str, bytes] = LISTS, images: tuple[str, ...] = IMAGES) -> dict[str, bytes]:
     return {**lists, **dict.fromkeys(images, b"pixels are not looked at here")}
 
 
 def records_of(
-    where: Path, content: Mapping[str, bytes], *, archive: bool = False, top: str = ""
+    where: Path,
+    content: Mapping[str, bytes],
+    *,
+    archive: bool = False,
+    top: str = "",
+    choice: Choice = HELD_OUT,
 ) -> list[Record]:
     """Write the files in a shuffled order below `top`, then list them."""
     names = sorted(content)
@@ -50,13 +62,13 @@ def records_of(
         with zipfile.ZipFile(path, "w") as opened:
             for name in names:
                 opened.writestr(top + name, content[name])
-        return list_records(open_source(path))
+        return list_records(open_source(path), choice)
     root = where / "images"
     for name in names:
         path = root / (top + name)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content[name])
-    return list_records(open_source(root))
+    return list_records(open_source(root), choice)
 
 
 @pytest.mark.parametrize("archive", [False, True])
@@ -93,6 +105,7 @@ def test_files_that_are_no_images_of_the_layout_are_left_out(tmp_path: Path) -> 
         "cam1/0001.jpg",
         "cam1/one/0001.jpg",
         "__MACOSX/cam1/0001/._0001.jpg",
+        "cam1/0001/._0001.jpg",
         "readme.md",
     )
     assert records_of(tmp_path, files(images=IMAGES + strangers)) == EXPECTED
@@ -167,3 +180,63 @@ def test_missing_list(tmp_path: Path, missing: str) -> None:
 def test_no_image_at_all(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no image"):
         records_of(tmp_path, files(images=("cam1/0099/0001.jpg",)))
+
+
+def test_without_validation_its_identities_train_too(tmp_path: Path) -> None:
+    train = [replace(record, split="train") for record in EXPECTED if record.split != "test"]
+    # By hand: identities 1, 2 and 3 in the order of their numbers.
+    expected = [*train[:3], train[4], train[3], *(record for record in EXPECTED if record.split == "test")]
+    assert records_of(tmp_path, files(), choice=NONE_HELD_OUT) == expected
+
+
+def test_an_identity_twice_in_one_list(tmp_path: Path) -> None:
+    assert records_of(tmp_path, files({**LISTS, "exp/train_id.txt": b"3,1,3"})) == EXPECTED
+
+
+def test_the_list_of_all_identities_is_not_read(tmp_path: Path) -> None:
+    assert records_of(tmp_path, files({**LISTS, "exp/available_id.txt": b"99,\xff no list"})) == EXPECTED
+
+
+def test_folders_renamed_by_a_system_without_lowercase(tmp_path: Path) -> None:
+    upper = {name.upper(): content for name, content in files().items()}
+    expected = [replace(record, path=record.path.upper()) for record in EXPECTED]
+    assert records_of(tmp_path, upper) == expected
+
+
+@pytest.mark.parametrize("awkward", [False, True])
+@pytest.mark.parametrize("choice", [HELD_OUT, NONE_HELD_OUT])
+def test_replica(tmp_path: Path, awkward: bool, choice: Choice) -> None:
+    root = tmp_path / "cam3" / "exp"
+    written = write_sysu_mm01(root, train=5, val=3, test=4, awkward=awkward)
+    if not choice.validation:
+        written = [
+            replace(record, split="train" if record.split == "val" else record.split) for record in written
+        ]
+    found = list_records(open_source(root), choice)
+    assert len(found) == len(written)
+    assert set(found) == set(written)
+    if awkward:
+        assert {record.path[-4:] for record in found} == {".jpg", ".JPG"}
+        per_person = [sum(r.identity == identity for r in found) for identity in {r.identity for r in found}]
+        assert min(per_person) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "belongs"),
+    [
+        ("cam1/0001/0001.jpg", True),
+        ("SYSU-MM01/cam6/0333/0020.JPG", True),
+        ("my cam3/exp/cam2/0001/0001.jpg", True),
+        ("exp/train_id.txt", True),
+        ("SYSU-MM01/exp/available_id.txt", True),
+        ("cam7/0001/0001.jpg", False),
+        ("webcam1/0001/0001.jpg", False),
+        ("__MACOSX/cam1/0001/._0001.jpg", False),
+        ("cam1/0001/Thumbs.db", False),
+        ("exp/train_id.mat", False),
+        ("cam1_video_train/0001/0001.jpg", False),
+        ("idx/train_vis.txt", False),
+    ],
+)
+def test_which_files_belong_to_the_data_set(name: str, belongs: bool) -> None:
+    assert LAYOUT.wants(name) is belongs

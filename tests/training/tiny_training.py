@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from msclnet.data.batches import TrainingBatches, step_loader
 from msclnet.data.manifest import Rows
@@ -15,6 +15,7 @@ from msclnet.data.transforms import build_augmentation
 from msclnet.embedding import embed_images
 from msclnet.losses.objective import Objective
 from msclnet.models.build import build_network
+from msclnet.models.network import MSCLNet
 from msclnet.training.checkpoint import CheckpointFolder
 from msclnet.training.loop import Settings, Training
 from msclnet.training.optimizer import build_optimizer
@@ -46,7 +47,7 @@ def pixels() -> np.ndarray:
     return np.random.default_rng(8).integers(0, 256, size=shape, dtype=np.uint8)
 
 
-def seeded_network() -> nn.Module:
+def seeded_network() -> MSCLNet:
     torch.manual_seed(1)
     return build_network(SPEC)
 
@@ -59,7 +60,7 @@ def load(first: int, last: int) -> Any:
     return step_loader(batches, first=first, last=last, workers=0, pinned=False)
 
 
-def validate(network: nn.Module) -> dict[str, float]:
+def validate(network: MSCLNet) -> dict[str, float]:
     """Some figure that depends on every weight that testing uses."""
     _, vectors = embed_images(network, pixels()[:6], rows().infrared[:6], batch=6)
     return {"score": float(np.abs(vectors).mean()), "spread": float(vectors.std())}

@@ -52,12 +52,12 @@ def draw_body(rng: np.random.Generator) -> Body:
     stout = float(rng.normal(0, 1))
     return Body(
         head=float(rng.uniform(0.062, 0.076)),
-        shoulder=float(np.clip(rng.normal(0.112, 0.013) + 0.009 * stout, 0.084, 0.15)),
-        waist=float(np.clip(rng.normal(0.085, 0.009) + 0.016 * stout, 0.06, 0.135)),
-        hip=float(np.clip(rng.normal(0.092, 0.01) + 0.011 * stout, 0.07, 0.135)),
+        shoulder=float(np.clip(rng.normal(0.112, 0.016) + 0.012 * stout, 0.08, 0.16)),
+        waist=float(np.clip(rng.normal(0.085, 0.011) + 0.022 * stout, 0.056, 0.15)),
+        hip=float(np.clip(rng.normal(0.092, 0.012) + 0.015 * stout, 0.066, 0.15)),
         depth=float(np.clip(rng.normal(0.66, 0.05) + 0.04 * stout, 0.55, 0.85)),
         limb=float(np.clip(rng.normal(1.0, 0.1) + 0.1 * stout, 0.74, 1.4)),
-        leg=float(rng.uniform(0.425, 0.515)),
+        leg=float(rng.uniform(0.41, 0.53)),
         arm=float(rng.uniform(0.93, 1.07)),
     )
 

@@ -56,17 +56,17 @@ CAMERAS: dict[int, Camera] = {
     camera.number: camera
     for camera in (
         Camera(1, "visible", "hall", (1.1, 1.0, 0.82), 1.0, 0.9, 0.95, (-0.4, -0.6, 0.7), 0.5, 0.62, 0.95,
-               (0.1, 0.2), (0.3, 0.7), 4.0, 0.1, 0.0, (0.6, 0.2, 0.1, 0.1)),
+               (0.1, 0.2), (0.3, 0.7), 4.0, 0.1, 0.0, (0.76, 0.12, 0.06, 0.06)),
         Camera(2, "visible", "corridor", (0.9, 1.04, 0.94), 0.92, 0.98, 0.85, (0.2, -0.85, 0.5), 0.55, 0.55, 0.8,
-               (0.2, 0.32), (0.5, 1.0), 6.0, 0.25, 0.0, (0.5, 0.3, 0.1, 0.1)),
+               (0.2, 0.32), (0.5, 1.0), 6.0, 0.25, 0.0, (0.7, 0.18, 0.06, 0.06)),
         Camera(3, "infrared", "corridor", (1.0, 1.0, 1.0), 1.0, 0.85, 0.0, (0.05, -0.15, 0.98), 0.72, 0.3, 0.6,
-               (0.15, 0.27), (0.5, 1.0), 5.0, 0.4, 0.25, (0.6, 0.2, 0.1, 0.1)),
+               (0.15, 0.27), (0.5, 1.0), 5.0, 0.4, 0.25, (0.76, 0.12, 0.06, 0.06)),
         Camera(4, "visible", "garden", (0.97, 1.0, 1.08), 1.05, 1.0, 1.05, (0.75, -0.55, 0.4), 0.8, 0.45, 0.95,
-               (0.05, 0.14), (0.3, 0.8), 4.0, 0.1, 0.0, (0.55, 0.25, 0.1, 0.1)),
+               (0.05, 0.14), (0.3, 0.8), 4.0, 0.1, 0.0, (0.72, 0.16, 0.06, 0.06)),
         Camera(5, "visible", "plaza", (0.95, 0.98, 1.06), 1.1, 0.85, 0.7, (-0.1, -0.9, 0.4), 0.35, 0.72, 1.0,
-               (0.08, 0.2), (0.4, 1.1), 5.0, 0.15, 0.0, (0.55, 0.25, 0.1, 0.1)),
+               (0.08, 0.2), (0.4, 1.1), 5.0, 0.15, 0.0, (0.72, 0.16, 0.06, 0.06)),
         Camera(6, "infrared", "yard", (1.0, 1.0, 1.0), 0.92, 0.92, 0.0, (-0.15, -0.1, 0.97), 0.8, 0.22, 0.42,
-               (0.06, 0.16), (0.5, 1.1), 6.0, 0.5, 0.3, (0.55, 0.25, 0.1, 0.1)),
+               (0.06, 0.16), (0.5, 1.1), 6.0, 0.5, 0.3, (0.72, 0.16, 0.06, 0.06)),
     )
 }  # fmt: skip
 
@@ -96,15 +96,18 @@ def expose(light: np.ndarray, camera: Camera, noise: np.ndarray, rng: np.random.
     Returns:
         (H, W, 3) uint8 RGB; an infrared picture has three equal bands.
     """
-    gain = camera.gain * rng.uniform(0.86, 1.14)
+    # An illuminator's light depends on how far the person is; daylight does not.
+    low, high = (0.7, 1.24) if camera.modality == "infrared" else (0.86, 1.112)
+    gain = camera.gain * rng.uniform(low, high)
     gamma = camera.gamma * rng.uniform(0.93, 1.07)
-    balance = np.array(camera.balance) * rng.uniform(0.96, 1.04, 3)
+    balance = np.array(camera.balance) * rng.uniform(0.94, 1.06, 3)
+    saturation = camera.saturation * rng.uniform(0.6, 1.0)
     blur = rng.uniform(*camera.blur)
     motion = int(rng.integers(3, 6)) if rng.random() < 0.08 else 0
 
     picture = np.ascontiguousarray(light.transpose(1, 2, 0))
     if camera.modality == "visible":
-        mix = camera.saturation * np.eye(3) + (1 - camera.saturation) * np.repeat(LUMA, 3, axis=0)
+        mix = saturation * np.eye(3) + (1 - saturation) * np.repeat(LUMA, 3, axis=0)
         picture = cv2.transform(picture, (255 * gain * np.diag(balance) @ mix).astype(np.float32))
     else:
         picture = picture * np.float32(255 * gain)

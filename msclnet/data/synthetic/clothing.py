@@ -110,9 +110,9 @@ def draw_outfit(rng: np.random.Generator, hip_y: float) -> Outfit:
     kinds: tuple[Upper, ...] = ("tshirt", "shirt", "jacket", "hoodie", "coat", "vest", "dress")
     upper = kinds[rng.choice(7, p=[0.24, 0.16, 0.18, 0.14, 0.1, 0.06, 0.12])]
     fabric: Fabric = FABRICS[rng.choice(5, p=[0.42, 0.16, 0.26, 0.1, 0.06])]
-    cloth = draw_fabric_with_pattern(rng, fabric, {p: 1.5 if p == "plain" else 1.0 for p in PATTERNS})
+    cloth = draw_fabric_with_pattern(rng, fabric, {p: 0.7 if p == "plain" else 1.0 for p in PATTERNS})
     trim = cloth
-    if rng.random() < 0.4:  # sleeves of another colour
+    if rng.random() < 0.55:  # sleeves of another colour
         trim = draw_fabric_with_pattern(rng, fabric, {"plain": 3.0, "bands": 1.0})
     sleeve = {"tshirt": rng.uniform(0.25, 0.42), "shirt": rng.choice([0.38, 0.72, 0.97]), "vest": 0.0,
               "dress": rng.choice([0.0, 0.3, 0.95])}.get(upper, 0.98)  # fmt: skip
@@ -122,9 +122,9 @@ def draw_outfit(rng: np.random.Generator, hip_y: float) -> Outfit:
     ease = {"tshirt": rng.uniform(1.0, 1.12), "hoodie": rng.uniform(1.12, 1.28), "coat": rng.uniform(1.1, 1.25),
             "jacket": rng.uniform(1.08, 1.25)}.get(upper, rng.uniform(1.0, 1.15))  # fmt: skip
     cuts: tuple[Lower, ...] = ("trousers", "shorts", "skirt")
-    lower = cuts[rng.choice(3, p=[0.66, 0.2, 0.14])]
+    lower = cuts[rng.choice(3, p=[0.54, 0.25, 0.21])]
     lower_fabric: Fabric = FABRICS[rng.choice(5, p=[0.3, 0.1, 0.2, 0.34, 0.06])]
-    lower_patterns: dict[Pattern, float] = {"plain": 3.0, "side_stripe": 1.5, "plaid": 0.8, "pinstripes": 0.8,
+    lower_patterns: dict[Pattern, float] = {"plain": 1.5, "side_stripe": 1.5, "plaid": 0.8, "pinstripes": 0.8,
                                             "camouflage": 0.8, "bands": 0.6, "dots": 0.4, "blocks": 0.8}  # fmt: skip
     lower_length = {"trousers": rng.choice([0.86, 0.97, 1.0]), "shorts": rng.uniform(0.32, 0.55)}.get(
         lower, rng.uniform(0.35, 0.75)

@@ -80,13 +80,13 @@ def _draw_head(rng: np.random.Generator) -> Head:
         length=float(rng.uniform(1.6, 3.6)),
         beard=bool(rng.random() < 0.15),
         glasses=bool(rng.random() < 0.3),
-        hat=HATS[rng.choice(4, p=[0.58, 0.18, 0.13, 0.11])],
+        hat=HATS[rng.choice(4, p=[0.46, 0.22, 0.17, 0.15])],
         hat_material=draw_cloth(rng, "wool"),
     )
 
 
 def _draw_accessories(rng: np.random.Generator) -> Accessories:
-    carried = rng.choice(4, p=[0.22, 0.32, 0.23, 0.23])
+    carried = rng.choice(4, p=[0.16, 0.32, 0.26, 0.26])
     bag_patterns: dict[Pattern, float] = {"plain": 3.0, "blocks": 1.0, "bands": 1.0, "checkers": 0.5}
     return Accessories(
         backpack=draw_fabric_with_pattern(rng, "synthetic", bag_patterns) if carried == 1 else None,
@@ -95,8 +95,8 @@ def _draw_accessories(rng: np.random.Generator) -> Accessories:
         handbag_size=float(rng.uniform(0.75, 1.25)),
         handbag_side="l" if rng.random() < 0.5 else "r",
         strap=draw_cloth(rng, "leather") if carried == 3 else None,
-        scarf=draw_fabric_with_pattern(rng, "wool", {"plain": 2.0, "bands": 1.0})
-        if rng.random() < 0.25
+        scarf=draw_fabric_with_pattern(rng, "wool", {"plain": 1.0, "bands": 1.0})
+        if rng.random() < 0.35
         else None,
     )
 

@@ -25,7 +25,7 @@ FABRIC_REFLECTANCE: dict[Fabric, tuple[float, float]] = {
     "denim": (0.54, 0.1),
     "leather": (0.28, 0.1),
 }
-LIGHTNESS_PULL = 0.6
+LIGHTNESS_PULL = 0.7
 SAME_POLARITY = 0.9  # how often marks that are lighter than their ground stay so in near infrared
 ACHROMATIC_SHARE = 0.3
 

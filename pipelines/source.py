@@ -1,0 +1,44 @@
+"""Stage `source`: where the images of a real data set lie, and the digest of what lies there."""
+
+import os
+
+from msclnet.data.acquire.fingerprint import fingerprint
+from msclnet.data.acquire.place import Place, read_place
+from msclnet.data.datasets import data_set
+from msclnet.errors import UserError
+from pipelines import machine, places
+from pipelines.config import Params
+from pipelines.outputs import write_json
+from pipelines.stage import run_stage
+
+VARIABLE = "MSCLNET_RAW"
+
+
+def given_place(params: Params) -> Place:
+    """What MSCLNET_RAW, or else download.source.images.place, names.
+
+    Raises:
+        UserError: Neither names anything, or there is nothing there.
+    """
+    given = params.download.source["images"]
+    text = os.environ.get(VARIABLE) or given.place
+    if not text:
+        dataset = data_set(params.download.dataset)
+        raise UserError(
+            f"{dataset.title}: no images. {dataset.access} Then set {VARIABLE}, or "
+            "download.source.images.place in params.yaml, to the folder, archive or URL"
+        )
+    if "://" not in text:
+        text = str(machine.project() / os.path.expanduser(text))
+    return read_place(text, sha256=given.sha256)
+
+
+def source(params: Params) -> None:
+    """MSCLNET_RAW -> data/source/images.json."""
+    memory = machine.home() / ".dvc" / "tmp" / "msclnet-digests.json"
+    digest = fingerprint(given_place(params), memory=memory)
+    write_json(places.SOURCE, {"dataset": params.download.dataset, "sha256": digest})
+
+
+if __name__ == "__main__":
+    run_stage(source)

@@ -1,0 +1,154 @@
+"""The rehearsal's data set has SYSU-MM01's counts, with and without the official split files: no image is drawn."""
+
+import itertools
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from rehearsal_files import write_permutations
+from scipy.io import savemat
+
+from benchmarks.rehearsal.listing import Listing, full_listing
+from benchmarks.rehearsal.official import read_test_cells
+from msclnet.errors import UserError
+from msclnet.retrieval.protocol import Images
+from msclnet.retrieval.sysu_mm01 import sysu_mm01_protocol
+
+OFFICIAL = Path(os.environ.get("MSCLNET_SYSU_SPLITS", "")) / "rand_perm_cam.mat"
+PROTOCOLS = {("all", 1): 301, ("all", 10): 3010, ("indoor", 1): 112, ("indoor", 10): 1120}
+
+
+def infrared(camera: int) -> bool:
+    return camera in (3, 6)
+
+
+def check_counts(listing: Listing) -> None:
+    """Against the numbers as they are published."""
+    assert {split: len(members) for split, members in listing.identities.items()} == {
+        "train": 296,
+        "val": 99,
+        "test": 96,
+    }
+    listed = [identity for members in listing.identities.values() for identity in members]
+    assert len(set(listed)) == 491
+    assert len({identity for identity, _ in listing.cells}) == 513
+    assert {identity for identity, _ in listing.cells} > set(listed)
+    assert set(listed) <= set(range(1, 534))
+    assert all(count > 0 for count in listing.cells.values())
+
+    test = set(listing.identities["test"])
+    training = set(listed) - test
+    images: Counter[tuple[str, bool]] = Counter()
+    by_camera: dict[int, list[int]] = {}
+    for (identity, camera), count in listing.cells.items():
+        part = "test" if identity in test else "training" if identity in training else "unlisted"
+        images[part, infrared(camera)] += count
+        if part == "test":
+            by_camera.setdefault(camera, []).append(count)
+    assert images["training", False] == 22_258
+    assert images["training", True] == 11_909
+    assert images["test", False] + images["training", False] + images["unlisted", False] == 30_071
+    assert images["test", True] + images["training", True] + images["unlisted", True] == 15_792
+    assert {camera: (len(counts), sum(counts)) for camera, counts in by_camera.items()} == {
+        1: (56, 1374),
+        2: (56, 1565),
+        3: (93, 1883),
+        4: (94, 1918),
+        5: (95, 1918),
+        6: (96, 1920),
+    }
+
+
+def check_protocols(listing: Listing, *, sampler: str, permutations: Path | None) -> None:
+    """Galleries and valid queries, counted image by image."""
+    test = set(listing.identities["test"])
+    rows = [
+        (identity, camera, infrared(camera), f"cam{camera}/{identity:04d}/{number:04d}.jpg")
+        for (identity, camera), count in listing.cells.items()
+        if identity in test
+        for number in range(1, count + 1)
+    ]
+    names = ("identities", "cameras", "infrared", "paths")
+    images = Images.of(dict(zip(names, map(list, zip(*rows, strict=True)), strict=True)))
+    for (mode, shots), gallery in PROTOCOLS.items():
+        protocol = sysu_mm01_protocol(
+            images, mode=mode, shots=shots, sampler=sampler, permutations_path=permutations, trials=2
+        )
+        assert len(protocol.queries) == 3803
+        for drawn in protocol.galleries:
+            assert len(set(drawn.tolist())) == gallery
+            seen = {rows[place][:2] for place in drawn}
+            valid = 0
+            for place in protocol.queries:
+                identity, camera = rows[place][:2]
+                valid += any((identity, other) in seen for other in (1, 2, 4, 5) if (camera, other) != (3, 2))
+            assert valid == (3803 if mode == "all" else 2208)
+
+
+def test_a_made_up_data_set_has_the_published_counts() -> None:
+    listing = full_listing()
+    check_counts(listing)
+    check_protocols(listing, sampler="agw", permutations=None)
+    assert full_listing() == listing
+
+
+@pytest.fixture(scope="module")
+def splits(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Listing]:
+    """A permutation file that knows people of all lists, its test list beside it, and whom they came from."""
+    folder = tmp_path_factory.mktemp("splits")
+    source = full_listing()
+    # Other numbers than the made-up data set has, so that it cannot be taken for the answer.
+    turned = Listing(
+        {split: [534 - i for i in members] for split, members in source.identities.items()},
+        {(534 - identity, camera): count for (identity, camera), count in source.cells.items()},
+    )
+    write_permutations(folder / "rand_perm_cam.mat", turned.cells)
+    savemat(folder / "test_id.mat", {"id": [turned.identities["test"]]})
+    return folder / "rand_perm_cam.mat", turned
+
+
+def test_the_test_part_comes_from_the_permutation_file(splits: tuple[Path, Listing]) -> None:
+    path, source = splits
+    members = set(source.identities["test"])
+    expected = {cell: count for cell, count in source.cells.items() if cell[0] in members}
+    assert read_test_cells(path) == expected
+    listing = full_listing(expected)
+    check_counts(listing)
+    assert set(listing.identities["test"]) == members
+    assert {cell: listing.cells[cell] for cell in expected} == expected
+    check_protocols(listing, sampler="official", permutations=path)
+
+
+def test_the_test_list_may_be_the_data_sets_own(splits: tuple[Path, Listing], tmp_path: Path) -> None:
+    path, source = splits
+    (tmp_path / path.name).write_bytes(path.read_bytes())
+    numbers = ", ".join(map(str, source.identities["test"]))
+    (tmp_path / "test_id.txt").write_text(f"{numbers}\r\n")
+    assert read_test_cells(tmp_path / path.name) == read_test_cells(path)
+
+
+def test_a_permutation_file_without_its_test_list_is_refused(
+    splits: tuple[Path, Listing], tmp_path: Path
+) -> None:
+    path, source = splits
+    copy = tmp_path / path.name
+    copy.write_bytes(path.read_bytes())
+    with pytest.raises(UserError, match=r"neither test_id\.mat nor test_id\.txt"):
+        read_test_cells(copy)
+    (tmp_path / "test_id.txt").write_text(",".join(map(str, source.identities["test"][1:])))
+    with pytest.raises(UserError, match=r"95 people .* not 96 and 10,578"):
+        read_test_cells(copy)
+    (tmp_path / "test_id.mat").write_bytes(b"something else")
+    with pytest.raises(UserError, match=r"test_id\.mat is no list of test identities"):
+        read_test_cells(copy)
+    with pytest.raises(UserError, match="is missing"):
+        read_test_cells(tmp_path / "other.mat")
+
+
+@pytest.mark.skipif(not OFFICIAL.is_file(), reason="MSCLNET_SYSU_SPLITS names no folder with the split files")
+def test_the_official_split_files() -> None:
+    listing = full_listing(read_test_cells(OFFICIAL))
+    check_counts(listing)
+    for sampler, permutations in itertools.product(("official", "agw"), (OFFICIAL,)):
+        check_protocols(listing, sampler=sampler, permutations=permutations)

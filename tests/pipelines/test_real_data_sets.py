@@ -1,0 +1,186 @@
+"""The whole pipeline on replicas of the real data sets: from what a user was given to labelled figures."""
+
+import io
+import json
+import re
+import tarfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from replicas import write_llcm, write_regdb, write_sysu_mm01
+from ruamel.yaml import YAML
+from smoke_project import Project, copy_project
+
+pytestmark = pytest.mark.pipeline
+
+SHOWN = ("rank1", "rank5", "rank10", "rank20", "mAP", "mINP")
+
+
+def prepared(target: Path, dataset: str, **changes: Any) -> Project:
+    """A project at smoke size whose params.yaml asks for the data set; changes by dotted key, `__` for the dot."""
+    project = copy_project(target)
+    path = project.root / "params.yaml"
+    yaml = YAML()
+    params = yaml.load(path.read_text())
+    params["download"]["dataset"] = dataset
+    params["download"]["source"] = {"images": {"place": "", "sha256": ""}}
+    params["download"]["differences"] = "warn"
+    params["train"]["batch"]["identities"] = 2
+    for key, value in changes.items():
+        section, name = key.split("__")
+        params[section][name] = value
+    with path.open("w") as file:
+        yaml.dump(params, file)
+    return project
+
+
+def zipped(folder: Path, archive: Path) -> Path:
+    with zipfile.ZipFile(archive, "w") as file:
+        for path in sorted(folder.rglob("*")):
+            file.write(path, f"given/{path.relative_to(folder).as_posix()}")
+    return archive
+
+
+def reports(project: Project) -> list[dict]:
+    return json.loads((project.root / "results/metrics/report.json").read_text())
+
+
+def executed(output: str) -> list[str]:
+    return re.findall(r"Running stage '([\w@]+)'", output)
+
+
+@pytest.fixture(scope="module")
+def sysu(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, Path]:
+    folder = tmp_path_factory.mktemp("cam_archives")
+    write_sysu_mm01(folder / "cam1", train=6, val=4, test=5, images=2)
+    archive = zipped(folder / "cam1", folder / "SYSU-MM01.zip")
+    project = prepared(tmp_path_factory.mktemp("sysu") / "cam3", "sysu-mm01")
+    project.run("dvc", "repro", MSCLNET_RAW=str(archive))
+    return project, archive
+
+
+def test_sysu_mm01_from_an_archive(sysu):
+    project, _ = sysu
+    found = reports(project)
+    own = [r for r in found if r["feature"] == "bnneck"]
+    assert {(r["mode"], r["shots"], r["sampler"], r["trials"]) for r in own} == {
+        (mode, shots, "agw", 10) for mode in ("all", "indoor") for shots in (1, 10)
+    }
+    assert {(r["dataset"], r["direction"], r["flip"], r["re_ranking"], r["split"]) for r in found} == {
+        ("sysu-mm01", "infrared-to-visible", False, False, None)
+    }
+    assert (project.root / "results/figures/top10.png").stat().st_size > 10_000
+    counted = json.loads((project.root / "results/download/report.json").read_text())
+    assert counted["differences"]
+
+
+def test_an_unchanged_archive_reruns_nothing_and_a_changed_one_everything_it_concerns(sysu, tmp_path):
+    project, archive = sysu
+    again = project.run("dvc", "repro", MSCLNET_RAW=str(archive))
+    assert executed(again.stdout) == ["source@images"]
+
+    changed = tmp_path / "changed.zip"
+    changed.write_bytes(archive.read_bytes())
+    picture = io.BytesIO()
+    Image.new("RGB", (48, 96), "red").save(picture, "JPEG")
+    with zipfile.ZipFile(changed) as file:
+        some = next(name for name in file.namelist() if "/cam1/" in name and name.lower().endswith(".jpg"))
+    with zipfile.ZipFile(changed, "a") as file:
+        file.writestr(some.rsplit("/", 1)[0] + "/0099.jpg", picture.getvalue())
+    rerun = project.run("dvc", "repro", "preprocess", MSCLNET_RAW=str(changed))
+    assert executed(rerun.stdout) == ["source@images", "download", "preprocess"]
+    back = project.run("dvc", "repro", MSCLNET_RAW=str(archive))
+    assert executed(back.stdout) == ["source@images"]
+    assert "is cached" in back.stdout
+
+
+def test_an_experiment_sees_the_archive_too(sysu):
+    """An isolated run finds the archive by a path relative to the user's project, and an equal one is not repeated."""
+    project, archive = sysu
+    (project.root / "given.zip").hardlink_to(archive)
+    command = (
+        "python",
+        "-m",
+        "pipelines.flows",
+        "train",
+        "--set",
+        "evaluate.trials=3",
+        "--until",
+        "evaluate",
+    )
+    try:
+        first = project.run(*command, "--name", "three", MSCLNET_RAW="given.zip")
+        second = project.run(*command, "--name", "three", MSCLNET_RAW="given.zip")
+    finally:
+        (project.root / "given.zip").unlink()
+    assert "saved as experiment three" in first.stdout + first.stderr
+    assert "nothing to run" in second.stdout + second.stderr
+
+
+def test_without_the_data_it_says_where_to_apply(sysu):
+    project, _ = sysu
+    done = project.run("dvc", "repro", ok=False)
+    assert done.returncode
+    output = done.stdout + done.stderr
+    assert "Traceback" not in output
+    assert "error: SYSU-MM01" in output
+    assert "sign" in output
+    assert "MSCLNET_RAW" in output
+
+
+def test_a_partial_copy_is_an_error_where_it_should_be(sysu):
+    project, archive = sysu
+    project.edit("differences: warn", "differences: error")
+    try:
+        done = project.run("python", "-m", "pipelines.download", ok=False, MSCLNET_RAW=str(archive))
+    finally:
+        project.edit("differences: error", "differences: warn")
+        project.run("dvc", "checkout", "--force")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "22,258" in done.stderr or "22258" in done.stderr
+    assert "download.differences" in done.stderr
+
+
+def test_regdb_from_a_folder_with_all_identities_in_training(tmp_path):
+    write_regdb(tmp_path / "cam2" / "RegDB")
+    project = prepared(
+        tmp_path / "project", "regdb", preprocess__validation="none", preprocess__regdb_split=2
+    )
+    project.run("dvc", "repro", "visualize", MSCLNET_RAW=str(tmp_path / "cam2"))
+    found = reports(project)
+    assert [r["direction"] for r in found if r["feature"] == "bnneck"] == [
+        "visible-to-infrared",
+        "infrared-to-visible",
+    ]
+    assert {(r["dataset"], r["split"], r["mode"], r["shots"]) for r in found} == {("regdb", 2, None, None)}
+    metrics = json.loads((project.root / "results/metrics/metrics.json").read_text())
+    assert metrics["validation"] == {}
+    assert set(metrics["visible-to-infrared"]["mean"]) == set(SHOWN)
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{project.root}/mlruns/mlflow.db")
+    model = client.get_registered_model("msclnet-smoke")
+    assert set(model.aliases) == {"candidate"}  # nothing to compare champions on
+
+
+def test_llcm_from_a_tar_archive_with_mirror_images_and_re_ranking(tmp_path):
+    write_llcm(tmp_path / "LLCM")
+    with tarfile.open(tmp_path / "LLCM.tar.gz", "w:gz") as file:
+        file.add(tmp_path / "LLCM", "LLCM")
+    project = prepared(tmp_path / "project", "llcm", embed__flip=True)
+    project.edit("re_ranking: {on: false", "re_ranking: {on: true")
+    project.run("dvc", "repro", "evaluate", MSCLNET_RAW=str(tmp_path / "LLCM.tar.gz"))
+    found = reports(project)
+    assert {(r["direction"], bool(r["re_ranking"])) for r in found if r["feature"] == "bnneck"} == {
+        (direction, on)
+        for direction in ("visible-to-infrared", "infrared-to-visible")
+        for on in (False, True)
+    }
+    assert all(r["flip"] == (r["feature"] in ("bnneck", "pooled")) for r in found)
+    metrics = json.loads((project.root / "results/metrics/metrics.json").read_text())
+    assert "1shot-agw-visible-to-infrared-reranked" in metrics
+    assert metrics["validation"]["score"] > 0
