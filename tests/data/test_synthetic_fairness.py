@@ -1,17 +1,32 @@
-"""The rendered data set is hard and fair: colour helps among visible cameras and is worth nothing across modalities.
+"""The default data set is hard and fair: colour helps among visible cameras and is worth nothing across modalities.
 
 Axes: Q query images, G gallery images, B bins.
 """
+
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
 from msclnet.data.synthetic.camera import INFRARED_CAMERAS, VISIBLE_CAMERAS
+from msclnet.data.synthetic.layout import ImageCounts, plan
 from msclnet.data.synthetic.render import render_person
+from msclnet.retrieval.baselines import random_features
+from msclnet.retrieval.evaluation import evaluate
+from msclnet.retrieval.protocol import Images
+from msclnet.retrieval.sysu_mm01 import sysu_mm01_protocol
+from pipelines.config import load_params
 
-SEED = 20
-IDENTITIES = 100
+SYNTHETIC = load_params(Path(__file__).resolve().parents[2] / "presets" / "synthetic.yaml").download.synthetic
+SEED = SYNTHETIC.seed
+PLAN = plan(
+    seed=SEED,
+    identities=SYNTHETIC.identities.model_dump(),
+    images=ImageCounts(**SYNTHETIC.images_per_camera.model_dump()),
+)
+TESTED = [appearance for appearance in PLAN if appearance.split == "test"]
+IDENTITIES = len(TESTED)
 IMAGES = 2
 STRIPS = 6
 BINS = 8
@@ -29,15 +44,15 @@ def histogram(picture: np.ndarray) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def described() -> dict[int, np.ndarray]:
-    """Histograms by camera, (IDENTITIES, IMAGES, B)."""
+    """Histograms of the test identities by camera, (IDENTITIES, IMAGES, B)."""
     return {
         camera: np.stack(
             [
                 [
-                    histogram(render_person(seed=SEED, identity=identity, camera=camera, image=image))
+                    histogram(render_person(seed=SEED, identity=person.identity, camera=camera, image=image))
                     for image in range(IMAGES)
                 ]
-                for identity in range(1, IDENTITIES + 1)
+                for person in TESTED
             ]
         )
         for camera in VISIBLE_CAMERAS + INFRARED_CAMERAS
@@ -74,3 +89,34 @@ def test_colour_is_useless_across_modalities(described: dict[int, np.ndarray]) -
     rank, chance = rank_one(described, INFRARED_CAMERAS)
     assert chance == pytest.approx(1 / IDENTITIES)
     assert rank <= 1.5 * chance
+
+
+def test_a_random_ranker_scores_at_chance() -> None:
+    """By the default's own protocol, against the exact expectation of each query: its matches' share of its list."""
+    seen = [
+        (
+            person.identity,
+            camera,
+            camera in INFRARED_CAMERAS,
+            f"cam{camera}/{person.identity:04d}/{image:04d}.jpg",
+        )
+        for person in TESTED
+        for camera, count in sorted(person.counts.items())
+        for image in range(1, count + 1)
+    ]
+    images = Images(*(np.array(column) for column in zip(*seen, strict=True)))
+    protocol = sysu_mm01_protocol(images, mode="all", shots=1, sampler="agw")
+    expected = []
+    for gallery in protocol.galleries:
+        for query in protocol.queries:
+            room = (images.cameras[query] == 3) & (images.cameras[gallery] == 2)
+            matches = (images.identities[gallery] == images.identities[query])[~room]
+            if matches.any():
+                expected.append(matches.mean())
+    scores = [
+        evaluate(random_features(len(images), seed=seed), images, protocol, feature="random")["rank1"]["mean"]
+        for seed in range(12)
+    ]
+    spread = np.std(scores, ddof=1) / np.sqrt(len(scores))
+    assert abs(np.mean(scores) - np.mean(expected)) < 4 * spread
+    assert spread < 0.1 * np.mean(expected)

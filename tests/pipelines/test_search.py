@@ -1,0 +1,376 @@
+"""Search in one's own folder, from the command line to the files it leaves."""
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from msclnet.models.build import build_network
+from msclnet.models.network import MSCLNet
+from msclnet.serving import load_embedder, load_network
+from pipelines.config import load_params
+from pipelines.orchestration.environment import QUIET
+from pipelines.search import main
+
+ROOT = Path(__file__).resolve().parents[2]
+PARAMS = load_params(ROOT / "presets/smoke.yaml")
+SPEC = {"identities": 4, "model": PARAMS.section("model"), "synergy": PARAMS.section("synergy")}
+HEIGHT, WIDTH = 64, 32
+GALLERY = ["b.JPG", "a.png", "one/c.jpeg", "one/two/d.bmp", "one/e.Png", "f.webp", "g.tif"]
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project's results, a gallery of colour photos and two infrared queries."""
+    folder = tmp_path_factory.mktemp("template")
+    (folder / "results/train").mkdir(parents=True)
+    (folder / "results/preprocess").mkdir()
+    torch.manual_seed(0)
+    network = build_network(SPEC, pretrained=False)
+    generator = np.random.default_rng(0)
+    for _ in range(3):  # batch norm's statistics
+        images = torch.from_numpy(generator.integers(0, 256, (8, HEIGHT, WIDTH, 3), dtype=np.uint8))
+        network(images[:4], images[4:])
+    state = {name: tensor.clone().contiguous() for name, tensor in network.state_dict().items()}
+    save_file(state, folder / "results/train/model.safetensors")
+    (folder / "results/train/network.json").write_text(json.dumps(SPEC))
+    (folder / "results/preprocess/report.json").write_text(json.dumps({"height": HEIGHT, "width": WIDTH}))
+    for name in GALLERY:
+        path = folder / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        photo(generator, colour=True).save(path, lossless=True)
+    for name in ("night.png", "late.png"):
+        photo(generator, colour=False).save(folder / name)
+    return folder
+
+
+def photo(generator: np.random.Generator, *, colour: bool) -> Image.Image:
+    coarse = generator.integers(0, 256, (9, 5, 3 if colour else 1), dtype=np.uint8)
+    small = Image.fromarray(np.repeat(coarse, 1 if colour else 3, axis=2))
+    return small.resize((61, 130), Image.Resampling.BICUBIC)
+
+
+@pytest.fixture
+def project(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "project"
+    shutil.copytree(template, folder)
+    monkeypatch.chdir(folder)
+    for name in ("MSCLNET_HOME", "DVC_ROOT", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MSCLNET_DEVICE", "cpu")
+    for name, value in QUIET.items():
+        monkeypatch.setenv(name, value)
+    return folder
+
+
+def search(*arguments: str) -> dict[str, Any]:
+    main(arguments)
+    out = Path(arguments[arguments.index("--out") + 1]) if "--out" in arguments else Path("results/search")
+    return json.loads((out / "ranking.json").read_text())
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    return capsys.readouterr().err
+
+
+def feature(network: MSCLNet, path: Path, *, infrared: bool) -> np.ndarray:
+    """One file, one image, straight through the network."""
+    image = Image.open(path).convert("RGB").resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS)
+    with torch.no_grad():
+        _, bnneck = network.embed(torch.from_numpy(np.array(image)[None]), infrared=infrared)
+    vector = bnneck[0].double().numpy()
+    return vector / np.linalg.norm(vector)
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.mark.parametrize("query", ["infrared", "visible"])
+@pytest.mark.parametrize("gallery", ["infrared", "visible"])
+def test_the_order_is_that_of_the_cosines_file_by_file(project: Path, query: str, gallery: str) -> None:
+    stated = ["--query-modality", query, "--gallery-modality", gallery]
+    if (query, gallery) == ("infrared", "visible"):
+        stated = []  # the defaults
+    report = search("--query", "night.png", "late.png", "--gallery", "photos", *stated)
+    network = load_network(Path("results/train/model.safetensors"), SPEC)
+    files = [Path("photos") / name for name in GALLERY]
+    vectors = {str(path): feature(network, path, infrared=gallery == "infrared") for path in files}
+    for name, found in zip(("night.png", "late.png"), report["queries"], strict=True):
+        assert found["path"] == name
+        wanted = feature(network, Path(name), infrared=query == "infrared")
+        expected = sorted(((float(wanted @ v), path) for path, v in vectors.items()), reverse=True)
+        assert [each["rank"] for each in found["ranking"]] == list(range(1, len(GALLERY) + 1))
+        assert [each["path"] for each in found["ranking"]] == [path for _, path in expected]
+        similarities = [each["similarity"] for each in found["ranking"]]
+        np.testing.assert_allclose(similarities, [value for value, _ in expected], atol=2e-6)
+
+
+def test_what_is_left_behind_and_said(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = search("--query", "night.png", "late.png", "--gallery", "photos/", "--top", "3")
+    assert sorted(os.listdir("results/search")) == ["ranking.json", "ranking_1.png", "ranking_2.png"]
+    assert set(report["model"]) == {"folder", "weights_sha256"}
+    assert report["settings"] == {
+        "gallery": "photos",
+        "query_modality": "infrared",
+        "gallery_modality": "visible",
+        "height": HEIGHT,
+        "width": WIDTH,
+        "feature": "bnneck",
+        "distance": "cosine",
+        "flip": False,
+        "re_ranking": False,
+        "top": 3,
+    }
+    assert (report["gallery_images"], report["unreadable"], report["warnings"]) == (7, [], [])
+    assert [query["picture"] for query in report["queries"]] == ["ranking_1.png", "ranking_2.png"]
+    sizes = [Image.open(f"results/search/ranking_{number}.png").size for number in (1, 2)]
+    assert sizes[0] == sizes[1]
+    assert sizes[0][0] > 700
+    output = capsys.readouterr().out
+    first = report["queries"][0]["ranking"][0]
+    assert f"   1  {first['similarity']:6.3f}  {first['path']}" in output
+    assert "results/search/ranking.json" in output
+
+
+def test_a_new_search_replaces_the_former_and_nothing_else(project: Path) -> None:
+    search("--query", "night.png", "late.png", "--gallery", "photos")
+    (project / "results/search/notes.txt").write_text("mine")
+    first = snapshot(project / "results/search")
+    search("--query", "late.png", "--gallery", "photos")
+    second = snapshot(project / "results/search")
+    names = [Path(path).name for path in second]
+    assert names == ["notes.txt", "ranking.json", "ranking_1.png"]
+    assert (
+        second[str(project / "results/search/ranking_1.png")]
+        == (first[str(project / "results/search/ranking_2.png")])
+    )
+
+
+def test_results_within_the_gallery_are_not_searched(project: Path) -> None:
+    arguments = ["--query", "night.png", "--gallery", "photos", "--out", "photos/found"]
+    first = search(*arguments)
+    assert search(*arguments) == first
+    assert first["gallery_images"] == len(GALLERY)
+
+
+def test_bad_gallery_images_are_listed_and_left_out(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = search("--query", "night.png", "--gallery", "photos")
+    (project / "photos/empty.jpg").touch()
+    (project / "photos/one/torn.png").write_bytes((project / "photos/a.png").read_bytes()[:300])
+    capsys.readouterr()
+    report = search("--query", "night.png", "--gallery", "photos")
+    assert report["queries"] == whole["queries"]
+    assert [each["path"] for each in report["unreadable"]] == ["photos/empty.jpg", "photos/one/torn.png"]
+    assert report["unreadable"][0]["reason"] == "empty file"
+    assert "left out: photos/one/torn.png: damaged" in capsys.readouterr().err
+
+
+def test_an_image_that_looks_like_the_other_modality_is_warned_of(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy("late.png", "photos/z.png")
+    report = search("--query", "photos/a.png", "night.png", "--gallery", "photos")
+    errors = capsys.readouterr().err
+    for warning, words in zip(
+        report["warnings"],
+        (
+            ["--query-modality infrared", "1 of 2", "look visible", "photos/a.png"],
+            ["--gallery-modality visible", "1 of 8", "look infrared", "photos/z.png"],
+        ),
+        strict=True,
+    ):
+        assert all(word in warning for word in words), warning
+        assert f"warning: {warning}" in errors
+
+
+def test_names_of_any_kind(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in (b"a$b$.png", "照片.png".encode(), b"\xff\xfe.png", b"new\nline.png"):
+        shutil.copy("photos/a.png", Path("photos") / os.fsdecode(name))
+    report = search("--query", "night.png", "--gallery", "photos")
+    found = {os.fsencode(each["path"]) for each in report["queries"][0]["ranking"]}
+    assert {b"photos/a$b$.png", b"photos/\xff\xfe.png", b"photos/new\nline.png"} <= found
+    assert capsys.readouterr().out.count("\n") == 1 + 5 + 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--query", "none.png", "--gallery", "photos"], ["--query none.png", "no such file"]),
+        (["--query", "photos", "--gallery", "photos"], ["--query photos", "is a folder"]),
+        (["--query", "night.png", "--gallery", "fotos"], ["--gallery fotos", "no such folder"]),
+        (["--query", "night.png", "--gallery", "late.png"], ["--gallery late.png", "no such folder"]),
+        (["--query", "night.png", "--gallery", "results/train"], ["holds no image", ".jpg"]),
+        (["--query", "night.png", "torn.png", "--gallery", "photos"], ["--query", "torn.png: no image file"]),
+        (["--query", "night.png", "--gallery", "torn"], ["none of the 1 images is readable", "empty file"]),
+        (["--query", "night.png", "--gallery", "photos", "--out", "late.png"], ["late.png is a file"]),
+        (["--query", "night.png", "--gallery", "photos", "--out", "late.png/x"], ["late.png is a file"]),
+        (["--query", "night.png", "--gallery", "photos", "--out", "./photos"], ["the gallery itself"]),
+        (
+            ["--query", "night.png", "--gallery", "photos", "--model", "elsewhere"],
+            ["elsewhere/network.json: no such file", "dvc repro train"],
+        ),
+        (
+            ["--query", "night.png", "--gallery", "photos", "--model", "models:/msclnet@champion"],
+            ["models:/msclnet@champion", "no registry yet", "dvc repro"],
+        ),
+        (["--query", "night.png", "--gallery", "photos", "--size", "60x30"], ["--size 60x30", "64x32"]),
+        (["--query", "night.png", "--gallery", "photos", "--size", "60"], ["--size", "288x144"]),
+        (["--query", "night.png", "--gallery", "photos", "--top", "0"], ["--top", "from 1 to 100"]),
+        (["--query", "night.png", "--gallery", "photos", "--query-modality", "ir"], ["visible", "infrared"]),
+        (["--query", "night.png"], ["--gallery"]),
+    ],
+)
+def test_mistakes_are_named_and_former_results_stay(
+    project: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], words: list[str]
+) -> None:
+    (project / "torn.png").write_text("no image")
+    (project / "torn").mkdir()
+    (project / "torn/x.png").touch()
+    (project / "results/search").mkdir()
+    (project / "results/search/ranking.json").write_text("former")
+    before = snapshot(project)
+    message = refused(capsys, *arguments)
+    assert all(word in message for word in words), message
+    assert snapshot(project) == before
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "words"),
+    [
+        ("results/train/model.safetensors", None, ["model.safetensors: no such file", "dvc repro train"]),
+        ("results/train/network.json", None, ["network.json: no such file", "dvc repro train"]),
+        ("results/train/model.safetensors", "torn", ["model.safetensors is damaged"]),
+        ("results/train/network.json", "{", ["network.json is damaged", "dvc repro train --force"]),
+        ("results/train/network.json", "[]", ["network.json does not describe a network"]),
+        (
+            "results/preprocess/report.json",
+            None,
+            ["report.json is missing", "dvc repro preprocess", "--size"],
+        ),
+        ("results/preprocess/report.json", "{}", ["report.json does not tell height and width"]),
+        ("results/preprocess/report.json", "]", ["report.json is damaged", "dvc repro preprocess --force"]),
+    ],
+)
+def test_missing_and_damaged_parts_of_the_model(
+    project: Path, capsys: pytest.CaptureFixture[str], path: str, content: str | None, words: list[str]
+) -> None:
+    if content is None:
+        (project / path).unlink()
+    else:
+        (project / path).write_text(content)
+    message = refused(capsys, "--query", "night.png", "--gallery", "photos")
+    assert message.startswith("error: ")
+    assert all(word in message for word in words), message
+    assert not (project / "results/search").exists()
+
+
+def test_a_model_in_another_folder(project: Path) -> None:
+    own = search("--query", "night.png", "--gallery", "photos")
+    shutil.copytree("results/train", "kept")
+    by_size = search(
+        "--query", "night.png", "--gallery", "photos", "--model", "kept", "--size", f"{HEIGHT}x{WIDTH}"
+    )
+    shutil.copy("results/preprocess/report.json", "kept/report.json")
+    by_report = search("--query", "night.png", "--gallery", "photos", "--model", "kept")
+    assert by_size == by_report
+    assert by_size["queries"] == own["queries"]
+    assert by_size["model"] == {**own["model"], "folder": "kept"}
+
+
+def test_the_registered_champion_ranks_as_its_files_do(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from msclnet.tracking.model import log_model
+    from msclnet.tracking.registry import promote
+    from msclnet.tracking.run import Tracker
+    from msclnet.tracking.run_setup import DatasetInfo
+
+    own = search("--query", "night.png", "--gallery", "photos")
+    weights = project / "results/train/model.safetensors"
+    images = np.zeros((2, HEIGHT, WIDTH, 3), np.uint8)
+    infrared = np.array([False, True])
+    tracker = Tracker.start(
+        home=project,
+        experiment="tests",
+        run_name="small",
+        params={},
+        tags={},
+        dataset=DatasetInfo("synthetic", "5e" * 32, {}),
+        system_metrics=False,
+    )
+    with tracker.lifetime():
+        version = log_model(
+            tracker,
+            weights=weights,
+            spec=SPEC,
+            example={"images": images, "infrared": infrared},
+            reference_vectors=load_embedder(weights, SPEC)(images, infrared),
+        )
+        assert version is not None
+        promote(tracker, version, validation_score=0.1, dataset_digest="d")
+    shutil.rmtree("results/train")
+    arguments = ["--query", "night.png", "--gallery", "photos", "--model"]
+    report = search(*arguments, "models:/msclnet@champion")
+    assert report["model"] == {
+        "address": "models:/msclnet@champion",
+        "name": "msclnet",
+        "version": "1",
+        "run_id": tracker.run_id,
+    }
+    assert report["settings"] == own["settings"]
+    for ours, theirs in zip(report["queries"][0]["ranking"], own["queries"][0]["ranking"], strict=True):
+        assert ours["path"] == theirs["path"]
+        assert ours["similarity"] == pytest.approx(theirs["similarity"], abs=1e-5)
+    former = snapshot(project / "results/search")
+    message = refused(capsys, *arguments, "models:/msclnet@winner")
+    assert "msclnet has no alias 'winner'" in message
+    assert "champion" in message
+    assert snapshot(project / "results/search") == former
+
+
+def start(project: Path, *, largest_file: int | None = None) -> subprocess.CompletedProcess[str]:
+    def limit() -> None:
+        if largest_file is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+
+    return subprocess.run(
+        [sys.executable, "-m", "pipelines.search", "--query", "night.png", "--gallery", "photos"],
+        cwd=project,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        preexec_fn=limit,
+    )
+
+
+def test_as_a_program(project: Path) -> None:
+    done = start(project)
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads((project / "results/search/ranking.json").read_text())["queries"]) == 1
+    former = snapshot(project / "results/search")
+    full = start(project, largest_file=5000)  # the picture is larger
+    assert full.returncode != 0
+    assert "File too large" in full.stderr
+    assert snapshot(project / "results/search") == former
+    (project / "results/train/network.json").unlink()
+    missing = start(project)
+    assert missing.returncode == 2
+    assert missing.stderr.startswith("error: results/train/network.json: no such file; run `dvc repro train`")
+    assert "Traceback" not in missing.stderr
+    assert snapshot(project / "results/search") == former
