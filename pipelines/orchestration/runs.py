@@ -177,7 +177,7 @@ def run_experiment(
         if validate is not None:
             validate(copy.path / "params.yaml")
         every = read_stages(copy.path)
-        selected = stages_between(every, until=until)
+        selected = [stage for stage in stages_between(every, until=until) if not stage.watches]
         watched = [stage for stage in every if stage.watches]
         if watched:  # what they find outside the project is an input of the run
             environment = stage_environment(root, workspace=copy.path, extra=copy.environment)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
+from msclnet.data.records import SPLITS
 from msclnet.data.synthetic.camera import INFRARED_CAMERAS, VISIBLE_CAMERAS
 from msclnet.data.synthetic.layout import ImageCounts, plan
 from msclnet.data.synthetic.render import render_person
@@ -22,7 +23,7 @@ SYNTHETIC = load_params(Path(__file__).resolve().parents[2] / "presets" / "synth
 SEED = SYNTHETIC.seed
 PLAN = plan(
     seed=SEED,
-    identities=SYNTHETIC.identities.model_dump(),
+    identities={split: getattr(SYNTHETIC.identities, split) for split in SPLITS},
     images=ImageCounts(**SYNTHETIC.images_per_camera.model_dump()),
 )
 TESTED = [appearance for appearance in PLAN if appearance.split == "test"]
