@@ -1,6 +1,8 @@
 """Stage `download`: the raw images, as one archive in the data set's own layout."""
 
+import shutil
 import sys
+from pathlib import Path
 
 from msclnet.data.acquire.pack import pack
 from msclnet.data.datasets import data_set
@@ -23,9 +25,20 @@ def download(params: Params) -> None:
         render(params)
     else:
         dataset = data_set(params.download.dataset)
-        workspace = machine.home() / ".dvc" / "tmp" / "msclnet-download"
-        pack(given_place(params), places.RAW, wanted=dataset.wanted, workspace=workspace)
+        pack(
+            given_place(params),
+            places.RAW,
+            wanted=dataset.wanted,
+            workspace=fetched_to(),
+            expected=f"the folders and lists of {dataset.title}. {dataset.access}",
+        )
     report(params)
+    shutil.rmtree(fetched_to(), ignore_errors=True)
+
+
+def fetched_to() -> Path:
+    """Folder of archives that came from a URL, kept until the data set is complete: nothing is fetched twice."""
+    return machine.home() / ".dvc" / "tmp" / "msclnet-download"
 
 
 def render(params: Params) -> None:

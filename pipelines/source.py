@@ -36,7 +36,8 @@ def given_place(params: Params) -> Place:
 def source(params: Params) -> None:
     """MSCLNET_RAW -> data/source/images.json."""
     memory = machine.home() / ".dvc" / "tmp" / "msclnet-digests.json"
-    digest = fingerprint(given_place(params), memory=memory)
+    wanted = data_set(params.download.dataset).wanted
+    digest = fingerprint(given_place(params), memory=memory, wanted=wanted)
     write_json(places.SOURCE, {"dataset": params.download.dataset, "sha256": digest})
 
 

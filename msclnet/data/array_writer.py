@@ -65,13 +65,14 @@ def write_array(
     outcomes: list[Outcome] = []
     temporary = target.with_suffix(".partial")
     _create(temporary, count=len(records), height=height, width=width)
-    job = partial(_write_chunk, array=temporary, source=source, records=records, height=height, width=width)
-    starts = range(0, len(records), CHUNK)
+    job = partial(_write_chunk, array=temporary, source=source, height=height, width=width)
+    # Only its own records go with each message: all of them would take longer than the images.
+    chunks = [(start, records[start : start + CHUNK]) for start in range(0, len(records), CHUNK)]
     with progress_bar(total=len(records), desc=target.stem, unit="image", disable=not progress) as bar:
         # spawn: forked copies of a process with threads may hang.
         pool = multiprocessing.get_context("spawn").Pool(workers) if workers > 1 else None
         try:
-            for chunk in pool.imap(job, starts) if pool else map(job, starts):
+            for chunk in pool.imap(job, chunks) if pool else map(job, chunks):
                 outcomes += chunk
                 bar.update(len(chunk))
         finally:
@@ -111,8 +112,9 @@ _SOURCES: dict[tuple[Path, int, int], Source] = {}  # one open archive for each 
 
 
 def _write_chunk(
-    start: int, *, array: Path, source: Path, records: Sequence[Record], height: int, width: int
+    chunk: tuple[int, Sequence[Record]], *, array: Path, source: Path, height: int, width: int
 ) -> list[Outcome]:
+    start, records = chunk
     status = source.stat()
     key = (source, status.st_ino, status.st_mtime_ns)
     if key not in _SOURCES:
@@ -122,9 +124,9 @@ def _write_chunk(
     outcomes = []
     offset, size = _data_offset(array), height * width * 3
     with array.open("r+b", buffering=0) as file:
-        for row in range(start, min(start + CHUNK, len(records))):
+        for row, record in enumerate(records, start):
             try:
-                data = opened.read(records[row].path)
+                data = opened.read(record.path)
             except (zipfile.BadZipFile, zlib.error) as error:
                 outcomes.append(Outcome("", f"damaged in the archive: {error}", readable=False))
                 continue

@@ -1,7 +1,8 @@
 """Addresses, and what must not be shown of them."""
 
 import re
-from urllib.parse import unquote, urlsplit, urlunsplit
+import string
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from msclnet.errors import UserError
 
@@ -43,9 +44,10 @@ def check_address(url: str) -> None:
 
 
 def without_login(url: str) -> tuple[str, str, str]:
-    """The address as it is asked for, the user and the password; empty where there is none."""
+    """The address in ASCII as it is asked for, the user and the password; empty where there is none."""
     parts = urlsplit(url)
     login, _, host = parts.netloc.rpartition("@")
     user, _, password = login.partition(":")
-    plain = urlunsplit((parts.scheme, host, parts.path, parts.query, ""))
+    path, query = (quote(part, safe=string.punctuation) for part in (parts.path, parts.query))
+    plain = urlunsplit((parts.scheme, host, path, query, ""))
     return plain, unquote(user), unquote(password)

@@ -7,7 +7,7 @@ import tarfile
 import zipfile
 import zlib
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Literal, cast
 
 from msclnet.errors import UserError
 
@@ -53,7 +53,7 @@ def archive_kind(path: Path) -> Kind:
 def decompressed(file: IO[bytes], kind: Kind) -> IO[bytes]:
     """The tar stream inside of an open archive; it holds no more than a few blocks in memory."""
     if kind == "tar.gz":
-        return gzip.GzipFile(fileobj=file, mode="rb")  # pyright: ignore[reportReturnType]
+        return cast(IO[bytes], gzip.GzipFile(fileobj=file, mode="rb"))
     if kind == "tar.xz":
         return lzma.LZMAFile(file, "rb")
     if kind == "tar.bz2":

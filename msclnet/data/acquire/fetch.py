@@ -3,11 +3,12 @@
 import hashlib
 import json
 import os
+from contextlib import closing
 from pathlib import Path
 from typing import IO
 
 from msclnet.data.acquire.address import check_address, shown
-from msclnet.data.acquire.files import CHUNK, byte_bar, check_space, exclusive, sha256_of
+from msclnet.data.acquire.files import CHUNK, byte_bar, check_space, disk_full_told, exclusive, sha256_of
 from msclnet.data.acquire.web import RESUMES, Answer, ask, read_some
 from msclnet.errors import UserError
 
@@ -40,7 +41,7 @@ def fetch(url: str, destination: Path, *, sha256: str, timeout: float = TIMEOUT,
     destination.parent.mkdir(parents=True, exist_ok=True)
     part = destination.with_name(f"{destination.name}.part")
     note = destination.with_name(f"{part.name}.json")
-    with exclusive(part) as file:
+    with disk_full_told(part), exclusive(part) as file:
         digest = _resume(file, note, sha256)
         page = False
         if not file.tell() or digest.hexdigest() != sha256:
@@ -110,7 +111,7 @@ def _receive(
         )
     if answer.size is not None:
         check_space(folder, end - have)
-    with byte_bar(answer.size or 0, desc="download", initial=have) as bar:
+    with closing(answer.body), byte_bar(answer.size or 0, desc="download", initial=have) as bar:
         while have < end and (chunk := read_some(url, answer, min(CHUNK, end - have))):
             file.write(chunk)
             digest.update(chunk)

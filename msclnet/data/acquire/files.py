@@ -63,6 +63,21 @@ def replacing(destination: Path) -> Iterator[IO[bytes]]:
             raise
 
 
+@contextmanager
+def disk_full_told(path: Path) -> Iterator[None]:
+    """Turn the system's refusal of room for a file into a message that names it.
+
+    Raises:
+        UserError: The disk or the quota is full, or the file too large for the file system.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise UserError(f"{path} could not be written: {error.strerror}; free some space") from error
+
+
 def sha256_of(path: Path) -> str:
     """The sha256 of a file, in hex."""
     digest = hashlib.sha256()

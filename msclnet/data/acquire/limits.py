@@ -65,7 +65,8 @@ class Meter:
         """
         if size > self.limits.file_bytes:
             raise UserError(
-                f"{self.source}: {name!r} has more than {self.limits.file_bytes} bytes, too many for an image or a list"
+                f"{self.source}: {name!r} has more than {self.limits.file_bytes} bytes, too many for an image or a "
+                "list; it is damaged or something else: take it out"
             )
 
     def add_file(self, name: str, size: int) -> None:
@@ -79,5 +80,5 @@ class Meter:
         if self.total > self.limits.total_bytes:
             raise UserError(
                 f"{self.source}: the wanted files have more than {self.limits.total_bytes} bytes together, "
-                "too many for a data set of this kind"
+                "more than a data set of this kind has; give the data set alone"
             )

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import IO
 
 from msclnet.data.acquire.contents import Contents, FolderContents
-from msclnet.data.acquire.files import FULL, check_space, replacing
+from msclnet.data.acquire.files import check_space, disk_full_told, replacing
 from msclnet.data.acquire.limits import Limits, Meter
 from msclnet.data.acquire.local_copy import local_copy
 from msclnet.data.acquire.place import Archive, Folder, Place
 from msclnet.data.acquire.selection import Selection
 from msclnet.data.acquire.tar_contents import TarContents
 from msclnet.data.acquire.zip_contents import ZipContents
-from msclnet.errors import UserError
 from msclnet.progress import progress_bar
 
 DAY = (1980, 1, 1, 0, 0, 0)  # the first that a zip archive can name
@@ -55,19 +54,15 @@ def pack(
     limits = limits or Limits()
     destination.parent.mkdir(parents=True, exist_ok=True)
     selection = Selection(str(place), wanted=wanted, limits=limits)
-    try:
-        with (
-            replacing(destination) as file,
-            _opened(local, selection, limits, destination.parent) as contents,
-        ):
-            if not contents.sizes:
-                raise selection.nothing_found(expected)
-            _write(file, contents, folder=destination.parent)
-            return len(contents.sizes)
-    except OSError as error:
-        if error.errno not in FULL:
-            raise
-        raise UserError(f"{destination} could not be written: {error.strerror}; free some space") from error
+    with (
+        disk_full_told(destination),
+        replacing(destination) as file,
+        _opened(local, selection, limits, destination.parent) as contents,
+    ):
+        if not contents.sizes:
+            raise selection.nothing_found(expected)
+        _write(file, contents, folder=destination.parent)
+        return len(contents.sizes)
 
 
 @contextmanager

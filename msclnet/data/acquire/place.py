@@ -80,7 +80,13 @@ def read_place(text: str, *, sha256: str = "") -> Place:
         )
     if scheme and scheme != "file":
         return _address(text, scheme, sha256)
-    path = Path(unquote(urlsplit(text).path) if scheme else text).expanduser().absolute()
+    try:
+        return _local(Path(unquote(urlsplit(text).path) if scheme else text).expanduser().absolute(), sha256)
+    except (OSError, RuntimeError) as error:  # RuntimeError: ~ of a user who does not exist
+        raise UserError(f"{text} cannot be read: {getattr(error, 'strerror', error)}") from error
+
+
+def _local(path: Path, sha256: str) -> Folder | Archive:
     if path.is_dir():
         if sha256:
             raise UserError(f"{path} is a folder, and a sha256 belongs to an archive; leave it empty")

@@ -72,7 +72,7 @@ class Selection:
         self.entries += 1
         if self.entries > self.limits.files:
             raise UserError(
-                f"{self.source} holds more than {self.limits.files} entries, too many for a data set of this kind"
+                f"{self.source} holds more than {self.limits.files} entries; give the data set alone"
             )
 
     def nothing_found(self, expected: str) -> UserError:

@@ -77,7 +77,8 @@ def ask(url: str, *, start: int, validator: str, timeout: float) -> Answer | Non
             return None
         remedy = LOST if error.code < 400 else REMEDIES.get(error.code, OTHERWISE)
         raise UserError(f"{shown(url)}: the server answers {error.code}; {remedy}") from error
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        # ValueError: what urllib says of a redirection to an address that is none.
         raise no_connection(url, error) from error
     return _read_headers(response, start=start, validator=validator)
 

@@ -6,6 +6,9 @@ import tarfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+from msclnet.data.acquire.archive_kind import Kind
 
 FILES: dict[str, bytes] = {
     "cam1/0001/0001.jpg": random.Random(1).randbytes(3000),
@@ -16,7 +19,7 @@ FILES: dict[str, bytes] = {
     "exp/Übersicht.txt": b"Personen\n",
 }
 UNWANTED: dict[str, bytes] = {"read me.pdf": b"%PDF", "cam1/Thumbs.db": b"thumbs", "demo.avi": bytes(10_000)}
-TAR_MODES = {"tar": "w", "tar.gz": "w:gz", "tar.xz": "w:xz", "tar.bz2": "w:bz2"}
+TAR_MODES: dict[Kind, Any] = {"tar": "w", "tar.gz": "w:gz", "tar.xz": "w:xz", "tar.bz2": "w:bz2"}
 
 
 def wanted(name: str) -> bool:
@@ -39,8 +42,8 @@ def as_zip(path: Path, files: Mapping[str, bytes], *, method: int = zipfile.ZIP_
     return path
 
 
-def as_tar(path: Path, files: Mapping[str, bytes], *, kind: str = "tar", prefix: str = "") -> Path:
-    with tarfile.open(path, TAR_MODES[kind]) as archive:  # pyright: ignore[reportArgumentType, reportCallIssue]
+def as_tar(path: Path, files: Mapping[str, bytes], *, kind: Kind = "tar", prefix: str = "") -> Path:
+    with tarfile.open(path, TAR_MODES[kind]) as archive:
         folder = tarfile.TarInfo("empty folder")
         folder.type = tarfile.DIRTYPE
         archive.addfile(folder)

@@ -264,6 +264,21 @@ def test_redirects_to_other_schemes(site: Site, target: Path, where: str) -> Non
     assert not target.exists()
 
 
+@pytest.mark.parametrize(
+    "where", ["http://[::1/x", "http://host:port/x", "http://a b/x", "http://me:pw@127.0.0.1/x"]
+)
+def test_redirects_to_nowhere(site: Site, target: Path, where: str) -> None:
+    site.redirects = {"/data/images.zip": where}
+    with pytest.raises(UserError, match="the connection failed"):
+        fetch(site.url, target, sha256=sha256(CONTENT))
+
+
+def test_letters_beyond_ascii_in_an_address(site: Site, target: Path) -> None:
+    fetch(site.url.replace("/data/", "/Übung/人%20x/") + "?q=ä&r=%2F", target, sha256=sha256(CONTENT))
+    assert_complete(target)
+    assert site.requests[0][0] == "/%C3%9Cbung/%E4%BA%BA%20x/images.zip?q=%C3%A4&r=%2F"
+
+
 def test_redirects_in_a_circle(site: Site, target: Path) -> None:
     site.redirects = {"/data/images.zip": site.url}
     with pytest.raises(UserError, match="the server answers 302; it leads in a circle"):

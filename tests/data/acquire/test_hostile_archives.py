@@ -6,6 +6,7 @@ import random
 import stat
 import struct
 import tarfile
+import tracemalloc
 import zipfile
 import zlib
 from contextlib import nullcontext
@@ -14,9 +15,11 @@ from pathlib import Path
 import pytest
 from same_files import FILES, TAR_MODES, add, as_tar, as_zip, contents, wanted
 
-from msclnet.data.acquire.limits import MIB, Limits
+from msclnet.data.acquire.archive_kind import Kind
+from msclnet.data.acquire.limits import MIB, Limits, Meter
 from msclnet.data.acquire.pack import pack
 from msclnet.data.acquire.place import read_place
+from msclnet.data.acquire.tar_stream import ForwardReader, members
 from msclnet.errors import UserError
 
 UNSAFE = {
@@ -202,7 +205,7 @@ def test_members_inside_of_each_other(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["tar.gz", "tar.xz", "tar.bz2"])
 @pytest.mark.parametrize("name", ["a.jpg", "not wanted.bin"])
-def test_bombs_in_tar_archives(tmp_path: Path, kind: str, name: str) -> None:
+def test_bombs_in_tar_archives(tmp_path: Path, kind: Kind, name: str) -> None:
     bomb = as_tar(tmp_path / "bomb", {name: bytes(4 * MIB), "b.jpg": b"b"}, kind=kind)
     with pytest.raises(UserError, match="unpacks to more than 100 times its size"):
         run(bomb, limits=SMALL)
@@ -218,6 +221,19 @@ def test_a_bomb_in_an_extended_header(tmp_path: Path) -> None:
             file.write(bytes(MIB))
     with pytest.raises(UserError, match="a header of 8589934592 bytes"):
         run(tmp_path / "bomb.tar.xz")
+
+
+def test_the_memory_does_not_grow_with_the_number_of_members() -> None:
+    header = tarfile.TarInfo("cam1/0001/0001.jpg").tobuf()
+    stream = io.BytesIO(header * 4000 + bytes(1024))
+    tracemalloc.start()
+    try:
+        count = sum(1 for _ in members(ForwardReader(stream, Meter("a.tar", Limits(), stored_bytes=None))))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert count == 4000
+    assert peak < 300_000
 
 
 def test_a_sparse_member_of_enormous_size(tmp_path: Path) -> None:
@@ -253,7 +269,7 @@ def test_encrypted_members(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["zip", *TAR_MODES])
-def test_an_archive_cut_off_anywhere(tmp_path: Path, kind: str) -> None:
+def test_an_archive_cut_off_anywhere(tmp_path: Path, kind: Kind) -> None:
     source = tmp_path / f"cut.{kind}"
     as_zip(source, FILES) if kind == "zip" else as_tar(source, FILES, kind=kind)
     whole = source.read_bytes()
@@ -262,14 +278,14 @@ def test_an_archive_cut_off_anywhere(tmp_path: Path, kind: str) -> None:
     if kind == "tar":  # behind the first block of zeros there is nothing but padding
         with tarfile.open(source) as archive:
             end = max(m.offset_data + -(-m.size // 512) * 512 for m in archive.getmembers()) + 512
-    for length in [*range(0, end, end // 60), end - 1]:
+    for length in [*range(0, end, end // 30), end - 1]:
         source.write_bytes(whole[:length])
         with pytest.raises(UserError, match=rf"cut\.{kind}"):
             run(source)
 
 
 @pytest.mark.parametrize("kind", ["zip", *TAR_MODES])
-def test_damaged_bytes_are_noticed_or_harmless(tmp_path: Path, kind: str) -> None:
+def test_damaged_bytes_are_noticed_or_harmless(tmp_path: Path, kind: Kind) -> None:
     """Each damage gives the very same files or a UserError."""
     files = {"cam1/0001.jpg": random.Random(3).randbytes(600), "exp/test_id.txt": b"1,2,3\n" * 50}
     source = tmp_path / f"damaged.{kind}"
@@ -279,10 +295,10 @@ def test_damaged_bytes_are_noticed_or_harmless(tmp_path: Path, kind: str) -> Non
     if kind == "tar":  # which has no checksum over content: only its headers
         with tarfile.open(source) as archive:
             headers = [member.offset for member in archive.getmembers()]
-        places = [dice.choice(headers) + dice.randrange(512) for _ in range(80)]
+        places = [dice.choice(headers) + dice.randrange(512) for _ in range(60)]
     else:  # no checksum covers the directory of a zip archive
         end = whole.index(b"PK\1\2") if kind == "zip" else len(whole)
-        places = [dice.randrange(end) for _ in range(80)]
+        places = [dice.randrange(end) for _ in range(60)]
     errors = []
     for place in places:
         damaged = bytearray(whole)
@@ -292,7 +308,7 @@ def test_damaged_bytes_are_noticed_or_harmless(tmp_path: Path, kind: str) -> Non
             assert run(source) == files, place
         except UserError as error:
             errors.append(str(error))
-    assert len(errors) > 40
+    assert len(errors) > 30
     assert all("damaged" in error or "is not a zip" in error for error in errors)
 
 
@@ -302,7 +318,7 @@ def test_a_damaged_directory_gives_no_other_content(tmp_path: Path) -> None:
     source = as_zip(tmp_path / "damaged.zip", files)
     whole = source.read_bytes()
     start, errors = whole.index(b"PK\1\2"), 0
-    for place in range(start, len(whole), 3):
+    for place in range(start, len(whole), 7):
         damaged = bytearray(whole)
         damaged[place] ^= 1 << (place % 8)
         source.write_bytes(damaged)
@@ -310,7 +326,7 @@ def test_a_damaged_directory_gives_no_other_content(tmp_path: Path) -> None:
             assert run(source).items() <= files.items(), place
         except UserError:
             errors += 1
-    assert errors > (len(whole) - start) // 12
+    assert errors > (len(whole) - start) // 28
 
 
 def test_damage_in_the_middle_is_named_by_member(tmp_path: Path) -> None:

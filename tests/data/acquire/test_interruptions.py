@@ -71,7 +71,8 @@ from msclnet.errors import UserError
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
 try:
-    pack(read_place(sys.argv[1]), Path(sys.argv[2]), wanted=lambda name: True, workspace=Path("."))
+    place = read_place(sys.argv[1], sha256=sys.argv[3])
+    pack(place, Path(sys.argv[2]), wanted=lambda name: True, workspace=Path(sys.argv[2]).parent)
 except UserError as error:
     raise SystemExit(f"refused: {error}")
 """
@@ -168,12 +169,26 @@ def test_a_full_disk(tmp_path: Path, make) -> None:
     """The system refuses to write more than 40 kB, as it does at a full disk."""
     files = make(tmp_path / "source", FILES)
     raw = tmp_path / "raw"
-    with started(LIMITED, str(files), str(raw / "images.zip")) as process:
+    with started(LIMITED, str(files), str(raw / "images.zip"), "") as process:
         message = process.communicate(timeout=60)[1]
     assert process.returncode == 1
     assert "refused: " in message, message
     assert f"{raw / 'images.zip'} could not be written" in message
     assert list(raw.iterdir()) == []
+
+
+def test_a_full_disk_while_downloading(tmp_path: Path) -> None:
+    content = random.Random(0).randbytes(500_000)
+    sha256 = hashlib.sha256(content).hexdigest()
+    with serve(Site(content)) as site:
+        with started(LIMITED, site.url, str(tmp_path / "images.zip"), sha256) as process:
+            message = process.communicate(timeout=60)[1]
+        assert "refused: " in message, message
+        assert "images.zip.part could not be written: File too large; free some space" in message
+        target = next(tmp_path.glob("*.part")).with_suffix("")
+        fetch(site.url, target, sha256=sha256)
+        assert site.requests[1][1]["Range"] == "bytes=40000-"
+    assert target.read_bytes() == content
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])

@@ -73,6 +73,14 @@ def test_the_archive_is_stored_sorted_and_readable_as_source(tmp_path: Path) -> 
     assert {name: source.read(name) for name in source.names()} == FILES
 
 
+def test_a_longer_left_over_file_does_not_show(tmp_path: Path) -> None:
+    source = as_zip(tmp_path / "a.zip", EVERYTHING)
+    clean = packed(source, tmp_path).read_bytes()
+    (tmp_path / "raw" / ".a.zip.packed.partial").write_bytes(bytes(1_000_000))
+    assert packed(source, tmp_path).read_bytes() == clean
+    assert [path.name for path in (tmp_path / "raw").iterdir()] == ["a.zip.packed"]
+
+
 def test_the_number_of_files_is_returned_and_the_folder_is_left_alone(tmp_path: Path) -> None:
     folder = as_folder(tmp_path / "folder", EVERYTHING)
     count = pack(

@@ -13,6 +13,7 @@ import pytest
 from same_files import FILES, TAR_MODES, as_folder, as_tar, as_zip
 
 from msclnet.data.acquire.address import shown
+from msclnet.data.acquire.archive_kind import Kind
 from msclnet.data.acquire.place import Address, Archive, Folder, read_place
 from msclnet.errors import UserError
 
@@ -26,7 +27,7 @@ def test_folders_and_archives_by_content_and_not_by_name(tmp_path: Path) -> None
     assert read_place(str(archive)) == Archive(archive, "zip")
     for kind in TAR_MODES:
         archive = as_tar(tmp_path / f"{kind}.zip", FILES, kind=kind)
-        assert read_place(str(archive)) == Archive(archive, kind)  # pyright: ignore[reportArgumentType]
+        assert read_place(str(archive)) == Archive(archive, kind)
 
 
 def test_a_tar_archive_that_ends_with_a_zip_archive_is_a_tar_archive(tmp_path: Path) -> None:
@@ -51,6 +52,13 @@ def test_an_old_tar_archive_without_magic_word(tmp_path: Path) -> None:
     header[148:156] = b"%06o\0 " % sum(header)
     old.write_bytes(bytes(header) + bytes(1024))
     assert read_place(str(old)) == Archive(old, "tar")
+
+
+@pytest.mark.parametrize("kind", TAR_MODES)
+def test_a_tar_archive_without_any_member(tmp_path: Path, kind: Kind) -> None:
+    archive = tmp_path / "empty"
+    tarfile.open(archive, TAR_MODES[kind]).close()
+    assert read_place(str(archive)) == Archive(archive, kind)
 
 
 def test_ways_to_write_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,6 +178,12 @@ def test_no_archive(tmp_path: Path, content: bytes, words: str) -> None:
     path.write_bytes(content)
     with pytest.raises(UserError, match=rf"images\.zip {words}"):
         read_place(str(path))
+
+
+@pytest.mark.parametrize("text", ["x" * 5000, "~nobody-of-this-name/data", "a\0b"])
+def test_paths_that_cannot_be(text: str) -> None:
+    with pytest.raises(UserError, match=r"cannot be read|no such file"):
+        read_place(text)
 
 
 def test_a_pipe(tmp_path: Path) -> None:
