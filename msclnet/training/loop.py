@@ -78,7 +78,8 @@ class Training:
         settings: How long and how.
         device: Where the network is.
         loader: Called with (first step, last step + 1) once, gives the batches in order.
-        validate: From the network to figures with `score` among them, higher is better.
+        validate: From the network to figures with `score` among them, higher is better; empty where nobody is held
+            out, and then `keep` must be `last`.
         report: Called with each epoch's figures.
         checkpoints: Where the state goes after each epoch.
         extra: Plain values that travel in the checkpoint, such as the tracking run's id.
@@ -146,8 +147,10 @@ class Training:
                 row: dict[str, float] = {"epoch": epoch}
                 row |= self._train_epoch(batches, epoch=epoch, bar=bar)
                 if epoch % settings.validate_every == 0 or epoch == settings.epochs:
-                    row |= {f"val_{name}": value for name, value in self.validate(self.network).items()}
-                    self._keep_if_best(row["val_score"], epoch)
+                    figures = self.validate(self.network)
+                    row |= {f"val_{name}": value for name, value in figures.items()}
+                    if figures:
+                        self._keep_if_best(figures["score"], epoch)
                 progress.epoch = epoch
                 progress.history.append(row)
                 self.checkpoints.save(self.state(), epoch=epoch)

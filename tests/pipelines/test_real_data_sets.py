@@ -159,6 +159,7 @@ def test_regdb_from_a_folder_with_all_identities_in_training(tmp_path):
     assert {(r["dataset"], r["split"], r["mode"], r["shots"]) for r in found} == {("regdb", 2, None, None)}
     metrics = json.loads((project.root / "results/metrics/metrics.json").read_text())
     assert metrics["validation"] == {}
+    project.run("dvc", "plots", "show")
     assert set(metrics["visible-to-infrared"]["mean"]) == set(SHOWN)
     from mlflow import MlflowClient
 
