@@ -10,13 +10,14 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export NO_ALBUMENTATIONS_UPDATE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install repro test lint format up bench clean-venv
+.PHONY: help install repro test lint format up bench rehearse-sysu clean-venv
 
 help:
 	@echo "make repro    the whole pipeline on the embedded synthetic data set"
 	@echo "make test     the tests"
 	@echo "make up       MLflow UI, Prefect server and a worker, until Ctrl-C"
 	@echo "make bench    measured speed, as ratios within one run"
+	@echo "make rehearse-sysu  SYSU-MM01's evaluation at its real size on drawn images (9 GiB, a quarter of an hour)"
 	@echo "make lint     ruff and pyright;  make format: ruff's formatting"
 
 install: $(READY)
@@ -49,6 +50,12 @@ up: $(READY)
 
 bench: $(READY)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m benchmarks
+
+# PERMUTATIONS=/path/to/rand_perm_cam.mat BACKBONE=resnet50|slim PRECISION=fp32|bf16 WORKERS=N KEEP=/new/folder
+rehearse-sysu: $(READY)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m benchmarks.rehearse_sysu \
+		$(if $(PERMUTATIONS),--permutations "$(PERMUTATIONS)") $(if $(BACKBONE),--backbone "$(BACKBONE)") \
+		$(if $(PRECISION),--precision "$(PRECISION)") $(if $(WORKERS),--workers "$(WORKERS)") $(if $(KEEP),--keep "$(KEEP)")
 
 clean-venv:
 	rm -rf $(VENV)

@@ -13,6 +13,9 @@ from pipelines import machine, places
 if TYPE_CHECKING:
     from msclnet.tracking.run import Tracker
 
+PARENT_TAG = "mlflow.parentRunId"  # MLflow's own: the UI shows such runs under their parent
+CELL_TAG = "grid_cell"
+
 
 def read_run() -> dict[str, Any]:
     """Contents of results/train/run.json.
@@ -29,9 +32,13 @@ def read_run() -> dict[str, Any]:
 
 
 def flow_tags() -> dict[str, str]:
-    """Tag that names the Prefect flow run, where there is one."""
-    flow_run = os.environ.get("MSCLNET_FLOW_RUN_ID")
-    return {"prefect_flow_run": flow_run} if flow_run else {}
+    """Tags of a new run: the Prefect flow run, the grid's MLflow run and the grid's cell, where there are any."""
+    names = {
+        "prefect_flow_run": "MSCLNET_FLOW_RUN_ID",
+        PARENT_TAG: "MSCLNET_PARENT_RUN",
+        CELL_TAG: "MSCLNET_GRID_CELL",
+    }
+    return {tag: os.environ[variable] for tag, variable in names.items() if os.environ.get(variable)}
 
 
 @contextmanager
@@ -46,7 +53,9 @@ def joined_run(stage: str, settings: Mapping[str, object]) -> Iterator["Tracker"
     from msclnet.tracking.run import Tracker
 
     tags = {f"{stage}.{name}": str(value) for name, value in settings.items()}
-    tracker = Tracker.join(read_run(), home=machine.home(), stage=stage, tags={**tags, **flow_tags()})
+    # A training that comes from the cache stays where it was trained: under the first grid that asked for it.
+    tags |= {name: value for name, value in flow_tags().items() if name not in (PARENT_TAG, CELL_TAG)}
+    tracker = Tracker.join(read_run(), home=machine.home(), stage=stage, tags=tags)
     with tracker.lifetime():
         yield tracker
 

@@ -77,9 +77,15 @@ def answers(url: str, *, seconds: float = 3.0) -> bool:
 
 
 def _run_plainly(chosen: argparse.Namespace, overrides: dict[str, Any]) -> int:
-    from pipelines import flows
+    from pipelines import flows, grid_command, regdb_command
 
     root, seconds = project_root(), dict[str, float]()
+    if chosen.command == "regdb":
+        given = regdb_command.parameters(chosen, overrides)
+        return regdb_command.run_plainly(root, given, validate=flows.check_params, retries=flows.RETRIES)
+    if chosen.command == "grid":
+        given = grid_command.parameters(chosen, overrides)
+        return grid_command.run_plainly(root, given, validate=flows.check_params, retries=flows.RETRIES)
     options = RunOptions(on_line=_say, retries=flows.RETRIES, seconds=seconds)
     since = flows.EVALUATION if chosen.command == "evaluate" else None
     preset, until = getattr(chosen, "preset", None), getattr(chosen, "until", None)
@@ -106,14 +112,24 @@ def _run_plainly(chosen: argparse.Namespace, overrides: dict[str, Any]) -> int:
 def _run_through(address: str, chosen: argparse.Namespace, overrides: dict[str, Any]) -> int:
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    from pipelines import flows
+    from pipelines import flows, grid_command, grid_flow, regdb_command, regdb_flow
 
     root = project_root()
-    run: Callable[..., Any] = getattr(flows, chosen.command)
-    given = {"overrides": overrides or None, "name": chosen.name}
+    flows_by_name = {
+        "train": flows.train,
+        "evaluate": flows.evaluate,
+        "regdb": regdb_flow.regdb,
+        "grid": grid_flow.grid,
+    }
+    run: Callable[..., Any] = flows_by_name[chosen.command]
+    given: dict[str, Any] = {"overrides": overrides or None, "name": chosen.name}
     if chosen.command == "train":
         given |= {"preset": chosen.preset, "until": chosen.until}
-    if not (overrides or given.get("preset")):
+    if chosen.command == "regdb":
+        given = regdb_command.parameters(chosen, overrides)
+    elif chosen.command == "grid":
+        given = grid_command.parameters(chosen, overrides)
+    elif not (overrides or given.get("preset")):
         _no_name(chosen)
     os.chdir(root)
     with temporary_settings({PREFECT_API_URL: address}):
@@ -137,6 +153,8 @@ def _say(line: str) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from pipelines import grid_command, regdb_command
+
     parser = argparse.ArgumentParser(
         prog="python -m pipelines.flows",
         description="Run the pipeline, through the Prefect server where one is running (make up).",
@@ -146,7 +164,11 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--preset", metavar="NAME", help="a file of presets/ in the place of params.yaml")
     train.add_argument("--until", metavar="STAGE", help="the last stage; default: all")
     evaluate = commands.add_parser("evaluate", help="evaluation and figures of the trained model anew")
-    for command in (train, evaluate):
+    regdb = commands.add_parser("regdb", help="a model for each of RegDB's ten splits, and their mean")
+    regdb_command.add_arguments(regdb)
+    grid = commands.add_parser("grid", help="a grid of experiments/: each row with each seed")
+    grid_command.add_arguments(grid)
+    for command in (train, evaluate, regdb, grid):
         command.add_argument(
             "--set",
             action="append",
@@ -154,5 +176,7 @@ def _parser() -> argparse.ArgumentParser:
             metavar="KEY=VALUE",
             help="a value of params.yaml for this run alone, e.g. train.epochs=3; as often as needed",
         )
-        command.add_argument("--name", help="name of the experiment that --preset or --set makes")
+        command.add_argument(
+            "--name", help="the experiment's name; of regdb and grid: what the names begin with"
+        )
     return parser

@@ -24,9 +24,10 @@ from pipelines.orchestration.service import Service, ServiceError, port_from
 from pipelines.up import _address_in_prefect_toml
 
 ENTRY = """
-from pipelines import flows
+from pipelines import flows, grid_flow, regdb_flow
 flows.check_params = lambda path: None
-train, evaluate = flows.train, flows.evaluate
+train, evaluate, regdb = flows.train, flows.evaluate, regdb_flow.regdb
+ablation, sensitivity, grid = grid_flow.ablation, grid_flow.sensitivity, grid_flow.grid
 """
 PREFECT_YAML = Path(__file__).parents[2] / "prefect.yaml"
 
@@ -102,9 +103,17 @@ def test_the_deployments_are_declared_as_they_must_be() -> None:
     declared = YAML(typ="safe", pure=True).load(PREFECT_YAML.read_text())
 
     names = [(entry["name"], entry["entrypoint"]) for entry in declared["deployments"]]
-    assert names == [("train", "pipelines/flows.py:train"), ("evaluate", "pipelines/flows.py:evaluate")]
+    assert names == [
+        ("train", "pipelines/flows.py:train"),
+        ("evaluate", "pipelines/flows.py:evaluate"),
+        ("regdb", "pipelines/regdb_flow.py:regdb"),
+        ("ablation", "pipelines/grid_flow.py:ablation"),
+        ("sensitivity", "pipelines/grid_flow.py:sensitivity"),
+        ("grid", "pipelines/grid_flow.py:grid"),
+    ]
     for entry in declared["deployments"]:
-        assert entry["concurrency_limit"] == {"limit": 1, "collision_strategy": "ENQUEUE"}
+        if not entry["entrypoint"].startswith("pipelines/grid_flow.py"):  # these may share cells out
+            assert entry["concurrency_limit"] == {"limit": 1, "collision_strategy": "ENQUEUE"}
         assert entry["work_pool"]["name"] == "local"
         assert all(schedule["active"] is False for schedule in entry.get("schedules", []))
 
@@ -114,7 +123,7 @@ class Up:
 
     def __init__(self, root: Path, home: Path) -> None:
         (root / "tiny_flows.py").write_text(ENTRY)
-        yaml = PREFECT_YAML.read_text().replace("pipelines/flows.py", "tiny_flows.py")
+        yaml = re.sub(r"pipelines/\w+\.py", "tiny_flows.py", PREFECT_YAML.read_text())
         (root / "prefect.yaml").write_text(yaml)
         self.home = home
         self.mlflow, self.prefect = free_port(), free_port()

@@ -1,0 +1,89 @@
+"""`python -m pipelines.flows grid NAME`: its arguments, and the run without a Prefect server."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+from msclnet.errors import UserError
+from pipelines.grids.plan import GridCell, make_plan
+from pipelines.grids.run import CellEnd, CellOutcome, close_group, conclude, ending, open_group, run_grid_cell
+from pipelines.grids.schema import load_grid
+from pipelines.orchestration.report import text_table
+from pipelines.orchestration.runs import RunOptions
+from pipelines.orchestration.side_by_side import run_side_by_side
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments that only this command has."""
+    parser.add_argument("grid", metavar="GRID", help="a file of experiments/ without its ending")
+    parser.add_argument("--seeds", type=int, nargs="+", metavar="N", help="default: the grid's")
+    parser.add_argument("--rows", nargs="+", metavar="ROW", help="default: all")
+    parser.add_argument("--parallel", type=int, default=1, metavar="N", help="cells at a time; default: 1")
+    parser.add_argument(
+        "--identical", action="store_true", help="run rows that are identical by construction as well"
+    )
+
+
+def parameters(chosen: argparse.Namespace, overrides: dict[str, Any]) -> dict[str, Any]:
+    """The flow's parameters, as the command line says."""
+    return {
+        "grid": chosen.grid,
+        "seeds": chosen.seeds,
+        "rows": chosen.rows,
+        "overrides": overrides or None,
+        "name": chosen.name,
+        "parallel": chosen.parallel,
+        "identical": chosen.identical,
+    }
+
+
+def run_plainly(
+    root: Path, given: dict[str, Any], *, validate: Callable[[Path], object], retries: int
+) -> int:
+    """Run the cells in this process.
+
+    Args:
+        root: the project.
+        given: as `parameters` returns it.
+        validate: called with each cell's params file; raises UserError.
+        retries: how often a stage that has crashed is tried again.
+
+    Returns:
+        Exit status: 0, or 1 if a cell has crashed.
+
+    Raises:
+        UserError: a mistake, before anything ran or in one of the cells.
+    """
+    parallel, identical = given.pop("parallel"), given.pop("identical")
+    plan = make_plan(root, load_grid(root, given.pop("grid")), **given, validate=validate)
+    group = open_group(root, plan)
+
+    def run(planned: GridCell, stop: Event) -> CellEnd:
+        options = RunOptions(
+            on_line=lambda line: print(f"[{planned.cell.title}] {line}", flush=True),
+            retries=retries,
+            stop=stop,
+        )
+        return run_grid_cell(root, planned, group=group, validate=validate, options=options)
+
+    def report(outcome: CellOutcome) -> None:
+        print(ending(outcome), flush=True)
+
+    try:
+        cells = plan.to_run(identical=identical)
+        outcomes = run_side_by_side(cells, run, parallel=parallel, on_end=report)
+    except BaseException:
+        if group is not None:
+            group.finish("KILLED")
+        raise
+    conclusion = conclude(root, plan, outcomes)
+    close_group(group, plan, conclusion)
+    print(text_table(conclusion.rows))
+    if conclusion.failure and conclusion.mistaken:
+        raise UserError(conclusion.failure)
+    if conclusion.failure:
+        print(conclusion.failure, file=sys.stderr)
+    return 1 if conclusion.failure else 0

@@ -1,0 +1,1 @@
+"""Grids of experiments: declared in experiments/*.yaml, run as DVC experiments, kept in experiments/results/."""

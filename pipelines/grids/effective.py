@@ -1,0 +1,64 @@
+"""Which settings must give the same test-time extractors, by construction.
+
+Rows of an ablation table differ in their parameters. Where a parameter only moves the synergistic branch, and the
+branch never reaches the extractors, two rows are one and the same model, bit for bit. The rules are those of
+msclnet/losses/objective.py; a test trains the rows of experiments/ablation.yaml and compares the weights.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+_CASCADE = ("sub", "intra", "inter")
+_OF_THE_BRANCH = ("synergy_identity", "local", "global")
+# These change neither weights nor figures of the extractors.
+_WITHOUT_EFFECT = ("seed", "tracking.", "visualize.")
+_TERMS = ("identity", "triplet", *_OF_THE_BRANCH, "divergence", "target", *_CASCADE)
+_LSTM = ("synergy.reading", "synergy.rounds", "synergy.rank", "synergy.bias")
+
+
+def effective(params: Mapping[str, Any]) -> str:
+    """The parameters that can change what is tested, as text: equal texts mean identical by construction.
+
+    Args:
+        params: parameters by dotted key. Keys of other projects are all taken to matter.
+    """
+    kept = {key: value for key, value in params.items() if not key.startswith(_WITHOUT_EFFECT)}
+    if "loss.routing" in params:
+        for prefix in _idle(params):
+            kept = {key: value for key, value in kept.items() if not key.startswith(prefix)}
+    return json.dumps(kept, sort_keys=True, default=str)
+
+
+def branch_reaches_extractors(params: Mapping[str, Any]) -> bool:
+    """Whether anything that the synergistic branch learns can reach what is tested."""
+
+    def on(term: str) -> bool:
+        return params[f"loss.{term}.on"]
+
+    teaches = (
+        on("target")
+        and params["synergy.target"] == "synergy"
+        and params["synergy.teacher"] in ("mogrifier", "parts_mean")
+    )
+    in_cascade = params["loss.cascade.synergistic"] and any(on(term) for term in _CASCADE)
+    joint = params["loss.routing"] == "joint" and (on("local") or on("global"))
+    through_inputs = params["synergy.inputs"] == "joint" and on("synergy_identity")
+    return teaches or in_cascade or joint or through_inputs
+
+
+def _idle(params: Mapping[str, Any]) -> list[str]:
+    """Beginnings of keys without effect under these parameters."""
+    idle = [f"loss.{term}." for term in _TERMS if not params[f"loss.{term}.on"]]
+    if not any(params[f"loss.{term}.on"] for term in _CASCADE):
+        idle.append("loss.cascade.")
+    if not params["loss.target.on"]:
+        idle += ["synergy.temperature"]
+    if not branch_reaches_extractors(params):
+        idle += [f"loss.{term}." for term in _OF_THE_BRANCH]
+        idle += ["loss.routing", "synergy.inputs", "synergy.residual", *_LSTM]
+        if not params["loss.target.on"]:
+            idle.append("synergy.teacher")
+    elif params["synergy.teacher"] == "parts_mean":
+        idle += _LSTM
+    return idle

@@ -1,0 +1,89 @@
+"""Sections: readings of the paper's unclear places, screening, and the baseline against the whole."""
+
+import numpy as np
+
+from msclnet.visualization.style import (
+    INFRARED,
+    NEUTRAL,
+    SMALL_SIZE,
+    VISIBLE,
+    new_figure,
+    nothing_to_show,
+    styled,
+)
+from pipelines.reporting.ablation import MEANING
+from pipelines.reporting.document import Block, Column, Heading, Paragraph, Picture, Row, Section, Table
+from pipelines.reporting.grid_table import grid_table
+from pipelines.reporting.grid_view import GridView, Record, budget
+from pipelines.reporting.pictures import picture
+
+TITLE = "Readings, parts and controls"
+MOST_ACROSS = 3
+
+
+def readings(views: list[GridView]) -> Section:
+    """A table for each grid that has no section of its own, then what diverged."""
+    blocks: list[Block] = []
+    for view in views:
+        command = f"python -m pipelines.flows grid {view.grid.name}"
+        blocks += [
+            Heading(view.grid.title),
+            Paragraph(f"Budget: {budget(view)}. Run by `{command}`."),
+            *view.warnings(),
+            grid_table(view, MEANING),
+        ]
+    diverged = [record for view in views for record in view.records if "diverged" in record]
+    blocks += [Heading("What diverged"), *(_diverged(diverged) if diverged else [_nothing(views)])]
+    return Section(TITLE, blocks)
+
+
+def _nothing(views: list[GridView]) -> Paragraph:
+    if any(view.run for view in views):
+        return Paragraph("No training of these grids diverged.")
+    return Paragraph("Not run.", warning=True)
+
+
+def _diverged(records: list[Record]) -> list[Block]:
+    by_row: dict[tuple[str, str], list[Record]] = {}
+    for record in records:
+        by_row.setdefault((record["grid"], record["row"]), []).append(record)
+    rows = []
+    for (grid, row), own in by_row.items():
+        seeds = ", ".join(str(record["seed"]) for record in own)
+        rows.append(Row([f"{grid}, {row}", seeds, own[0]["diverged"].partition(". ")[0]]))
+    columns = [Column("Row"), Column("seeds", number=True), Column("What the first training said")]
+    table = Table(columns, rows, "A training that left the range in which it can recover was stopped.")
+    return [table, curves_of_divergence([own[0] for own in by_row.values()])]
+
+
+@styled()
+def curves_of_divergence(records: list[Record]) -> Picture:
+    """Total loss and feature norm of each diverged training up to its end."""
+    across = min(MOST_ACROSS, len(records))
+    down = -(-len(records) // across)
+    figure = new_figure(max(3.6 * across, 6.0), 2.6 * down + 0.9, title="Trainings that diverged")
+    panels = figure.subplots(down, across, squeeze=False).ravel()
+    for axes, record in zip(panels, records, strict=False):
+        axes.set_title(f"{record['row']}, seed {record['seed']}", fontsize=SMALL_SIZE, loc="left")
+        history = record["history"]
+        epochs = np.asarray(history.get("epoch", []), float)
+        if not len(epochs):
+            nothing_to_show(axes, "ended in its first epoch")
+            axes.set(xticks=[], yticks=[])
+            continue
+        twin = axes.twinx()
+        for target, name, colour in ((axes, "total", VISIBLE), (twin, "feature_norm", INFRARED)):
+            values = [np.nan if v is None else v for v in history.get(name, [None] * len(epochs))]
+            target.plot(epochs, values, color=colour, marker="o", markersize=3)
+            target.set_ylabel(name.replace("_", " "), color=colour, fontsize=SMALL_SIZE)
+        twin.grid(False)
+        axes.set_xlabel("epoch", fontsize=SMALL_SIZE, color=NEUTRAL)
+    for axes in panels[len(records) :]:
+        axes.set_visible(False)
+    return picture(
+        "diverged",
+        figure,
+        description="Total loss and mean feature norm of trainings that diverged, by epoch",
+        caption="Blue: total loss; orange: mean norm of the pooled feature. Only whole epochs are recorded: the last, "
+        "in which the training was stopped, is missing.",
+    )

@@ -1,0 +1,95 @@
+"""A grid through the real stages: its MLflow runs, its records and the report over them."""
+
+import json
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from smoke_project import Project, copy_project
+
+GRID = """\
+name: baseline
+title: Two models
+preset: smoke
+seeds: [0]
+until: evaluate
+score: test
+baseline: B
+rows:
+  - name: B
+    overrides:
+      loss.synergy_identity.on: false
+      loss.target.on: false
+      loss.local.on: false
+      loss.global.on: false
+      loss.sub.on: false
+      loss.intra.on: false
+      loss.inter.on: false
+  - name: MC
+    overrides: { loss.target.on: false, loss.sub.on: false, loss.intra.on: false, loss.inter.on: false }
+  - name: runaway
+    overrides: { train.norm_limit: 1.0e-6 }
+  - name: whole
+"""
+
+
+def record(project: Project, row: str) -> dict:
+    return json.loads((project.root / f"experiments/results/baseline/{row}-s0.json").read_text())
+
+
+@pytest.mark.pipeline
+def test_a_grid_through_the_real_stages(tmp_path: Path) -> None:
+    project = copy_project(tmp_path / "project")
+    (project.root / "experiments/baseline.yaml").write_text(GRID)
+    done = project.run("python", "-m", "pipelines.flows", "grid", "baseline")
+
+    assert sorted(path.name for path in (project.root / "experiments/results/baseline").iterdir()) == [
+        "B-s0.json",
+        "runaway-s0.json",
+        "whole-s0.json",
+    ]
+    assert "identical by construction to B" in done.stdout
+    whole = record(project, "whole")
+    shown = json.loads(project.run("dvc", "exp", "show", "--json").stdout)
+    metrics = {
+        experiment["name"]: experiment["revs"][0]["data"]["metrics"]["results/metrics/metrics.json"]["data"]
+        for base in shown
+        for experiment in base["experiments"] or []
+    }
+    assert sorted(metrics) == ["baseline-B-s0", "baseline-whole-s0"]
+    assert {"validation": whole["figures"]["validation"], **whole["figures"]["test"]} == metrics[
+        "baseline-whole-s0"
+    ]
+    assert whole["training"]["steps"] == 12
+    assert whole["training"]["seconds"] > 0
+    assert len(whole["history"]["loss_target"]) == 3
+    assert (
+        whole["data"]["data/processed/manifest.csv"]
+        == record(project, "B")["data"]["data/processed/manifest.csv"]
+    )
+    assert record(project, "runaway")["diverged"].startswith(
+        "training stopped in epoch 1, step 4: the pooled feature"
+    )
+
+    client = MlflowClient(f"sqlite:///{project.root}/mlruns/mlflow.db")
+    experiment = client.get_experiment_by_name("msclnet-smoke")
+    assert experiment is not None
+    runs = {run.info.run_id: run for run in client.search_runs([experiment.experiment_id])}
+    (parent,) = [run for run in runs.values() if run.data.tags.get("grid") == "baseline"]
+    children = {run.data.tags["grid_cell"]: run for run in runs.values() if run is not parent}
+    assert sorted(children) == ["baseline-B-s0", "baseline-runaway-s0", "baseline-whole-s0"]
+    assert {run.data.tags["mlflow.parentRunId"] for run in children.values()} == {parent.info.run_id}
+    assert children["baseline-whole-s0"].info.run_id == whole["mlflow_run"]
+    assert (parent.info.status, children["baseline-runaway-s0"].info.status) == ("FINISHED", "FAILED")
+
+    # The same grid again: nothing runs, and the parent goes on.
+    project.run("python", "-m", "pipelines.flows", "grid", "baseline")
+    assert len(client.search_runs([experiment.experiment_id])) == len(runs)
+
+    project.run("python", "-m", "pipelines.report", "--mlflow-run", parent.info.run_id)
+    page = (project.root / "results/report/report.md").read_text()
+    assert "this project (grid baseline, seed 0) | MSCLNet" in page.replace("**", "")
+    assert "| baseline, runaway | 0 | training stopped in epoch 1, step 4" in page
+    assert "figure5-mscl" in page
+    artifacts = [file.path for file in client.list_artifacts(parent.info.run_id, "report")]
+    assert {"report/index.html", "report/report.md", "report/figure5-distances.png"} <= set(artifacts)

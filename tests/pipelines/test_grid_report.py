@@ -1,0 +1,173 @@
+"""The report's sections over grids, from made-up records: what a reader is told."""
+
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scipy.stats import ttest_rel
+
+from pipelines import report as command
+from pipelines.grids.effective import effective
+from pipelines.grids.inputs import relevant
+from pipelines.grids.results import result_path, write_result
+from pipelines.grids.schema import load_grid
+from pipelines.reporting.document import Block, Section, Table
+from pipelines.reporting.grid_sections import grid_sections
+from pipelines.reporting.grid_view import read_view, row_params
+from pipelines.reporting.learning_curves import mean_history
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """The project's grids without their records."""
+    for name in ("presets", "experiments"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("results"))
+    for name in ("dvc.yaml", "params.yaml"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    return tmp_path
+
+
+def write(root: Path, grid: str, row: str, seed: int, rank1: float, **changes: Any) -> None:
+    declared = load_grid(root, grid)
+    found = next(each for each in declared.all_rows if each.name == row)
+    params = relevant(root, row_params(root, declared, found), until=declared.until)
+    figures: dict[str, Any] = {"validation": {"score": rank1}}
+    if declared.score == "test":
+        figures["test"] = {"all-1shot-agw": {"mean": {"rank1": rank1, "mAP": rank1 - 2}, "std": {}}}
+    record = {
+        "grid": grid,
+        "row": row,
+        "seed": seed,
+        "score": declared.score,
+        "params": {**params, "seed": seed},
+        "code": "one",
+        "data": {"data/processed/manifest.csv": "digest"},
+        "machine": {"cores": 2, "device": "a processor", "torch": "2"},
+        "training": {"epochs": 2, "steps": 100, "seconds": 20.0},
+        "figures": figures,
+        "history": {"epoch": [1, 2], "total": [4, 2], "loss_identity": [3, 1], "val_score": [None, rank1]},
+        **changes,
+    }
+    write_result(root, result_path(grid, row, seed), record)
+
+
+def section(sections: list[Section], words: str) -> list[Block]:
+    return list(next(each.blocks for each in sections if words in each.title))
+
+
+def table(blocks: list[Block], number: int = 0) -> dict[str, list[str]]:
+    """First cell -> the others, of the n-th table."""
+    found = [block for block in blocks if isinstance(block, Table)][number]
+    return {row.cells[0]: list(row.cells[1:]) for row in found.rows}
+
+
+def test_table_1_beside_the_papers(project: Path) -> None:
+    base, whole = [20.0, 23.0, 21.5], [30.0, 31.0, 35.0]
+    for seed in range(3):
+        write(project, "ablation", "B", seed, base[seed])
+        write(project, "ablation", "whole", seed, whole[seed])
+    write(project, "ablation", "CA", 0, 25.0)
+    rows = table(section(grid_sections(project), "Table 1"))
+
+    assert len(rows) == 15
+    assert rows["B"][:6] == ["59.82", "56.07", "3", "21.50 ± 1.50", "19.50 ± 1.50", "baseline"]
+    interval = ttest_rel(whole, base).confidence_interval()
+    gain = f"+10.50 [{interval.low:+.2f}, {interval.high:+.2f}]"
+    assert rows["B + MS + MC + CA"][:6] == ["76.99", "71.64", "3", "32.00 ± 2.65", "30.00 ± 2.65", gain]
+    assert rows["B + CA"][2:6] == ["1", "25.00", "23.00", "+5.00 (one seed)"]
+    assert rows["B + L_sub"][2:6] == ["", "not run", "not run", "not run"]
+    for row, same in {"B + L_global": "B", "B + L_local": "B", "B + MC": "B", "B + MC + CA": "CA"}.items():
+        assert rows[row][2:6] == ["", f"as {same}", f"as {same}", "-"]
+        assert rows[row][6].startswith("Identical by construction to B")
+
+
+def test_nothing_run_is_said_to_be_so(project: Path) -> None:
+    sections = grid_sections(project)
+    for grid in (table(section(sections, "Table 1")), table(section(sections, "Readings"), 1)):
+        assert all(
+            "not run" in cells or any("Identical" in cell for cell in cells) for cells in grid.values()
+        )
+    command.report(project)
+    text = (project / "results/report/report.md").read_text()
+    assert "Ours: not run." in text
+    assert (project / "results/report/index.html").read_text().count("<h2>") == len(sections) + 1
+
+
+def test_records_of_other_settings_or_code_are_not_passed_off(project: Path) -> None:
+    write(project, "ablation", "B", 0, 20.0)
+    write(project, "ablation", "B", 1, 99.0, params={"train.epochs": 1})
+    write(project, "ablation", "whole", 0, 30.0, code="two")
+    view = read_view(project, "ablation")
+
+    assert {row.row.name: row.statistics.seeds for row in view.rows if row.statistics.seeds} == {
+        "B": (0,),
+        "whole": (0,),
+    }
+    warnings = [str(block) for block in view.warnings()]
+    assert len(warnings) == 2
+    assert "1 records were made with other parameters" in warnings[0]
+    assert "experiments/results/ablation/B-s1.json" in warnings[0]
+    assert "2 different states of the code" in warnings[1]
+
+
+def test_divergence_cost_and_curves(project: Path) -> None:
+    write(project, "readings", "default", 0, 20.0)
+    message = "training stopped in epoch 3, step 20: loss_inter = nan. Lower the rate"
+    for seed in (0, 1):
+        write(project, "readings", "div-kl", seed, 0.0, diverged=message, figures={})
+    write(project, "screening", "B", 0, 20.0)
+    sections = grid_sections(project)
+    blocks = section(sections, "Readings")
+
+    rows = table(blocks, 1)
+    assert rows["L_div: minus KL, as printed (with a softmax)"][:2] == ["2", "diverged"]
+    said = table(blocks, -1)
+    assert said == {"readings, div-kl": ["0, 1", "training stopped in epoch 3, step 20: loss_inter = nan"]}
+    costs = next(block for block in section(sections, "Cost") if isinstance(block, Table))
+    cells = {(row.cells[0], row.cells[1]): list(row.cells[2:]) for row in costs.rows}
+    assert cells["screening", "B"][:4] == ["1", "100", "20", "5.0"]
+    assert cells["screening", "all"][2] == "0.01 h together"
+
+
+def test_the_mean_history_leaves_gaps_alone() -> None:
+    records = [
+        {"history": {"epoch": [1, 2, 3], "val_score": [None, 10.0, None]}},
+        {"history": {"epoch": [1, 2, 3], "val_score": [None, 14.0, 8.0]}},
+        {"history": {"epoch": [1], "val_score": [1.0]}, "diverged": "training stopped"},
+    ]
+    found = mean_history(records)
+    assert list(found["epoch"]) == [1, 2, 3]
+    assert math.isnan(found["val_score"][0])
+    assert list(found["val_score"][1:]) == [12.0, 8.0]
+
+
+def test_every_row_of_every_grid_is_a_valid_setting_of_its_own(project: Path) -> None:
+    from pipelines.config import check_params, read_yaml
+    from pipelines.grids.schema import grid_names
+    from pipelines.orchestration.overrides import apply_overrides, flatten, preset_path
+
+    for name in grid_names(project):
+        grid = load_grid(project, name)
+        for row in grid.all_rows:
+            params = project / "checked.yaml"
+            params.write_bytes(preset_path(project, row.preset or grid.preset).read_bytes())
+            apply_overrides(params, {**flatten(grid.overrides), **flatten(row.overrides)})
+            values = read_yaml(params)
+            check_params(values, source=f"{name}, {row.name}")
+            assert effective(flatten(values)) == effective(row_params(project, grid, row))
+
+
+def test_table_1_and_figure_6_have_the_papers_rows(project: Path) -> None:
+    papers = [
+        (row.paper.rank1, row.paper.mAP) for row in load_grid(project, "ablation").all_rows if row.paper
+    ]
+    assert len(papers) == 15
+    assert (papers[0], papers[12], papers[14]) == ((59.82, 56.07), (69.78, 65.29), (76.99, 71.64))
+    points = [row.point for row in load_grid(project, "sensitivity").all_rows if row.point]
+    assert sorted({point.value for point in points}) == [0.1, 0.8, 1.25, 1.5, 1.75, 2, 4, 6, 9]
+    assert [point.parameter for point in points].count("lambda_global") == 9
+    assert len(points) == 36

@@ -1,0 +1,354 @@
+import base64
+import io
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from ruamel.yaml import YAML
+
+from pipelines import report as command
+from pipelines.regdb_finished import FinishedSplit
+from pipelines.regdb_summary import summarise, write_summary
+from pipelines.reporting.comparison import REGDB, SYSU_MM01
+from pipelines.reporting.document import Column, Row, Section, Table
+from pipelines.reporting.literature import Published, read_published
+from pipelines.reporting.markdown import markdown
+from pipelines.reporting.page import page
+
+ROOT = Path(__file__).resolve().parents[2]
+METRICS = ("rank1", "rank5", "rank10", "rank20", "mAP", "mINP")
+DIRECTIONS = ("visible-to-infrared", "infrared-to-visible")
+Tables = dict[str, list[list[str]]]
+
+
+class Reader(HTMLParser):
+    """Headings, tables by the heading above them, addresses and all text of a page."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.headings: list[str] = []
+        self.tables: Tables = {}
+        self.addresses: list[str] = []
+        self.text = ""
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href")]
+        if tag == "h3":
+            self.headings.append("")
+        elif tag == "tr":
+            self.tables.setdefault(self.headings[-1], []).append([])
+        elif tag in ("td", "th"):
+            self.tables[self.headings[-1]][-1].append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+        if "h3" in self.open:
+            self.headings[-1] += data
+        elif {"td", "th"} & set(self.open):
+            self.tables[self.headings[-1]][-1][-1] += data
+
+
+def markdown_tables(text: str) -> Tables:
+    """The same of a Markdown text, with the marks taken off."""
+    tables: Tables = {}
+    heading = ""
+    for line in text.splitlines():
+        if line.startswith("### "):
+            heading = line[4:]
+        elif line.startswith("| ") and not line.startswith("| ---"):
+            cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+            plain = [re.sub(r"`|(?<!\\)\*\*", "", cell).replace("\\", "") for cell in cells]
+            tables.setdefault(heading, []).append(plain)
+    return tables
+
+
+def one(dataset: str, place: int, **labels: Any) -> dict[str, Any]:
+    """A report as `evaluate` writes it; its figures follow from its place among all."""
+    figures = {
+        metric: {"mean": 0.1 * i + 0.01 * place + 0.00004, "std": 0.001 * place + 0.00004}
+        for i, metric in enumerate(METRICS)
+    }
+    defaults = {
+        "mode": None,
+        "shots": None,
+        "sampler": None,
+        "direction": "infrared-to-visible",
+        "split": None,
+    }
+    rest = {"feature": "bnneck", "flip": False, "re_ranking": False, "trials": 10, "cmc": [0.5]}
+    return {"dataset": dataset, **defaults, **rest, **figures, **labels}
+
+
+def shown(place: int, metric: str) -> str:
+    """The same figure as the report should print it."""
+    return f"{10 * METRICS.index(metric) + place:.2f} ± {0.1 * place:.2f}"
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
+    (tmp_path / "presets").mkdir()
+    for name in ("synthetic", "baseline", "sysu-mm01"):
+        (tmp_path / "presets" / f"{name}.yaml").write_bytes((ROOT / "presets" / f"{name}.yaml").read_bytes())
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def put(root: Path, path: str, values: Any) -> None:
+    (root / path).parent.mkdir(parents=True, exist_ok=True)
+    (root / path).write_text(json.dumps(values))
+
+
+def trained_by(root: Path, preset: str, **train: Any) -> None:
+    """A dvc.lock that says so, and the training's run."""
+    yaml = YAML(typ="safe", pure=True)
+    values = yaml.load((ROOT / "presets" / f"{preset}.yaml").read_text())
+    params = {
+        name: values[name] for name in ("seed", "augment", "model", "synergy", "loss", "train", "tracking")
+    }
+    params["train"] = {**params["train"], **train}
+    params["download.dataset"] = values["download"]["dataset"]
+    put(root, "dvc.lock", {"stages": {"train": {"cmd": "", "params": {"params.yaml": params}}}})
+    put(root, "results/train/run.json", {"epochs": 7, "experiment": "a <b> & c", "run_name": "slim-seed0"})
+
+
+def write(root: Path) -> tuple[Reader, str]:
+    """Write the report; the page, and the Markdown."""
+    command.main([])
+    folder = root / "results" / "report"
+    text = (folder / "report.md").read_text()
+    reader = Reader((folder / "index.html").read_text())
+    assert reader.open == []
+    assert markdown_tables(text).keys() == reader.tables.keys()
+    for heading, rows in reader.tables.items():
+        with_groups = rows[0][0] == ""  # the page has the groups in a line of their own
+        assert markdown_tables(text)[heading][1:] == rows[1 + with_groups :]
+    return reader, text
+
+
+def test_the_published_figures_are_those_that_were_printed() -> None:
+    sysu = {p.method: p for p in read_published("sysu_mm01", columns=list(SYSU_MM01))}
+    regdb = {p.method: p for p in read_published("regdb", columns=list(REGDB))}
+
+    def printed(published: Published) -> str:
+        return " ".join(figure or "-" for figure in published.figures.values())
+
+    assert (len(sysu), len(regdb)) == (24, 21)
+    assert printed(sysu["MSCLNet"]) == "76.99 97.63 99.18 71.64 78.49 99.32 99.91 81.17"
+    assert printed(sysu["AGW"]) == "47.50 84.39 92.14 47.65 54.17 91.14 95.98 62.97"
+    assert printed(sysu["HSME"]) == "20.68 32.74 77.95 23.12 - - - -"
+    assert printed(sysu["AGW*"]) == "59.82 - - 56.07 - - - -"
+    assert printed(sysu["CAJ"]) == "69.9 - - 66.9 76.3 - - 80.4"
+    assert printed(sysu["DEEN"]) == "74.7 - - 71.8 80.3 - - 83.3"
+    assert printed(sysu["MUN"]) == "76.24 - - 73.81 79.42 - - 82.06"
+    assert printed(sysu["MSCMNet"]) == "78.53 - - 74.20 83.00 - - 85.54"
+    assert printed(regdb["MSCLNet"]) == "84.17 80.99 83.86 78.31"
+    assert printed(regdb["MSR"]) == "48.43 48.67 - -"
+    assert printed(regdb["CAJ"]) == "85.0 79.1 84.8 77.8"
+    assert printed(regdb["DEEN"]) == "91.1 85.1 89.5 83.4"
+    assert printed(regdb["MUN"]) == "95.19 87.15 91.86 85.01"
+    # The columns of the paper's tables 2 and 3 added up: a changed digit anywhere shows.
+    for table, source, sums in (
+        (sysu, "MSCLNet, Table 2", [869.14, 1446.14, 1444.14, 861.36, 792.64, 1340.12, 1337.25, 899.53]),
+        (regdb, "MSCLNet, Table 3", [1130.96, 1073.19, 794.51, 749.96]),
+    ):
+        rows = [p.figures for p in table.values() if p.source == source]
+        added = [sum(float(row[column] or 0) for row in rows) for column in rows[0]]
+        assert added == pytest.approx(sums, abs=1e-6)
+    for published in (*sysu.values(), *regdb.values()):
+        assert 2017 <= published.year <= 2025
+        assert published.source
+        numbers = {name: float(figure) for name, figure in published.figures.items() if figure}
+        assert all(0 < number < 100 for number in numbers.values())
+        for mode in ("all", "indoor"):
+            ranks = [numbers[key] for k in (1, 10, 20) if (key := f"{mode}_rank{k}") in numbers]
+            assert ranks == sorted(ranks)
+    with pytest.raises(ValueError, match="has the columns"):
+        read_published("regdb", columns=list(SYSU_MM01))
+
+
+def test_nothing_was_run(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    reader, text = write(root)
+
+    assert "run `dvc repro`" in capsys.readouterr().out
+    assert "Nothing was evaluated in this folder: run dvc repro" in reader.text
+    assert "> Nothing was evaluated in this folder: run `dvc repro`" in text
+    assert reader.tables["SYSU-MM01"][-1] == ["this project", "", "", *["not run"] * 8, ""]
+    assert reader.tables["RegDB"][-1] == ["this project", "", "", *["not run"] * 4, ""]
+    assert set(reader.tables) == {"SYSU-MM01", "RegDB"}
+    assert reader.text.count("Ours: not run.") == 2  # LLCM and the synthetic data set
+    assert "69.78 / 65.29" in reader.text
+
+
+def test_the_page_needs_nothing_else(root: Path) -> None:
+    reader, text = write(root)
+
+    pictures = re.findall(r"!\[.+\]\((.+)\)", text)
+    assert pictures == ["sysu-mm01.png", "regdb.png"]
+    assert len(reader.addresses) == 2
+    for address, name in zip(reader.addresses, pictures, strict=True):
+        data = base64.b64decode(address.removeprefix("data:image/png;base64,"), validate=True)
+        assert data == (root / "results" / "report" / name).read_bytes()
+        colours = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).reshape(-1, 3)
+        assert (colours == (0xD5, 0x5E, 0x00)).all(axis=1).sum() > 100  # the paper's row
+        assert not (colours == (0x00, 0x9E, 0x73)).all(axis=1).any()  # ours was not run
+    assert "http" not in text
+    assert sorted(path.name for path in (root / "results" / "report").iterdir()) == [
+        "index.html",
+        "regdb.png",
+        "report.md",
+        "sysu-mm01.png",
+    ]
+
+
+def test_synthetic_figures_stand_alone(root: Path) -> None:
+    labels = {"mode": "all", "shots": 1, "sampler": "agw"}
+    reports = [one("synthetic", 1, **labels), one("synthetic", 2, feature="random", **labels)]
+    put(root, "results/metrics/report.json", reports)
+    trained_by(root, "baseline")
+    reader, _ = write(root)
+
+    own = (
+        "data set synthetic, preset baseline, seed 0, 7 epochs, MLflow experiment a <b> & c, run slim-seed0."
+    )
+    assert own in reader.text
+    assert reader.tables["The synthetic data set"][1:] == [
+        ["all-1shot-agw", *(shown(1, m) for m in METRICS), "feature bnneck, gallery sampler agw, 10 trials"],
+        ["all-1shot-agw", *(shown(2, m) for m in METRICS), "feature random, gallery sampler agw, 10 trials"],
+    ]
+    for heading in ("SYSU-MM01", "RegDB"):
+        ours = [row for row in reader.tables[heading] if row[0].startswith("this project")]
+        assert [set(row[3:-1]) for row in ours] == [{"not run"}]
+
+
+def test_sysu_mm01_figures_stand_beside_the_published_ones(root: Path) -> None:
+    def labelled(place: int, mode: str = "all", shots: int = 1, **labels: Any) -> dict[str, Any]:
+        return one("sysu-mm01", place, mode=mode, shots=shots, **{"sampler": "agw", **labels})
+
+    ranking = {"k1": 20, "k2": 6, "lambda": 0.3}
+    reports = [
+        labelled(1),
+        labelled(2, "indoor"),
+        labelled(3, feature="pooled", flip=True),  # was not run indoors
+        labelled(4, re_ranking=ranking),
+        labelled(5, shots=10),
+        labelled(6, feature="random"),
+    ]
+    put(root, "results/metrics/report.json", reports)
+    put(root, "results/download/report.json", {"differences": [{}, {}]})
+    trained_by(root, "sysu-mm01", epochs=3)
+    reader, text = write(root)
+
+    metrics = ("rank1", "rank10", "rank20", "mAP")
+    setting = "parameters of no preset, seed 0"
+    beside, others = reader.tables["SYSU-MM01"][:28], reader.tables["SYSU-MM01"][28:]
+    assert beside[26:] == [
+        [
+            *("this project, bnneck", "", ""),
+            *(shown(place, metric) for place in (1, 2) for metric in metrics),
+            f"{setting}, feature bnneck, gallery sampler agw, 10 trials",
+        ],
+        [
+            *("this project, pooled", "", ""),
+            *(shown(3, metric) for metric in metrics),
+            *["not run"] * 4,
+            f"{setting}, feature pooled, gallery sampler agw, 10 trials, mirror images averaged",
+        ],
+    ]
+    assert [(row[0], row[1]) for row in others[1:]] == [
+        ("all-1shot-agw-reranked", shown(4, "rank1")),
+        ("all-10shot-agw", shown(5, "rank1")),
+    ]
+    assert others[1][-1].endswith("k-reciprocal re-ranking (k1 20, k2 6, lambda 0.3)")
+    assert "differ from the published data set in 2 points" in reader.text
+    picture = Image.open(root / "results/report/sysu-mm01.png").convert("RGB")
+    assert (np.asarray(picture) == (0x00, 0x9E, 0x73)).all(axis=2).any()
+    assert "| **this project, pooled** |" in text
+
+
+def test_regdb_figures_are_means_over_splits_or_say_that_they_are_not(root: Path) -> None:
+    def split(number: int) -> FinishedSplit:
+        reports = [
+            one("regdb", number + 10 * i, direction=direction, split=number, trials=1, re_ranking=re_ranking)
+            for i, direction in enumerate(DIRECTIONS)
+            for re_ranking in ({"k1": 1, "k2": 1, "lambda": 0.1}, False)
+        ]
+        return FinishedSplit(
+            number, f"x-split{number}", "0" * 40, "bnneck", reports, {}, differences=4 * (number == 5)
+        )
+
+    for name, numbers in (("regdb", range(1, 11)), ("regdb-epochs-3", (2, 5))):
+        overrides = {"train.epochs": 3} if len(numbers) == 2 else {}
+        splits = [split(number) for number in numbers]
+        write_summary(root, summarise(splits, name=name, preset="regdb", overrides=overrides, failed={}))
+    put(root, "results/metrics/report.json", split(4).reports)
+    trained_by(root, "sysu-mm01")
+    reader, _ = write(root)
+
+    ours = reader.tables["RegDB"][-3:]
+    ten, two = np.arange(1, 11), np.array([2, 5])
+    for row, numbers in zip(ours, (ten, two), strict=False):
+        means = [start + numbers.mean() + 0.004 for start in (0, 40, 10, 50)]
+        assert row[3:7] == [f"{mean:.2f} ± {numbers.std(ddof=1):.2f}" for mean in means]
+    assert ours[0][0] == "this project, regdb"
+    assert ours[0][-1] == (
+        "mean ± sample deviation over ten splits, preset regdb, on images that differ from the "
+        "published ones in 4 points, feature bnneck"
+    )
+    assert ours[1][-1] == (
+        "mean ± sample deviation over only 2 of ten splits: 2, 5, preset regdb, with "
+        '{"train.epochs": 3}, on images that differ from the published ones in 4 points, feature bnneck'
+    )
+    assert ours[2][0] == "this project, split 4 alone, bnneck"
+    assert ours[2][3:7] == ["4.00", "44.00", "14.00", "54.00"]
+    assert ours[2][-1] == "no mean of ten splits, preset sysu-mm01, seed 0, feature bnneck"
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "words"),
+    [
+        ("results/metrics/report.json", "[{", "dvc repro --force evaluate"),
+        ("results/train/run.json", "", "dvc repro --force train"),
+        ("results/regdb/regdb.json", "{", "python -m pipelines.flows regdb"),
+        ("results/regdb/mine.json", "[]", "is no summary over RegDB's splits: move it"),
+    ],
+)
+def test_a_damaged_file_is_named_with_the_remedy(
+    root: Path, capsys: pytest.CaptureFixture[str], path: str, text: str, words: str
+) -> None:
+    put(root, path, None)
+    (root / path).write_text(text)
+    with pytest.raises(SystemExit) as ended:
+        command.main([])
+
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {path} is ")
+    assert words in error
+    assert not (root / "results" / "report").exists()
+
+
+def test_names_are_no_markup() -> None:
+    table = Table([Column("a|b"), Column("<i>", number=True)], [Row(["x*y | <b>", "`1 < 2`"])], "A & B")
+    sections = [Section("<h2>", [table])]
+    html, text = page("T", "I", sections), markdown("T", "I", sections)
+
+    assert '<td>x*y | &lt;b&gt;</td><td class="number"><code>1 &lt; 2</code></td>' in html
+    assert "<h2>&lt;h2&gt;</h2>" in html
+    assert "A &amp; B" in html
+    assert r"| x\*y \| <b> | `1 < 2` |" in text
+    with pytest.raises(ValueError, match="1 cells for 2 columns"):
+        Table(table.columns, [Row(["one"])], "")
