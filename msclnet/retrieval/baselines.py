@@ -54,7 +54,9 @@ def colour_histograms(
     count, height = images_NHWC.shape[:2]
     rows = len(range(0, height, step)) if step >= 1 else 0
     if not 1 <= strips <= rows or not 1 <= bins <= 32:
-        raise ValueError(f"strips must be 1 .. {rows} and bins 1 .. 32, got {strips} and {bins} (step {step})")
+        raise ValueError(
+            f"strips must be 1 .. {rows} and bins 1 .. 32, got {strips} and {bins} (step {step})"
+        )
 
     width = strips * bins**3
     strip_H = np.arange(rows) * strips // rows
