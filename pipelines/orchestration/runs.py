@@ -25,6 +25,7 @@ from pipelines.orchestration.project import (
 from pipelines.orchestration.slots import Slot, cache_folder, check_cache, slot
 from pipelines.orchestration.stage_process import StageFailedError, StageStatus, run_stage
 
+RECORDS = "experiments/results"  # what finished grid cells came to is no input of the next one
 Validate = Callable[[Path], object]
 EachStage = Callable[[str, Callable[[], StageStatus]], StageStatus]
 
@@ -184,7 +185,8 @@ def run_experiment(
             _run_stages(copy.path, watched, environment, (copy.lock,), options)
         outputs = [path for stage in every if not stage.watches for path in stage.outputs]
         inputs = copy.tree(
-            without=("dvc.lock", *outputs), ignored=[path for stage in watched for path in stage.outputs]
+            without=("dvc.lock", RECORDS, *outputs),
+            ignored=[path for stage in watched for path in stage.outputs],
         )
         record = experiments.Record(
             name=name or _readable_name(preset, overrides, inputs),
