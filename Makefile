@@ -17,7 +17,7 @@ help:
 	@echo "make test     the tests"
 	@echo "make up       MLflow UI, Prefect server and a worker, until Ctrl-C"
 	@echo "make bench    measured speed, as ratios within one run"
-	@echo "make rehearse-sysu  SYSU-MM01's evaluation at its real size on drawn images (9 GiB, a quarter of an hour)"
+	@echo "make rehearse-sysu  SYSU-MM01's evaluation at its real size on drawn images (9 GiB, some minutes)"
 	@echo "make lint     ruff and pyright;  make format: ruff's formatting"
 
 install: $(READY)

@@ -9,6 +9,7 @@ from rehearsal_files import EXPECTED, GROUPS, write_permutations
 
 from benchmarks.rehearsal.listing import build_listing
 from benchmarks.rehearsal.rehearsal import STAGES, Rehearsal, RehearsalError, environment, rehearse
+from benchmarks.rehearse_sysu import run
 from msclnet.errors import UserError
 
 SMALL = {
@@ -68,3 +69,14 @@ def test_the_stages_see_nothing_of_the_surroundings(tmp_path: Path, monkeypatch:
     assert variables["MSCLNET_DEVICE"] == "cpu"
     assert variables["MSCLNET_RAW"] == str(tmp_path / "a.zip")
     assert variables["PATH"] == os.environ["PATH"]
+
+
+def test_mistakes_on_the_command_line_are_told_at_once(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("of value")
+    with pytest.raises(UserError, match="not empty"):
+        run(permutations=None, backbone="slim", precision="fp32", keep=tmp_path, workers=1)
+    with pytest.raises(UserError, match="--workers 0"):
+        run(permutations=None, backbone="slim", precision="fp32", keep=None, workers=0)
+    with pytest.raises(UserError, match="is missing"):
+        run(permutations=tmp_path / "no.mat", backbone="slim", precision="fp32", keep=None, workers=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]

@@ -220,3 +220,15 @@ def test_resize_is_pillows_lanczos(size: tuple[int, int], target: tuple[int, int
     expected = Image.fromarray(pixels).resize((target[1], target[0]), Image.Resampling.LANCZOS)
     assert resized.shape == (*target, 3)
     np.testing.assert_array_equal(resized, np.asarray(expected))
+
+
+@pytest.mark.parametrize(
+    "odd", [None, (0, 0, 0), (44, 16, 1), (88, 32, 2)], ids=["gray", "first", "middle", "last"]
+)
+def test_resize_of_gray_and_of_almost_gray(odd: tuple[int, int, int] | None) -> None:
+    """Three equal channels take a shorter way; a single value that differs must not."""
+    pixels = np.repeat(np.random.default_rng(5).integers(0, 256, (89, 33, 1), np.uint8), 3, axis=2)
+    if odd:
+        pixels[odd] ^= 255
+    expected = Image.fromarray(pixels).resize((24, 48), Image.Resampling.LANCZOS)
+    np.testing.assert_array_equal(resize(pixels, height=48, width=24), np.asarray(expected))
