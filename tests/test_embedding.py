@@ -118,7 +118,7 @@ def test_the_network_is_left_as_it_was(network: MSCLNet, training: bool) -> None
 
 def test_the_mode_is_restored_after_a_failure(network: MSCLNet) -> None:
     network.train()
-    with pytest.raises(RuntimeError):
+    with pytest.raises(ValueError, match="unpack"):
         embed_images(network, np.zeros((COUNT, 1), dtype=np.uint8), MIXES["mixed"], batch=4)
     assert network.training
 

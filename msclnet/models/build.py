@@ -11,7 +11,8 @@ from msclnet.models.backbone import TwoStreamBackbone, keep_last_resolution, ste
 from msclnet.models.mogrifier import MogrifierLSTMCell
 from msclnet.models.neck import BNNeck
 from msclnet.models.network import MSCLNet, SynergyBranch
-from msclnet.models.slim import slim_stem, slim_trunk
+from msclnet.models.pixels import Pixels
+from msclnet.models.slim import REDUCTION, slim_stem, slim_trunk
 from msclnet.models.weights import load_pretrained
 
 RESNETS = {"resnet18": resnet18, "resnet50": resnet50}
@@ -33,6 +34,7 @@ def build_network(spec: Mapping[str, Any], *, pretrained: bool = True) -> MSCLNe
     channels, identities = backbone.channels, spec["identities"]
     teacher = synergy["teacher"]
     return MSCLNet(
+        pixels=Pixels(reduction=REDUCTION if model["backbone"] == "slim" else 1),
         backbone=backbone,
         neck=BNNeck(channels, identities),
         normalise_visible=nn.InstanceNorm2d(channels, affine=True),

@@ -10,12 +10,9 @@ from msclnet.features import Features, Stream, Synergy
 from msclnet.models.backbone import TwoStreamBackbone
 from msclnet.models.mogrifier import MogrifierLSTMCell
 from msclnet.models.neck import BNNeck
+from msclnet.models.pixels import Pixels
 from msclnet.models.pooling import average_parts, gem, gem_parts
 from msclnet.models.synergy import READINGS, MeanResidual
-
-# Mean and standard deviation of ImageNet's RGB values in [0, 1], as torchvision's weights expect them.
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
 
 
 class SynergyBranch(nn.Module):
@@ -81,6 +78,7 @@ class MSCLNet(nn.Module):
     """The whole network. Training uses `forward`, testing uses `embed` and with it one stream alone.
 
     Args:
+        pixels: From stored images to the backbone's input.
         backbone: Both extractors' maps.
         neck: BNNeck and classifier on the pooled feature, shared by the modalities.
         normalise_visible: Instance normalisation of the visible maps (eq. 1), affine.
@@ -94,6 +92,7 @@ class MSCLNet(nn.Module):
     def __init__(
         self,
         *,
+        pixels: Pixels,
         backbone: TwoStreamBackbone,
         neck: BNNeck,
         normalise_visible: nn.Module,
@@ -104,6 +103,7 @@ class MSCLNet(nn.Module):
         parts: int,
     ) -> None:
         super().__init__()
+        self.pixels = pixels
         self.backbone = backbone
         self.neck = neck
         self.normalise_visible = normalise_visible
@@ -112,18 +112,10 @@ class MSCLNet(nn.Module):
         self.synergy = synergy
         self.gem_p = gem_p
         self.parts = parts
-        self.mean: Tensor
-        self.std: Tensor
-        self.register_buffer("mean", torch.tensor(MEAN).reshape(1, 3, 1, 1) * 255, persistent=False)
-        self.register_buffer("std", torch.tensor(STD).reshape(1, 3, 1, 1) * 255, persistent=False)
-
-    def prepare(self, images: Tensor) -> Tensor:
-        """uint8 RGB (N, H, W, 3) -> normalised float32 (N, 3, H, W), channels last in memory."""
-        return (images.permute(0, 3, 1, 2).float() - self.mean) / self.std
 
     def maps(self, visible: Tensor, infrared: Tensor) -> Tensor:
         """uint8 RGB images (V, H, W, 3) and (R, H, W, 3) -> float32 maps (V + R, C, h, w)."""
-        return self.backbone(self.prepare(visible), self.prepare(infrared)).float()
+        return self.backbone(self.pixels(visible), self.pixels(infrared)).float()
 
     def forward(self, visible: Tensor, infrared: Tensor, *, with_synergy: bool = True) -> Features:
         """Features of N pairs; the i-th visible and the i-th infrared image show the same identity.

@@ -5,13 +5,12 @@ from torchvision.models.resnet import BasicBlock
 
 from msclnet.models.backbone import join_layers
 
-REDUCTION = 3  # 288 x 144 -> 96 x 48 before the first convolution: nine tenths of the cost are up there
+REDUCTION = 3  # of the image's sides before the first convolution: nine tenths of the cost are up there
 
 
 def slim_stem(width: int) -> nn.Module:
-    """Mean over 3 x 3 pixels, then conv1 to maxpool of a ResNet with `width` channels."""
+    """conv1 to maxpool of a ResNet with `width` channels."""
     return nn.Sequential(
-        nn.AvgPool2d(REDUCTION),
         nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False),
         nn.BatchNorm2d(width),
         nn.ReLU(inplace=True),
