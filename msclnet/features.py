@@ -16,6 +16,9 @@ class Stream:
     logits: Tensor  # (N, K) of the BNNeck feature
     parts: Tensor  # (N, P, C) GeM by strips, before instance normalisation: f of section 3.3
     normalised_parts: Tensor  # (N, P, C) means by strips of the instance-normalised maps: f-hat of eq. 1
+    isolated_normalised_parts: (
+        Tensor  # the same values; their gradient ends in the normalisation's own parameters
+    )
     normalised_logits: Tensor | None  # (N, K) of GeM(ReLU(f-hat)), where eq. 4 asks for it
 
 

@@ -132,6 +132,7 @@ class Triplet(Term):
 class Divergence(Term):
     form: Literal["js", "kl", "kl_hinge"]
     temperature: Positive
+    reach: Literal["extractors", "affine"]
 
 
 class Local(Term):

@@ -52,7 +52,8 @@ class Objective:
 
     Routing (eq. 14 to 16): under `paper`, L_div and L_t never update the synergistic branch, L_local and L_global
     nothing else, the cascade whatever it is applied to. Under `joint` (Algorithm 1, step 4) L_local and L_global
-    reach the extractors as well. The branch's own identity loss follows `synergy.inputs` under either.
+    reach the extractors as well. The branch's own identity loss follows `synergy.inputs` under either. L_div with
+    `reach: affine` updates the affine parameters of the instance normalisation alone, and so what the branch sees.
 
     Args:
         loss: Section `loss` of params.yaml: for each term `on`, `weight` and its form.
@@ -109,11 +110,13 @@ class Objective:
         return identity_loss(_branch(features).logits, labels.identities)
 
     def _divergence(self, features: Features, _: PairLabels) -> Tensor:
+        divergence, streams = self.loss["divergence"], (features.visible, features.infrared)
+        visible, infrared = (
+            s.isolated_normalised_parts if divergence["reach"] == "affine" else s.normalised_parts
+            for s in streams
+        )
         return divergence_loss(
-            features.visible.normalised_parts,
-            features.infrared.normalised_parts,
-            form=self.loss["divergence"]["form"],
-            temperature=self.loss["divergence"]["temperature"],
+            visible, infrared, form=divergence["form"], temperature=divergence["temperature"]
         )
 
     def _target(self, features: Features, labels: PairLabels) -> Tensor:

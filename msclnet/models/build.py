@@ -4,10 +4,10 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
 from torchvision.models import resnet18, resnet50
 
 from msclnet.models.backbone import TwoStreamBackbone, keep_last_resolution, stem, trunk
+from msclnet.models.modality_norm import ModalityNorm
 from msclnet.models.mogrifier import MogrifierLSTMCell
 from msclnet.models.neck import BNNeck
 from msclnet.models.network import MSCLNet, SynergyBranch
@@ -37,8 +37,8 @@ def build_network(spec: Mapping[str, Any], *, pretrained: bool = True) -> MSCLNe
         pixels=Pixels(reduction=REDUCTION if model["backbone"] == "slim" else 1),
         backbone=backbone,
         neck=BNNeck(channels, identities),
-        normalise_visible=nn.InstanceNorm2d(channels, affine=True),
-        normalise_infrared=nn.InstanceNorm2d(channels, affine=True),
+        normalise_visible=ModalityNorm(channels),
+        normalise_infrared=ModalityNorm(channels),
         normalised_neck=BNNeck(channels, identities) if synergy["target"] == "label" else None,
         synergy=_build_synergy(synergy, channels=channels, identities=identities, gem_p=model["gem_p"])
         if teacher in ("mogrifier", "parts_mean")

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from msclnet.features import Features, Stream, Synergy
 from msclnet.models.backbone import TwoStreamBackbone
+from msclnet.models.modality_norm import ModalityNorm
 from msclnet.models.mogrifier import MogrifierLSTMCell
 from msclnet.models.neck import BNNeck
 from msclnet.models.pixels import Pixels
@@ -95,8 +96,8 @@ class MSCLNet(nn.Module):
         pixels: Pixels,
         backbone: TwoStreamBackbone,
         neck: BNNeck,
-        normalise_visible: nn.Module,
-        normalise_infrared: nn.Module,
+        normalise_visible: ModalityNorm,
+        normalise_infrared: ModalityNorm,
         normalised_neck: BNNeck | None,
         synergy: SynergyBranch | None,
         gem_p: float,
@@ -132,23 +133,35 @@ class MSCLNet(nn.Module):
             pooled = gem(maps, p=self.gem_p)
             _, logits = self.neck(pooled)
             parts = gem_parts(maps, p=self.gem_p, parts=self.parts)
-            hats = torch.cat([self.normalise_visible(maps[:n]), self.normalise_infrared(maps[n:])])
-            hat_parts = average_parts(hats, parts=self.parts)
-            hat_logits = None
-            if self.normalised_neck is not None:
-                hat_logits = self.normalised_neck(gem(hats.relu(), p=self.gem_p))[1]
-            streams = [
-                Stream(
-                    pooled=pooled[rows],
-                    logits=logits[rows],
-                    parts=parts[rows],
-                    normalised_parts=hat_parts[rows],
-                    normalised_logits=None if hat_logits is None else hat_logits[rows],
+            rows_and_norms = (
+                (slice(0, n), self.normalise_visible),
+                (slice(n, None), self.normalise_infrared),
+            )
+            bare = [norm(maps[rows]) for rows, norm in rows_and_norms]
+            hat_logits = self._hat_logits(bare)
+            streams = []
+            for normalised, (rows, norm) in zip(bare, rows_and_norms, strict=True):
+                bare_parts = average_parts(normalised, parts=self.parts)
+                streams.append(
+                    Stream(
+                        pooled=pooled[rows],
+                        logits=logits[rows],
+                        parts=parts[rows],
+                        normalised_parts=norm.scaled_parts(bare_parts),
+                        isolated_normalised_parts=norm.scaled_parts(bare_parts.detach()),
+                        normalised_logits=None if hat_logits is None else hat_logits[rows],
+                    )
                 )
-                for rows in (slice(0, n), slice(n, None))
-            ]
             synergy = self.synergy(*streams) if self.synergy is not None and with_synergy else None
         return Features(maps=maps, visible=streams[0], infrared=streams[1], synergy=synergy)
+
+    def _hat_logits(self, bare: list[Tensor]) -> Tensor | None:
+        """Logits on GeM(ReLU(f-hat)) of both modalities, visible rows first, where there is a head for them."""
+        if self.normalised_neck is None:
+            return None
+        norms = (self.normalise_visible, self.normalise_infrared)
+        hats = torch.cat([norm.scaled_maps(maps) for norm, maps in zip(norms, bare, strict=True)])
+        return self.normalised_neck(gem(hats.relu(), p=self.gem_p))[1]
 
     def head(self, maps: Tensor) -> tuple[Tensor, Tensor]:
         """Maps (N, C, h, w) -> pooled feature (N, C), BNNeck feature (N, C), both unnormalised."""

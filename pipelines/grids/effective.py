@@ -60,5 +60,14 @@ def _idle(params: Mapping[str, Any]) -> list[str]:
         if not params["loss.target.on"]:
             idle.append("synergy.teacher")
     elif params["synergy.teacher"] == "parts_mean":
-        idle += _LSTM
+        idle += [*_LSTM, "synergy.residual"]
+        if params["loss.routing"] == "paper":  # the mean of the parts has nothing that L_com could train
+            idle += ["loss.local.", "loss.global."]
+    sees_normalised = branch_reaches_extractors(params) and params["synergy.teacher"] == "mogrifier"
+    if (
+        params["loss.divergence.reach"] == "affine"
+        and params["synergy.target"] == "synergy"
+        and not sees_normalised
+    ):
+        idle.append("loss.divergence.")
     return idle

@@ -173,6 +173,12 @@ def test_batch_statistics_of_a_shared_trunk_tie_the_modalities_together(term):
         assert reached(term, training=training, **changes) == expected
 
 
+def test_divergence_that_reaches_the_affine_parameters_alone():
+    """And with it the branch in the forward direction; with reach `extractors` the stems learn from it too."""
+    assert reached("divergence", loss__divergence__reach="affine") == {"instance norm"}
+    assert reached("divergence", loss__divergence__reach="extractors") > {"instance norm"}
+
+
 def test_each_modality_has_its_own_instance_norm():
     for modality in ("visible", "infrared"):
         values = settings(on=("divergence",))
@@ -184,7 +190,6 @@ def test_each_modality_has_its_own_instance_norm():
             ("visible", network.normalise_visible),
             ("infrared", network.normalise_infrared),
         ):
-            assert isinstance(norm, nn.InstanceNorm2d)
             reaches = norm.weight.grad is not None and norm.weight.grad.any().item()
             assert reaches is (name == modality)
 

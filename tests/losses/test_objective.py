@@ -30,6 +30,7 @@ def random_features(*, branch: bool = True, heads: bool = True, seed: int = 0) -
             logits=draw(12, IDENTITIES),
             parts=draw(12, 3, 5),
             normalised_parts=draw(12, 3, 5),
+            isolated_normalised_parts=draw(12, 3, 5),
             normalised_logits=draw(12, IDENTITIES) if heads else None,
         )
         for _ in range(2)

@@ -154,6 +154,7 @@ def streams() -> list[Stream]:
             logits=torch.empty(0),
             parts=random_parts(seed).abs().requires_grad_(True),
             normalised_parts=random_parts(seed + 1).requires_grad_(True),
+            isolated_normalised_parts=torch.empty(0),
             normalised_logits=None,
         )
         for seed in (10, 20)
