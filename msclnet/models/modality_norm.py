@@ -8,8 +8,8 @@ from torch import Tensor, nn
 class ModalityNorm(nn.Module):
     """f-hat = IN(f) with a learned scale and shift for each channel, as nn.InstanceNorm2d has them.
 
-    The mean over positions commutes with scale and shift. So the parts are pooled first, which spares a pass over
-    the maps, and they can also be had with a gradient that ends in scale and shift.
+    The mean over positions commutes with scale and shift, so that pooled parts can be had with a gradient that ends
+    in scale and shift.
 
     Args:
         channels: C.
@@ -21,13 +21,9 @@ class ModalityNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, maps: Tensor) -> Tensor:
-        """(N, C, h, w) -> every map with mean 0 and variance 1 over its positions, before scale and shift."""
-        return F.instance_norm(maps)
+        """(N, C, h, w) -> f-hat of the same shape."""
+        return F.instance_norm(maps, weight=self.weight, bias=self.bias)
 
-    def scaled_parts(self, parts_NPC: Tensor) -> Tensor:
-        """Scale and shift of pooled maps."""
-        return parts_NPC * self.weight + self.bias
-
-    def scaled_maps(self, maps_NChw: Tensor) -> Tensor:
-        """Scale and shift of maps."""
-        return maps_NChw * self.weight[:, None, None] + self.bias[:, None, None]
+    def scaled(self, parts: Tensor) -> Tensor:
+        """Scale and shift of instance-normalised and pooled maps (..., C)."""
+        return parts * self.weight + self.bias

@@ -12,7 +12,7 @@ from msclnet.models.modality_norm import ModalityNorm
 from msclnet.models.mogrifier import MogrifierLSTMCell
 from msclnet.models.neck import BNNeck
 from msclnet.models.pixels import Pixels
-from msclnet.models.pooling import average_parts, gem, gem_parts
+from msclnet.models.pooling import gem, gem_whole_and_parts, instance_normalised_parts
 from msclnet.models.synergy import READINGS, MeanResidual
 
 
@@ -130,37 +130,34 @@ class MSCLNet(nn.Module):
         maps = self.maps(visible, infrared)
         # Only the convolutions gain from a low precision; the heads are small and need the digits.
         with torch.autocast(maps.device.type, enabled=False):
-            pooled = gem(maps, p=self.gem_p)
+            pooled, parts = gem_whole_and_parts(maps, p=self.gem_p, parts=self.parts)
             _, logits = self.neck(pooled)
-            parts = gem_parts(maps, p=self.gem_p, parts=self.parts)
             rows_and_norms = (
                 (slice(0, n), self.normalise_visible),
                 (slice(n, None), self.normalise_infrared),
             )
-            bare = [norm(maps[rows]) for rows, norm in rows_and_norms]
-            hat_logits = self._hat_logits(bare)
+            hat_logits = self._hat_logits(maps[:n], maps[n:])
             streams = []
-            for normalised, (rows, norm) in zip(bare, rows_and_norms, strict=True):
-                bare_parts = average_parts(normalised, parts=self.parts)
+            for rows, norm in rows_and_norms:
+                bare_parts = instance_normalised_parts(maps[rows], parts=self.parts)
                 streams.append(
                     Stream(
                         pooled=pooled[rows],
                         logits=logits[rows],
                         parts=parts[rows],
-                        normalised_parts=norm.scaled_parts(bare_parts),
-                        isolated_normalised_parts=norm.scaled_parts(bare_parts.detach()),
+                        normalised_parts=norm.scaled(bare_parts),
+                        isolated_normalised_parts=norm.scaled(bare_parts.detach()),
                         normalised_logits=None if hat_logits is None else hat_logits[rows],
                     )
                 )
             synergy = self.synergy(*streams) if self.synergy is not None and with_synergy else None
         return Features(maps=maps, visible=streams[0], infrared=streams[1], synergy=synergy)
 
-    def _hat_logits(self, bare: list[Tensor]) -> Tensor | None:
-        """Logits on GeM(ReLU(f-hat)) of both modalities, visible rows first, where there is a head for them."""
+    def _hat_logits(self, visible: Tensor, infrared: Tensor) -> Tensor | None:
+        """Logits on GeM(ReLU(f-hat)) of both modalities' maps, visible rows first, where there is a head for them."""
         if self.normalised_neck is None:
             return None
-        norms = (self.normalise_visible, self.normalise_infrared)
-        hats = torch.cat([norm.scaled_maps(maps) for norm, maps in zip(norms, bare, strict=True)])
+        hats = torch.cat([self.normalise_visible(visible), self.normalise_infrared(infrared)])
         return self.normalised_neck(gem(hats.relu(), p=self.gem_p))[1]
 
     def head(self, maps: Tensor) -> tuple[Tensor, Tensor]:

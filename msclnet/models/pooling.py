@@ -1,5 +1,6 @@
-"""From maps to vectors: generalised-mean pooling, whole and by horizontal parts."""
+"""From maps to vectors: generalised-mean pooling and averages, whole and by horizontal parts."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -18,7 +19,7 @@ def gem(maps: Tensor, *, p: float) -> Tensor:
     Returns:
         (N, C).
     """
-    return maps.clamp(min=FLOOR).pow(p).mean(dim=(2, 3)).pow(1 / p)
+    return _positions(_power(maps, p)).mean(dim=1).pow(1 / p)
 
 
 def gem_parts(maps: Tensor, *, p: float, parts: int) -> Tensor:
@@ -32,7 +33,15 @@ def gem_parts(maps: Tensor, *, p: float, parts: int) -> Tensor:
     Returns:
         (N, parts, C), from head to feet.
     """
-    return average_parts(maps.clamp(min=FLOOR).pow(p), parts=parts).pow(1 / p)
+    return average_parts(_power(maps, p), parts=parts).pow(1 / p)
+
+
+def gem_whole_and_parts(maps: Tensor, *, p: float, parts: int) -> tuple[Tensor, Tensor]:
+    """`gem` and `gem_parts` of the same maps, for the price of one of them where H is a multiple of `parts`."""
+    if maps.shape[2] % parts:
+        return gem(maps, p=p), gem_parts(maps, p=p, parts=parts)
+    means = average_parts(_power(maps, p), parts=parts)
+    return means.mean(dim=1).pow(1 / p), means.pow(1 / p)
 
 
 def average_parts(maps: Tensor, *, parts: int) -> Tensor:
@@ -45,4 +54,33 @@ def average_parts(maps: Tensor, *, parts: int) -> Tensor:
     Returns:
         (N, parts, C), from head to feet.
     """
-    return F.adaptive_avg_pool2d(maps, (parts, 1)).squeeze(3).transpose(1, 2)
+    if maps.shape[2] % parts:
+        return F.adaptive_avg_pool2d(maps, (parts, 1)).squeeze(3).transpose(1, 2)
+    return _positions(maps).unflatten(1, (parts, -1)).mean(dim=2)
+
+
+def instance_normalised_parts(maps: Tensor, *, parts: int, eps: float = 1e-5) -> Tensor:
+    """`average_parts` of the instance-normalised maps, which are never made: both steps are linear in the maps.
+
+    Args:
+        maps: (N, C, H, W).
+        parts: Number of strips.
+        eps: Added to the variance.
+
+    Returns:
+        (N, parts, C), from head to feet; before any scale and shift.
+    """
+    values = _positions(maps)
+    mean = values.mean(dim=1, keepdim=True)
+    variance = (values - mean).square().mean(dim=1, keepdim=True)
+    return (average_parts(maps, parts=parts) - mean) * torch.rsqrt(variance + eps)
+
+
+def _power(maps: Tensor, p: float) -> Tensor:
+    # The same values as clamp(min=FLOOR), whose gradient takes several times as long on a CPU.
+    return F.threshold(maps, FLOOR, FLOOR).pow(p)
+
+
+def _positions(maps: Tensor) -> Tensor:
+    """(N, C, H, W) -> (N, H W, C): a view where channels are last in memory, as they are on the way from the trunk."""
+    return maps.permute(0, 2, 3, 1).flatten(1, 2)

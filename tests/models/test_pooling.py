@@ -3,8 +3,15 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from msclnet.models.pooling import average_parts, gem, gem_parts
+from msclnet.models.pooling import (
+    average_parts,
+    gem,
+    gem_parts,
+    gem_whole_and_parts,
+    instance_normalised_parts,
+)
 
 
 def random_maps(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -105,3 +112,33 @@ def test_equal_parts_together_give_the_whole():
 def test_signed_values_survive_the_average():
     maps = -random_maps(1, 2, 6, 3)
     assert (average_parts(maps, parts=3) < 0).all()
+
+
+@pytest.mark.parametrize(("height", "parts"), [(12, 6), (9, 6), (5, 1)])
+def test_whole_and_parts_together_equal_each_alone(height, parts):
+    maps = random_maps(2, 3, height, 4) - 1
+    whole, strips_of_it = gem_whole_and_parts(maps, p=3.0, parts=parts)
+    torch.testing.assert_close(whole, gem(maps, p=3.0))
+    torch.testing.assert_close(strips_of_it, gem_parts(maps, p=3.0, parts=parts))
+
+
+@pytest.mark.parametrize(("height", "parts"), [(12, 6), (9, 6), (5, 1)])
+def test_parts_of_normalised_maps_need_no_normalised_maps(height, parts):
+    norm = nn.InstanceNorm2d(3).double()
+    gradients = []
+    for parts_of in (
+        lambda maps: average_parts(norm(maps), parts=parts),
+        lambda maps: instance_normalised_parts(maps, parts=parts),
+    ):
+        maps = (random_maps(2, 3, height, 4) - 1).requires_grad_()
+        averages = parts_of(maps)
+        gradients.append((averages, *torch.autograd.grad(averages.sin().sum(), maps)))
+    for ours, expected in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, expected)
+
+
+def test_channels_last_in_memory_changes_no_vector():
+    maps = random_maps(2, 3, 12, 4) - 1
+    last = maps.contiguous(memory_format=torch.channels_last)
+    for pool in (gem, lambda x, p: gem_parts(x, p=p, parts=6), lambda x, p: average_parts(x, parts=6)):
+        torch.testing.assert_close(pool(last, p=3.0), pool(maps, p=3.0))

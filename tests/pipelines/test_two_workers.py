@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 import tiny_grid
-import tiny_project
 from test_up import ENTRY, PREFECT_YAML, free_port, post
 from tiny_project import wait_for
 
