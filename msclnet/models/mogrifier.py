@@ -1,6 +1,7 @@
 """Mogrifier LSTM: input and hidden state gate each other before an ordinary LSTM step."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -18,6 +19,12 @@ class Gate(nn.Module):
 
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
         return 2 * torch.sigmoid(self.linear(source)) * target
+
+    def of_zeros(self, target: Tensor) -> Tensor:
+        """The same for a source of zeros."""
+        last = self.linear[-1] if isinstance(self.linear, nn.Sequential) else self.linear
+        assert isinstance(last, nn.Linear)
+        return target if last.bias is None else 2 * torch.sigmoid(last.bias) * target
 
 
 class MogrifierLSTMCell(nn.Module):
@@ -53,8 +60,10 @@ class MogrifierLSTMCell(nn.Module):
             # Order of the four blocks in torch: input, forget, cell, output. A forget gate that starts open.
             self.lstm.bias_ih[hidden : 2 * hidden] = 1.0
 
-    def forward(self, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """x (N, channels), (h, c) each (N, hidden) -> (h, c)."""
+    def forward(self, x: Tensor, state: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
+        """x (N, channels), (h, c) each (N, hidden) -> (h, c). No state is one of zeros."""
+        if state is None:
+            return self._first(x)
         h, c = state
         for i, gate in enumerate(self.gates, start=1):
             if i % 2 == 1:
@@ -63,7 +72,12 @@ class MogrifierLSTMCell(nn.Module):
                 h = gate(x, h)
         return self.lstm(x, (h, c))
 
-    def initial(self, n: int, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Hidden and cell state of zeros for n rows, on the device and of the type of `like`."""
-        zeros = like.new_zeros(n, self.lstm.hidden_size)
-        return zeros, zeros
+    def _first(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The step from zeros, without two thirds of the cell's products: h stays zero whatever gates it."""
+        for gate in list(self.gates)[::2]:
+            assert isinstance(gate, Gate)
+            x = gate.of_zeros(x)
+        gates = F.linear(x, self.lstm.weight_ih, self.lstm.bias_ih + self.lstm.bias_hh)
+        enter, _, candidate, leave = gates.chunk(4, dim=1)
+        c = torch.sigmoid(enter) * torch.tanh(candidate)
+        return torch.sigmoid(leave) * torch.tanh(c), c

@@ -18,9 +18,10 @@ class PerPart(nn.Module):
 
     def forward(self, visible_NPC: Tensor, infrared_NPC: Tensor) -> Tensor:
         n, parts, _ = visible_NPC.shape
-        state = self.cell.initial(n * parts, visible_NPC)
+        state = None
         for step in (visible_NPC, infrared_NPC):
             state = self.cell(step.flatten(0, 1), state)
+        assert state is not None
         return state[0].unflatten(0, (n, parts))
 
 
@@ -32,7 +33,7 @@ class Interleaved(nn.Module):
         self.cell = cell
 
     def forward(self, visible_NPC: Tensor, infrared_NPC: Tensor) -> Tensor:
-        state = self.cell.initial(len(visible_NPC), visible_NPC)
+        state = None
         hidden = []
         for visible, infrared in zip(visible_NPC.unbind(1), infrared_NPC.unbind(1), strict=True):
             state = self.cell(visible, state)
@@ -49,7 +50,7 @@ class TwoChains(nn.Module):
         self.cell = cell
 
     def forward(self, visible_NPC: Tensor, infrared_NPC: Tensor) -> Tensor:
-        state = self.cell.initial(len(visible_NPC), visible_NPC)
+        state = None
         hidden = []
         for visible, infrared in zip(visible_NPC.unbind(1), infrared_NPC.unbind(1), strict=True):
             of_visible, of_infrared = self.cell(visible, state), self.cell(infrared, state)

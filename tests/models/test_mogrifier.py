@@ -113,13 +113,34 @@ def test_a_fresh_cell_keeps_more_than_half_of_its_memory():
     torch.testing.assert_close(c, memory * torch.sigmoid(torch.tensor(1.0)))
 
 
-def test_the_initial_state_is_zero_and_of_the_inputs_type():
-    cell = MogrifierLSTMCell(CHANNELS, HIDDEN)
-    h, c = cell.initial(3, torch.ones(1, dtype=torch.float64))
-    for state in (h, c):
-        assert state.shape == (3, HIDDEN)
-        assert state.dtype == torch.float64
-        assert not state.any()
+@pytest.mark.parametrize("rounds", range(7))
+@pytest.mark.parametrize("settings", [{}, {"bias": True}, {"rank": 2}, {"rank": 3, "bias": True}])
+def test_no_state_is_one_of_zeros(rounds, settings):
+    cell = random_cell(rounds=rounds, **settings)
+    x = random_state()[0]
+    with torch.no_grad():
+        new_h, new_c = cell(x, None)
+    zeros = np.zeros(HIDDEN)
+    for row in range(3):
+        by_hand = mogrifier_by_hand.step(cell, x[row].numpy(), zeros, zeros)
+        np.testing.assert_allclose(new_h[row], by_hand[0], atol=1e-12)
+        np.testing.assert_allclose(new_c[row], by_hand[1], atol=1e-12)
+
+
+@pytest.mark.parametrize("settings", [{}, {"bias": True}, {"rank": 3, "bias": True}])
+def test_no_state_gives_the_gradients_of_one_of_zeros(settings):
+    def gradients(*, explicit: bool) -> list[torch.Tensor]:
+        cell = random_cell(rounds=5, **settings)
+        x = random_state()[0].requires_grad_()
+        zeros = torch.zeros(3, HIDDEN, dtype=torch.float64)
+        state = cell(x, (zeros, zeros) if explicit else None)
+        cell(x, state)[0].square().sum().backward()  # a second step, as all that use the cell take
+        return [p.grad for p in (x, *cell.parameters()) if p.grad is not None]
+
+    ours, expected = gradients(explicit=False), gradients(explicit=True)
+    assert len(ours) == len(expected) == 1 + len(list(random_cell(rounds=5, **settings).parameters()))
+    for gradient, other in zip(ours, expected, strict=True):
+        torch.testing.assert_close(gradient, other, rtol=1e-10, atol=1e-12)
 
 
 def test_the_hidden_state_is_bounded():
