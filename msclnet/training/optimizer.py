@@ -30,6 +30,7 @@ def build_optimizer(
         momentum=settings["momentum"],
         nesterov=settings["nesterov"],
         weight_decay=settings["weight_decay"],
+        fused=True,  # one pass over each weight instead of six
     )
 
 

@@ -78,3 +78,22 @@ def test_updates_follow_the_rule(nesterov: bool) -> None:
     for name, value in network.named_parameters():
         torch.testing.assert_close(value.detach(), weights[name], rtol=1e-12, atol=1e-12)
     assert torch.equal(network.head.bias, frozen)
+
+
+def test_the_order_of_weights_in_memory_changes_no_update() -> None:
+    # The fused update walks through memory: weight, gradient and velocity must lie in the same order.
+    networks = []
+    for memory_format in (torch.contiguous_format, torch.channels_last):
+        torch.manual_seed(0)
+        network = nn.Sequential(nn.Conv2d(4, 6, 3), nn.Conv2d(6, 1, 1), nn.Conv2d(1, 5, (2, 1))).double()
+        network = network.to(memory_format=memory_format)  # pyright: ignore[reportCallIssue]
+        optimizer = build_optimizer(network, SETTINGS, pretrained=None)
+        for step in range(3):
+            set_rate(optimizer, 0.1)
+            optimizer.zero_grad()
+            images = torch.arange(2 * 4 * 35, dtype=torch.float64).reshape(2, 4, 7, 5).sin() + step
+            network(images.contiguous(memory_format=memory_format)).pow(3).sum().backward()
+            optimizer.step()
+        networks.append(network)
+    for ours, expected in zip(networks[1].parameters(), networks[0].parameters(), strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-10, atol=1e-12)
