@@ -1,11 +1,43 @@
 """From images to embeddings: every image once, by its own modality's stream."""
 
+from typing import Protocol
+
 import numpy as np
 import torch
-from torch import Tensor
 
 from msclnet.models.network import MSCLNet
 from msclnet.progress import progress_bar
+
+
+class StreamEmbedder(Protocol):
+    """What computes the features of images of one modality."""
+
+    def __call__(self, images: np.ndarray, *, infrared: bool) -> tuple[np.ndarray, np.ndarray]:
+        """uint8 RGB (N, H, W, 3) -> pooled and BNNeck features (N, D), float32, unnormalised."""
+        ...
+
+
+def torch_embedder(
+    network: MSCLNet, *, precision: str = "fp32", device: torch.device | None = None
+) -> StreamEmbedder:
+    """The network itself, as it was trained.
+
+    Args:
+        network: In eval mode.
+        precision: `fp32` or `bf16` (convolutions only).
+        device: Where the network is; the CPU if None.
+    """
+    device = device or torch.device("cpu")
+
+    def embed(images: np.ndarray, *, infrared: bool) -> tuple[np.ndarray, np.ndarray]:
+        with (
+            torch.inference_mode(),
+            torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"),
+        ):
+            pooled, bnneck = network.embed(torch.from_numpy(images).to(device), infrared=infrared)
+        return pooled.float().cpu().numpy(), bnneck.float().cpu().numpy()
+
+    return embed
 
 
 def embed_images(
@@ -19,51 +51,62 @@ def embed_images(
     device: torch.device | None = None,
     progress: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Features at test time: theta_v for visible and theta_r for infrared images, never both for one.
+    """Features at test time by the network itself; see `embed_streams`.
 
     Args:
         network: Put into eval mode for the call.
+        images, infrared, batch, flip, progress: As for `embed_streams`.
+        precision, device: As for `torch_embedder`.
+
+    Returns:
+        Pooled features (N, D) and BNNeck features (N, D), float32, unnormalised.
+    """
+    was_training = network.training
+    network.eval()
+    try:
+        embed = torch_embedder(network, precision=precision, device=device)
+        return embed_streams(embed, images, infrared, batch=batch, flip=flip, progress=progress)
+    finally:
+        network.train(was_training)
+
+
+def embed_streams(
+    embed: StreamEmbedder,
+    images: np.ndarray,
+    infrared: np.ndarray,
+    *,
+    batch: int,
+    flip: bool = False,
+    progress: bool = False,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Features at test time: theta_v for visible and theta_r for infrared images, never both for one.
+
+    Args:
+        embed: What computes them.
         images: uint8 RGB (N, H, W, 3), an array or a memory map.
         infrared: bool (N,): which stream each image takes.
         batch: Images at a time.
-        precision: `fp32` or `bf16` (convolutions only).
         flip: Whether a feature is the mean of those of the image and of its left-right mirror image. This
             takes twice as long and changes results, so a report of such features must say so.
-        device: Where the network is; the CPU if None.
         progress: Whether to draw a progress bar.
 
     Returns:
         Pooled features (N, D) and BNNeck features (N, D), float32, unnormalised.
     """
-    device = device or torch.device("cpu")
     pooled = bnneck = np.empty((0, 0), dtype=np.float32)
-    was_training = network.training
-    network.eval()
-    try:
-        with (
-            torch.inference_mode(),
-            torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"),
-            progress_bar(total=len(images), desc="embed", unit="image", disable=not progress) as bar,
-        ):
-            for stream in (False, True):
-                rows_of_stream = np.flatnonzero(infrared == stream)
-                for start in range(0, len(rows_of_stream), batch):
-                    rows = rows_of_stream[start : start + batch]
-                    part = torch.from_numpy(images[rows]).to(device)
-                    features = _features(network, part, infrared=stream, flip=flip)
-                    if not pooled.size:
-                        width = features[0].shape[1]
-                        pooled, bnneck = (np.empty((len(images), width), dtype=np.float32) for _ in range(2))
-                    pooled[rows], bnneck[rows] = (feature.float().cpu().numpy() for feature in features)
-                    bar.update(len(rows))
-    finally:
-        network.train(was_training)
-    return pooled, bnneck
-
-
-def _features(network: MSCLNet, images: Tensor, *, infrared: bool, flip: bool) -> tuple[Tensor, Tensor]:
-    pooled, bnneck = network.embed(images, infrared=infrared)
-    if flip:
-        mirrored_pooled, mirrored_bnneck = network.embed(images.flip(2), infrared=infrared)
-        pooled, bnneck = (pooled + mirrored_pooled) / 2, (bnneck + mirrored_bnneck) / 2
+    with progress_bar(total=len(images), desc="embed", unit="image", disable=not progress) as bar:
+        for stream in (False, True):
+            rows_of_stream = np.flatnonzero(infrared == stream)
+            for start in range(0, len(rows_of_stream), batch):
+                rows = rows_of_stream[start : start + batch]
+                part = images[rows]
+                features = embed(part, infrared=stream)
+                if flip:
+                    mirrored = embed(np.ascontiguousarray(part[:, :, ::-1]), infrared=stream)
+                    features = tuple((one + other) / 2 for one, other in zip(features, mirrored, strict=True))
+                if not pooled.size:
+                    width = features[0].shape[1]
+                    pooled, bnneck = (np.empty((len(images), width), dtype=np.float32) for _ in range(2))
+                pooled[rows], bnneck[rows] = features
+                bar.update(len(rows))
     return pooled, bnneck

@@ -1,0 +1,75 @@
+"""OpenVINO on the CPU: from an ONNX graph to a function on arrays."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from msclnet.errors import UserError
+from msclnet.inference.packages import optional
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+ArrayFunction = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+"""uint8 RGB (N, H, W, 3) -> pooled and BNNeck features, float32 (N, D)."""
+
+PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
+
+
+def check_openvino(precision: str) -> None:
+    """Whether OpenVINO can compute in this precision here.
+
+    Raises:
+        UserError: The package is missing, or this processor has no bf16 instructions.
+    """
+    openvino = optional("openvino", what_for="the back end openvino")
+    if precision == "bf16" and "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        raise UserError(
+            "embed.precision: this processor has no bf16 instructions, and OpenVINO would silently compute in fp32: "
+            "set embed.precision to fp32, or embed.backend to torch"
+        )
+
+
+def openvino_model(graph: "ModelProto | Path") -> Any:
+    """An `openvino.Model` from an ONNX graph, or from a file of OpenVINO's format.
+
+    Raises:
+        UserError: The package is missing.
+    """
+    core = optional("openvino", what_for="OpenVINO").Core()
+    return core.read_model(graph if isinstance(graph, Path) else graph.SerializeToString())
+
+
+def openvino_function(model: Any, *, precision: str, threads: int) -> ArrayFunction:
+    """Compile a model for the CPU.
+
+    Args:
+        model: See `openvino_model`.
+        precision: `fp32` or `bf16`. OpenVINO's own default differs from processor to processor.
+        threads: Of the CPU.
+
+    Raises:
+        UserError: See `check_openvino`.
+    """
+    check_openvino(precision)
+    openvino = optional("openvino", what_for="OpenVINO")
+    compiled = openvino.Core().compile_model(
+        model,
+        "CPU",
+        {
+            "INFERENCE_PRECISION_HINT": PRECISIONS[precision],
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": 1,
+            # Processes side by side would all be pinned to the same first cores.
+            "ENABLE_CPU_PINNING": False,
+        },
+    )
+    request = compiled.create_infer_request()
+
+    def run(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        results = request.infer({"images": np.ascontiguousarray(images)}, share_inputs=True)
+        return results["pooled"], results["bnneck"]
+
+    return run
