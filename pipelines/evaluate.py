@@ -106,10 +106,12 @@ def score_test(params: Params) -> Iterator[Report]:
     settings = params.evaluate.re_ranking
     re_ranking = ReRanking(settings.k1, settings.k2, settings.lambda_) if settings.on else None
     flip = bool(arrays["flip"])
+    embedding = {name: str(arrays[name]) for name in ("backend", "precision")}
     split = params.preprocess.regdb_split if params.download.dataset == "regdb" else None
     for protocol in test_protocols(params, images):
         for name, values in features.items():
-            labels = {"flip": flip and name in FEATURES, "split": split}
+            own = name in FEATURES
+            labels = {"flip": flip and own, "embedding": embedding if own else None, "split": split}
             yield {**score(values, images, protocol, feature=name), **labels}
             if re_ranking and name == params.evaluate.feature:
                 yield {**score(values, images, protocol, feature=name, re_ranking=re_ranking), **labels}

@@ -19,7 +19,18 @@ COLUMNS = {
     for metric, title in (("rank1", "Rank-1"), ("mAP", "mAP"))
 }
 """Column of the tables -> direction and metric. V-I: visible queries, infrared gallery."""
-_LABELS = ("dataset", "mode", "shots", "sampler", "direction", "feature", "flip", "re_ranking", "trials")
+_LABELS = (
+    "dataset",
+    "mode",
+    "shots",
+    "sampler",
+    "direction",
+    "feature",
+    "flip",
+    "embedding",
+    "re_ranking",
+    "trials",
+)
 
 
 def summarise(
@@ -48,7 +59,7 @@ def summarise(
     by_labels: dict[str, list[dict[str, Any]]] = {}
     for split in splits:
         for report in split.reports:
-            labels = {label: report[label] for label in _LABELS}
+            labels = {label: report.get(label) for label in _LABELS}
             by_labels.setdefault(json.dumps(labels), []).append(report)
     return {
         "dataset": "regdb",

@@ -228,6 +228,7 @@ class Train(Section):
 class Embed(Section):
     batch: Count
     precision: Literal["bf16", "fp32"]
+    backend: Literal["torch", "folded", "openvino"]
     flip: bool
 
 

@@ -97,6 +97,8 @@ def protocol_title(report: Report) -> str:
         parts.append(f"{report['shots']}-shot, sampler {report['sampler']}")
     if report.get("flip"):
         parts.append("mirror images averaged")
+    if (report.get("embedding") or {}).get("precision") == "bf16":
+        parts.append("embedded in bf16")
     if report.get("re_ranking"):
         parts.append("k-reciprocal re-ranking")
     return ", ".join(parts)

@@ -44,6 +44,8 @@ def conditions(report: Mapping[str, Any]) -> str:
         parts.append(f"{report['trials']} trials")
     if report["flip"]:
         parts.append("mirror images averaged")
+    if embedding := report.get("embedding"):
+        parts.append(f"embedded in {embedding['precision']} by {embedding['backend']}")
     if settings := report["re_ranking"]:
         values = ", ".join(f"{name} {value}" for name, value in settings.items())
         parts.append(f"k-reciprocal re-ranking ({values})")

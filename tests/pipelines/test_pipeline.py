@@ -79,6 +79,8 @@ def test_metrics_carry_their_protocol_and_stand_in_dvc(finished):
         assert report["dataset"] == "synthetic"
         assert (report["sampler"], report["trials"]) == ("agw", 10)
         assert (report["flip"], report["re_ranking"]) == (False, False)
+        own = report["feature"] in ("bnneck", "pooled")
+        assert report["embedding"] == ({"backend": "torch", "precision": "fp32"} if own else None)
     shown = json.loads(finished.run("dvc", "metrics", "show", "--json").stdout)
     assert "results/metrics/metrics.json" in json.dumps(shown)
 

@@ -93,6 +93,7 @@ def test_every_split_is_an_experiment_and_the_summary_is_their_mean(tiny: tuple[
     ]
     for result in summary["results"]:
         assert (result["dataset"], result["flip"], result["trials"]) == ("regdb", False, 1)
+        assert result["embedding"] == {"backend": "torch", "precision": "fp32"}
         for metric in ("rank1", "rank20", "mAP", "mINP"):
             expected = [
                 tiny_regdb.figure(split, direction=result["direction"], metric=metric) for split in (1, 3, 4)
