@@ -1,6 +1,5 @@
 """One modality's stream as an ONNX graph, pixels included."""
 
-import warnings
 from typing import TYPE_CHECKING
 
 import torch
@@ -60,18 +59,28 @@ def onnx_graph(network: MSCLNet, *, infrared: bool, height: int, width: int) -> 
     assert isinstance(network.pixels, Pixels)
     stream.pixels = FloatPixels(network.pixels).cpu()
     example = torch.zeros(2, height, width, 3, dtype=torch.uint8)
-    with warnings.catch_warnings():
-        # The exporter warns of its own parts.
-        warnings.simplefilter("ignore", category=(DeprecationWarning))
-        program = torch.onnx.export(
-            stream,
-            (example,),
-            input_names=[INPUT],
-            output_names=list(OUTPUTS),
-            dynamic_shapes={INPUT: {0: torch.export.Dim("batch", min=1)}},
-            opset_version=OPSET,
-            dynamo=True,
-            verbose=False,
-        )
+    program = torch.onnx.export(
+        stream,
+        (example,),
+        input_names=[INPUT],
+        output_names=list(OUTPUTS),
+        dynamic_shapes={INPUT: {0: torch.export.Dim("batch", min=1)}},
+        opset_version=OPSET,
+        dynamo=True,
+        verbose=False,
+    )
     assert program is not None
-    return program.model_proto
+    model = program.model_proto
+    _forget_origins(model)
+    model.doc_string = (
+        f"{'Infrared' if infrared else 'Visible'} images, uint8 RGB as stored -> features, unnormalised"
+    )
+    return model
+
+
+def _forget_origins(model: "ModelProto") -> None:
+    """Remove the exporter's notes on each node: stack traces with this machine's paths, long as a small model."""
+    graph = model.graph
+    for entries in (graph.node, graph.initializer, graph.value_info, graph.input, graph.output, [graph]):
+        for entry in entries:
+            del entry.metadata_props[:]

@@ -1,6 +1,5 @@
 """OpenVINO on the CPU: from an ONNX graph to a function on arrays."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,12 +7,10 @@ import numpy as np
 
 from msclnet.errors import UserError
 from msclnet.inference.packages import optional
+from msclnet.inference.stream import ArrayFunction
 
 if TYPE_CHECKING:
     from onnx import ModelProto
-
-ArrayFunction = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
-"""uint8 RGB (N, H, W, 3) -> pooled and BNNeck features, float32 (N, D)."""
 
 PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
 
@@ -39,7 +36,32 @@ def openvino_model(graph: "ModelProto | Path") -> Any:
         UserError: The package is missing.
     """
     core = optional("openvino", what_for="OpenVINO").Core()
-    return core.read_model(graph if isinstance(graph, Path) else graph.SerializeToString())
+    try:
+        return core.read_model(graph if isinstance(graph, Path) else graph.SerializeToString())
+    except RuntimeError as error:
+        if not isinstance(graph, Path):
+            raise
+        raise UserError(f"{graph} cannot be read by OpenVINO ({_brief(error)}); write it again") from error
+
+
+def save_openvino(model: Any, path: Path) -> None:
+    """Write a model as an .xml file with a .bin file of the same name beside it, the weights in float32.
+
+    Raises:
+        UserError: A file cannot be written.
+    """
+    openvino = optional("openvino", what_for="OpenVINO")
+    try:
+        openvino.save_model(model, path, compress_to_fp16=False)
+    except RuntimeError as error:
+        raise UserError(
+            f"{path} cannot be written by OpenVINO ({_brief(error)}); is the disk full, or the folder read-only?"
+        ) from error
+
+
+def _brief(error: Exception) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[-1].strip() if lines else type(error).__name__
 
 
 def openvino_function(model: Any, *, precision: str, threads: int) -> ArrayFunction:

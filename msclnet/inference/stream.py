@@ -1,13 +1,18 @@
 """One modality's stream as a module of its own, without anything that only training uses."""
 
 import copy
+from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 
 from msclnet.models.network import MSCLNet
 from msclnet.models.pooling import gem
+
+ArrayFunction = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+"""One stream on arrays: uint8 RGB (N, H, W, 3) -> pooled and BNNeck features, float32 (N, D), unnormalised."""
 
 
 class OneStream(nn.Module):

@@ -1,0 +1,135 @@
+"""What an export leaves behind: a graph for each modality and format, each compared with the network, and a report."""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from msclnet.data.arrays import open_array
+from msclnet.data.manifest import file_digest, read_manifest
+from msclnet.data.records import Split
+from msclnet.embedding import torch_embedder
+from msclnet.errors import UserError
+from msclnet.inference.agreement import Agreement, agreement
+from msclnet.inference.formats import ONNX, OPENVINO, Format
+from msclnet.inference.onnx_graph import OPSET, OUTPUTS, onnx_graph
+from msclnet.inference.packages import is_installed, optional
+from msclnet.models.network import MSCLNet
+from msclnet.serving import load_network
+from pipelines import machine, places
+
+MODALITIES = {"visible": False, "infrared": True}
+ENDINGS = (".onnx", ".xml", ".bin")
+REPORT = "export.json"
+SPLITS: tuple[Split, ...] = ("val", "test")
+IMAGES = 32  # of each modality and split that every file is checked on
+LOWEST_COSINE = 0.9999
+
+
+def write_files(out: Path) -> dict[str, Any]:
+    """Write the graphs and export.json into a folder. They are moved in when all are whole and right.
+
+    Returns:
+        The report: what goes in and comes out, how near each graph comes to the network, and the files.
+
+    Raises:
+        UserError: A package is missing, the folder cannot be written, the network or the images cannot be read, or a
+            graph does not agree with the network.
+    """
+    formats = _formats()
+    machine.device()  # sets the number of threads; all is done on the CPU
+    network = load_network(places.WEIGHTS, json.loads(places.NETWORK_SPEC.read_text(encoding="utf-8")))
+    with _unfinished(out) as folder:
+        agreements: dict[str, Any] = {}
+        for modality in MODALITIES:
+            images = real_images(modality)
+            for name, found in _write_stream(folder, network, images, modality, formats):
+                agreements[name] = asdict(found)
+        report = {
+            "weights_sha256": file_digest(places.WEIGHTS),
+            "input": {
+                "images": f"uint8 RGB (N, {images.shape[1]}, {images.shape[2]}, 3), as stored, 0 to 255"
+            },
+            "outputs": dict.fromkeys(OUTPUTS, f"float32 (N, {network.backbone.channels}), unnormalised"),
+            "opset": OPSET,
+            "versions": {name: version(name) for name in ("torch", "onnx", *(f.package for f in formats))},
+            "agreement": agreements,
+            "files": {path.name: file_digest(path) for path in sorted(folder.iterdir())},
+        }
+        (folder / REPORT).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        _move_in(folder, out)
+    return report
+
+
+def real_images(modality: str) -> np.ndarray:
+    """Validation and test images of one modality, evenly spread: uint8 RGB (N, H, W, 3)."""
+    parts = []
+    for split in SPLITS:
+        rows = np.flatnonzero(read_manifest(places.MANIFEST, split).infrared == MODALITIES[modality])
+        chosen = np.linspace(0, len(rows) - 1, min(len(rows), IMAGES)).round().astype(int)
+        parts.append(open_array(places.images_of(split))[rows[chosen]])
+    images = np.concatenate(parts)
+    if not len(images):
+        raise UserError(f"{places.MANIFEST}: no {modality} image in val and test to check the export on")
+    return images
+
+
+def _formats() -> Sequence[Format]:
+    for package in ("onnx", "onnxscript", ONNX.package):
+        optional(package, what_for="the export")
+    if is_installed(OPENVINO.package):
+        return (ONNX, OPENVINO)
+    print("the package openvino is not installed, so its format is left out")
+    return (ONNX,)
+
+
+def _write_stream(
+    folder: Path, network: MSCLNet, images: np.ndarray, modality: str, formats: Sequence[Format]
+) -> Iterator[tuple[str, Agreement]]:
+    """Write one modality in all formats; each file's name with how near it comes, which is near enough."""
+    infrared = MODALITIES[modality]
+    embed, threads = torch_embedder(network), torch.get_num_threads()
+    graph = onnx_graph(network, infrared=infrared, height=images.shape[1], width=images.shape[2])
+    for each in formats:
+        path = folder / f"{modality}{each.ending}"
+        each.write(graph, path)
+        found = agreement(
+            lambda part: embed(part, infrared=infrared), each.load(path, threads=threads), images
+        )
+        if not found.cosine >= LOWEST_COSINE:  # also where it is no number
+            raise UserError(
+                f"{path.name} does not compute what the network computes: on {found.images} {modality} images of "
+                f"{' and '.join(SPLITS)} the lowest cosine is {found.cosine:.6f} instead of {LOWEST_COSINE}; nothing "
+                f"was written. Install the versions of constraints.txt ({each.package} is {version(each.package)})"
+            )
+        yield path.name, found
+
+
+@contextmanager
+def _unfinished(out: Path) -> Iterator[Path]:
+    """A folder for files that are not all there yet, on the same file system."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        folder = tempfile.TemporaryDirectory(dir=out, prefix=".new-")
+    except OSError as error:
+        raise UserError(f"--out {out}: cannot be written ({error.strerror}); give another folder") from error
+    with folder as name:
+        yield Path(name)
+
+
+def _move_in(folder: Path, out: Path) -> None:
+    """Put the files in place of a former export's, of which nothing stays."""
+    former = [out / f"{modality}{ending}" for modality in MODALITIES for ending in ENDINGS]
+    for path in (out / REPORT, *former):
+        if not (folder / path.name).exists():
+            path.unlink(missing_ok=True)
+    for path in sorted(folder.iterdir()):
+        os.replace(path, out / path.name)
