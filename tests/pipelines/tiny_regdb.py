@@ -91,8 +91,8 @@ def report(direction, name, start, re_ranking=False):
            "re_ranking": re_ranking, "trials": 1, "queries": 2060, "valid_queries": 2060, "gallery": 2060}
     figures = {m: {"mean": start + 0.01 * i + 0.003 * split ** 2 + 0.0001 * epochs, "std": 0.0}
                for i, m in enumerate(names)}
-    return {**own, **figures, "cmc": [], "flip": False, "split": split,
-            "embedding": {"backend": "torch", "precision": "fp32"}}
+    return {**own, **figures, "cmc": [], "flip": False,
+            "embedding": {"backend": "torch", "precision": "fp32"}, "split": split}
 
 reports = [
     report(direction, name, start, re_ranking)
