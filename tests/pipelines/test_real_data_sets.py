@@ -172,7 +172,7 @@ def test_llcm_from_a_tar_archive_with_mirror_images_and_re_ranking(tmp_path):
     write_llcm(tmp_path / "LLCM")
     with tarfile.open(tmp_path / "LLCM.tar.gz", "w:gz") as file:
         file.add(tmp_path / "LLCM", "LLCM")
-    project = prepared(tmp_path / "project", "llcm", embed__flip=True)
+    project = prepared(tmp_path / "project", "llcm", embed__flip=True, embed__backend="openvino")
     project.edit("re_ranking: {on: false", "re_ranking: {on: true")
     project.run("dvc", "repro", "evaluate", MSCLNET_RAW=str(tmp_path / "LLCM.tar.gz"))
     found = reports(project)
@@ -181,7 +181,10 @@ def test_llcm_from_a_tar_archive_with_mirror_images_and_re_ranking(tmp_path):
         for direction in ("visible-to-infrared", "infrared-to-visible")
         for on in (False, True)
     }
-    assert all(r["flip"] == (r["feature"] in ("bnneck", "pooled")) for r in found)
+    for r in found:
+        own = r["feature"] in ("bnneck", "pooled")
+        assert r["flip"] == own
+        assert r["embedding"] == ({"backend": "openvino", "precision": "fp32"} if own else None)
     metrics = json.loads((project.root / "results/metrics/metrics.json").read_text())
     assert "1shot-agw-visible-to-infrared-reranked" in metrics
     assert metrics["validation"]["score"] > 0
