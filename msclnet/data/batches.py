@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from msclnet.data.manifest import Rows
 from msclnet.data.sampler import IdentitySampler
-from msclnet.data.transforms import seed_steps
+from msclnet.data.transforms import seed_steps, skip_image
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,8 @@ class TrainingBatches(Dataset[PairBatch]):
         images: uint8 (N, H, W, 3), as a memory map.
         rows: What they show.
         sampler: Chooses the rows of a step.
-        augmentation: Applied to each image, seeded by the sampler's seed and the step.
+        augmentation: Applied to each image, seeded by the sampler's seed and the step. An image's own depends on its
+            place in the batch of all processes, whoever augments it.
     """
 
     def __init__(
@@ -66,9 +67,15 @@ class TrainingBatches(Dataset[PairBatch]):
         )
 
     def _load(self, rows: np.ndarray) -> Tensor:
-        out = np.empty((len(rows), *self.images.shape[1:]), dtype=np.uint8)
-        for i, row in enumerate(rows):
-            out[i] = self.augmentation(image=self.images[row])["image"]
+        """Rows of one modality; random numbers are drawn for those of the other processes too."""
+        places, shape = self.sampler.places, self.images.shape[1:]
+        out = np.empty((len(rows), *shape), dtype=np.uint8)
+        for place in range(self.sampler.size):
+            if place in places:
+                i = place - places.start
+                out[i] = self.augmentation(image=self.images[rows[i]])["image"]
+            else:
+                skip_image(self.augmentation, shape)
         return torch.from_numpy(out)
 
 

@@ -27,6 +27,11 @@ class IdentitySampler:
         rank: This process.
         world: Number of processes; each gets the whole batches of P / world identities.
 
+    Attributes:
+        identities: Those that can be trained on, in label order.
+        size: P K, the images of each modality in the batch of all processes.
+        places: Where this process's images stand among them.
+
     Raises:
         UserError: There are fewer identities than P with images in both modalities, or P is no multiple of
             the number of processes.
@@ -60,10 +65,12 @@ class IdentitySampler:
                 "images in both modalities; make it smaller"
             )
         self.images = images
+        self.size = identities * images
         self.seed = seed
         self.sampling = sampling
         self._batch = identities
         self._share = slice(rank * identities // world, (rank + 1) * identities // world)
+        self.places = range(self._share.start * images, self._share.stop * images)
 
     def batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """Rows of the visible and of the infrared images of one batch, (P K,) each.

@@ -109,3 +109,16 @@ def seed_steps(augmentation: A.Compose, seed: int) -> None:
     seeds = np.random.SeedSequence(seed).generate_state(len(augmentation.transforms))
     for step, own in zip(augmentation.transforms, seeds, strict=True):
         step.set_random_seed(int(own))
+
+
+def skip_image(augmentation: A.Compose, shape: tuple[int, ...]) -> None:
+    """Draw the numbers that augmenting an image would draw, and do nothing with them.
+
+    Args:
+        augmentation: See `build_augmentation`.
+        shape: Of the image that another process augments: (H, W, 3).
+    """
+    for step in augmentation.transforms:
+        assert isinstance(step, A.BasicTransform)
+        if step.should_apply():
+            step.get_params_dependent_on_data(step.get_params() | {"shape": shape}, {})

@@ -39,13 +39,15 @@ def telling_images() -> np.ndarray:
     return images
 
 
-def batches_of(images: np.ndarray, *, augmented: bool, seed: int = 5) -> TrainingBatches:
+def batches_of(
+    images: np.ndarray, *, augmented: bool, seed: int = 5, rank: int = 0, world: int = 1
+) -> TrainingBatches:
     augment: dict[str, Any] = {
         "padding": 4 if augmented else 0,
         "flip": 0.5 if augmented else 0.0,
         "erasing": {"probability": 0.5 if augmented else 0.0, "area": [0.02, 0.4], "ratio": [0.3, 3.3]},
     }
-    sampler = IdentitySampler(ROWS, identities=4, images=2, seed=seed)
+    sampler = IdentitySampler(ROWS, identities=4, images=2, seed=seed, rank=rank, world=world)
     return TrainingBatches(images, ROWS, sampler, build_augmentation(augment, height=HEIGHT, width=WIDTH))
 
 
@@ -97,6 +99,18 @@ def test_a_step_has_the_same_bytes_whoever_makes_it(workers: int) -> None:
         assert len(made) == 10 - first
         for step, batch in enumerate(made, start=first):
             assert same(batch, alone[step]), step
+
+
+@pytest.mark.parametrize("world", [2, 4])
+def test_shares_of_the_processes_make_up_the_whole_augmentation_included(world: int) -> None:
+    """Whoever augments an image, it looks as in the batch of one process."""
+    images = noise()
+    whole = batches_of(images, augmented=True)
+    shares = [batches_of(images, augmented=True, rank=rank, world=world) for rank in range(world)]
+    for step in range(20):
+        parts = [vars(share[step]) for share in shares]
+        for name, values in vars(whole[step]).items():
+            assert torch.equal(torch.cat([part[name] for part in parts]), values), (step, name)
 
 
 def test_the_world_outside_does_not_matter() -> None:
