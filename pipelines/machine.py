@@ -2,9 +2,13 @@
 
 MSCLNET_HOME       where checkpoints and the default MLflow database live (default: the project's root)
 MSCLNET_DEVICE     auto (default), cpu, cuda or cuda:N
+MSCLNET_PROCESSES  processes that train and embed together, each on a GPU of its own where there are any (default: 1)
 MSCLNET_WORKERS    processes that prepare batches or images (default: by the number of cores)
 MSCLNET_RAW        where the images of a real data set lie: a folder, an archive or a URL
 MSCLNET_THREADS    threads of torch on the CPU (default: torch's own)
+
+Processes that were started together know each other by torchrun's variables: RANK, WORLD_SIZE, LOCAL_RANK (on this
+machine) and LOCAL_WORLD_SIZE.
 """
 
 import os
@@ -28,8 +32,26 @@ def project() -> Path:
 
 
 def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores that this process may use: its share of them, where it was started together with others."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, count // _number("LOCAL_WORLD_SIZE", 1)) if started_together() else count
+
+
+def processes() -> int:
+    """Number of processes to start on this machine for a stage that can use several.
+
+    Raises:
+        UserError: MSCLNET_PROCESSES is no number of 1 or more.
+    """
+    count = _number("MSCLNET_PROCESSES", 1)
+    if not count:
+        raise UserError("MSCLNET_PROCESSES: expected a number of 1 or more, not '0'")
+    return count
+
+
+def started_together() -> bool:
+    """Whether this process is one of several that were started together."""
+    return _number("WORLD_SIZE", 1) > 1 and "RANK" in os.environ
 
 
 def workers(default: int) -> int:
@@ -44,6 +66,8 @@ def workers(default: int) -> int:
 def device() -> "torch.device":
     """The device that MSCLNET_DEVICE names; `auto` takes a GPU when there is one.
 
+    Processes that were started together get a GPU each, by their number on this machine.
+
     Raises:
         UserError: The device does not exist here.
     """
@@ -55,6 +79,8 @@ def device() -> "torch.device":
     name = os.environ.get("MSCLNET_DEVICE") or "auto"
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and started_together():
+        name = _own_gpu(name, torch.cuda.device_count())
     try:
         chosen = torch.device(name)
         if chosen.type not in ("cpu", "cuda"):
@@ -66,6 +92,23 @@ def device() -> "torch.device":
             f"MSCLNET_DEVICE: {name!r} cannot be used here ({reason}); set auto, cpu or cuda"
         ) from error
     return chosen
+
+
+def _own_gpu(name: str, count: int) -> str:
+    together = _number("LOCAL_WORLD_SIZE", 1)
+    if together == 1:
+        return name
+    if name != "cuda":
+        raise UserError(
+            f"MSCLNET_DEVICE: {name!r} is one GPU, but {together} processes on this machine need one each; "
+            "set cuda, and choose among the GPUs by CUDA_VISIBLE_DEVICES"
+        )
+    if count < together:
+        raise UserError(
+            f"{together} processes on this machine need a GPU each, but there are {count}; set MSCLNET_PROCESSES "
+            "(or torchrun's --nproc-per-node) to that number, or MSCLNET_DEVICE to cpu"
+        )
+    return f"cuda:{_number('LOCAL_RANK', 0)}"
 
 
 def _number(variable: str, default: int) -> int:

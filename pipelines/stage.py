@@ -31,25 +31,38 @@ def run_stage(work: Callable[[Params], None]) -> None:
     Exit code 0: done. 2: a mistake that the user can repair, told in lines that start with `error: `.
     143: stopped by SIGTERM. Anything else: a defect, with its traceback.
     """
+    prepare()
+    report_user_errors(lambda: work(load_params(PARAMS)))
+
+
+def prepare() -> None:
+    """What a stage's process needs before it does anything: libraries that stay quiet, and SIGTERM as an exit."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     signal.signal(signal.SIGTERM, _terminate)
-    report_user_errors(lambda: work(load_params(PARAMS)))
 
 
 def report_user_errors(work: Callable[[], None]) -> None:
     """Run `work`; a UserError, a full disk or a missing permission becomes a message and exit code 2."""
     try:
         work()
-    except UserError as error:
-        fail(str(error))
-    except OSError as error:
-        # numpy tells a short write without an error number.
-        short_write = error.errno is None and "requested and" in str(error)
-        remedy = REMEDIES.get(errno.ENOSPC if short_write else error.errno or 0)
-        if remedy is None:
+    except (UserError, OSError) as error:
+        message = mistake_in(error)
+        if message is None:
             raise
-        fail(f"{error.filename or Path.cwd()}: {remedy}")
+        fail(message)
+
+
+def mistake_in(error: BaseException) -> str | None:
+    """What to tell the user who can repair this; None for a defect."""
+    if isinstance(error, UserError):
+        return str(error)
+    if not isinstance(error, OSError):
+        return None
+    # numpy tells a short write without an error number.
+    short_write = error.errno is None and "requested and" in str(error)
+    remedy = REMEDIES.get(errno.ENOSPC if short_write else error.errno or 0)
+    return None if remedy is None else f"{error.filename or Path.cwd()}: {remedy}"
 
 
 def fail(message: str) -> None:

@@ -9,7 +9,18 @@ import torch
 from msclnet.errors import UserError
 from pipelines import machine
 
-VARIABLES = ("MSCLNET_HOME", "DVC_ROOT", "MSCLNET_DEVICE", "MSCLNET_WORKERS", "MSCLNET_THREADS")
+VARIABLES = (
+    "MSCLNET_HOME",
+    "DVC_ROOT",
+    "MSCLNET_DEVICE",
+    "MSCLNET_PROCESSES",
+    "MSCLNET_WORKERS",
+    "MSCLNET_THREADS",
+    "RANK",
+    "WORLD_SIZE",
+    "LOCAL_RANK",
+    "LOCAL_WORLD_SIZE",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -41,6 +52,80 @@ def test_cores() -> None:
         os.sched_setaffinity(0, allowed)
 
 
+def started(monkeypatch: pytest.MonkeyPatch, *, local_rank: int, together: int) -> None:
+    """As the process of this number on a machine with so many of them."""
+    for name, value in (("RANK", local_rank + 8), ("WORLD_SIZE", 16), ("LOCAL_RANK", local_rank)):
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(together))
+
+
+def test_processes_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(17)))
+    started(monkeypatch, local_rank=1, together=8)
+    assert machine.cores() == 2
+    started(monkeypatch, local_rank=1, together=32)
+    assert machine.cores() == 1
+    monkeypatch.delenv("RANK")
+    assert machine.cores() == 17
+
+
+@pytest.mark.parametrize(("text", "expected"), [(None, 1), ("", 1), ("1", 1), ("8", 8)])
+def test_processes(monkeypatch: pytest.MonkeyPatch, text: str | None, expected: int) -> None:
+    if text is not None:
+        monkeypatch.setenv("MSCLNET_PROCESSES", text)
+    assert machine.processes() == expected
+
+
+def test_no_process_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MSCLNET_PROCESSES", "0")
+    with pytest.raises(UserError, match="MSCLNET_PROCESSES: expected a number of 1 or more"):
+        machine.processes()
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({}, False),
+        ({"RANK": "0", "WORLD_SIZE": "1"}, False),
+        ({"WORLD_SIZE": "2"}, False),
+        ({"RANK": "0", "WORLD_SIZE": "2"}, True),
+    ],
+)
+def test_started_together(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], expected: bool) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert machine.started_together() == expected
+
+
+def gpus(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    """As if the machine had so many; nothing is computed on them."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    monkeypatch.setattr(torch, "empty", lambda *_, **__: None)
+
+
+@pytest.mark.parametrize("name", ["auto", "cuda"])
+def test_each_process_has_a_gpu(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    gpus(monkeypatch, 4)
+    monkeypatch.setenv("MSCLNET_DEVICE", name)
+    for rank in range(4):
+        started(monkeypatch, local_rank=rank, together=4)
+        assert machine.device() == torch.device("cuda", rank)
+    started(monkeypatch, local_rank=1, together=5)
+    with pytest.raises(UserError, match=r"5 processes on this machine need a GPU each, but there are 4; set"):
+        machine.device()
+
+
+def test_one_gpu_is_not_for_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpus(monkeypatch, 4)
+    monkeypatch.setenv("MSCLNET_DEVICE", "cuda:2")
+    started(monkeypatch, local_rank=0, together=1)
+    assert machine.device() == torch.device("cuda:2")
+    started(monkeypatch, local_rank=0, together=2)
+    with pytest.raises(UserError, match=r"MSCLNET_DEVICE: 'cuda:2' is one GPU, but 2 processes"):
+        machine.device()
+
+
 @pytest.mark.parametrize(("text", "expected"), [(None, 3), ("", 3), ("0", 0), ("12", 12), ("007", 7)])
 def test_workers(monkeypatch: pytest.MonkeyPatch, text: str | None, expected: int) -> None:
     if text is not None:
@@ -49,11 +134,15 @@ def test_workers(monkeypatch: pytest.MonkeyPatch, text: str | None, expected: in
 
 
 @pytest.mark.parametrize("text", ["two", "-1", "1.5", " ", "²", "1e3"])
-@pytest.mark.parametrize("variable", ["MSCLNET_WORKERS", "MSCLNET_THREADS"])
+@pytest.mark.parametrize("variable", ["MSCLNET_WORKERS", "MSCLNET_THREADS", "MSCLNET_PROCESSES"])
 def test_numbers_that_are_none(monkeypatch: pytest.MonkeyPatch, variable: str, text: str) -> None:
     monkeypatch.setenv(variable, text)
     with pytest.raises(UserError, match=f"{variable}: expected a number of 0 or more") as caught:
-        machine.workers(3) if variable == "MSCLNET_WORKERS" else machine.device()
+        {
+            "MSCLNET_WORKERS": lambda: machine.workers(3),
+            "MSCLNET_THREADS": machine.device,
+            "MSCLNET_PROCESSES": machine.processes,
+        }[variable]()
     assert repr(text) in str(caught.value)
 
 
