@@ -1,6 +1,7 @@
 """Stage `embed`: every validation and test image once, by its own modality's stream."""
 
 import json
+from functools import partial
 
 import numpy as np
 
@@ -10,17 +11,19 @@ from msclnet.data.records import Split
 from msclnet.embedding import embed_streams
 from msclnet.errors import UserError
 from msclnet.inference.backends import build_embedder
+from msclnet.processes import ALONE, Processes
 from msclnet.serving import load_network
+from msclnet.shared_embedding import embed_together
 from pipelines import machine, places
 from pipelines.config import Params
 from pipelines.outputs import fresh
-from pipelines.stage import run_stage
+from pipelines.parallel import run_parallel_stage
 
 SPLITS: tuple[Split, ...] = ("val", "test")
 
 
-def embed(params: Params) -> None:
-    """results/train, data/processed -> results/embeddings."""
+def embed(params: Params, processes: Processes = ALONE) -> None:
+    """results/train, data/processed -> results/embeddings; each process embeds its share, the first one writes."""
     device = machine.device()
     if not places.NETWORK_SPEC.is_file():
         raise UserError(f"{places.NETWORK_SPEC}: no such file; run `dvc repro train`")
@@ -37,21 +40,26 @@ def embed(params: Params) -> None:
         width=width,
         device=device,
     )
+    embed_some = partial(
+        embed_streams, embedder, batch=settings.batch, flip=settings.flip, progress=processes.first
+    )
     for split, images in arrays.items():
         rows = read_manifest(places.MANIFEST, split)
-        pooled, bnneck = embed_streams(
-            embedder, images, rows.infrared, batch=settings.batch, flip=settings.flip, progress=True
+        features = embed_together(
+            embed_some, images, rows.infrared, batch=settings.batch, processes=processes
         )
-        np.savez(
-            fresh(places.embeddings_of(split)),
-            pooled=pooled,
-            bnneck=bnneck,
-            flip=settings.flip,
-            backend=settings.backend,
-            precision=settings.precision,
-            **vars(rows),
-        )
+        if features is not None:
+            pooled, bnneck = features
+            np.savez(
+                fresh(places.embeddings_of(split)),
+                pooled=pooled,
+                bnneck=bnneck,
+                flip=settings.flip,
+                backend=settings.backend,
+                precision=settings.precision,
+                **vars(rows),
+            )
 
 
 if __name__ == "__main__":
-    run_stage(embed)
+    run_parallel_stage(embed, ("-m", "pipelines.embed"))

@@ -219,6 +219,7 @@ class Train(Section):
     batch: Batch
     optimizer: Optimizer
     precision: Literal["bf16", "fp32"]
+    sync_batch_norm: bool
     keep: Literal["last", "best"]
     validate_every: Count
     gradients_every: CountOrNone

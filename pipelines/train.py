@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,13 @@ from msclnet.errors import UserError
 from msclnet.losses.objective import Objective
 from msclnet.models.build import build_network
 from msclnet.models.network import MSCLNet
+from msclnet.processes import ALONE, Processes
 from msclnet.retrieval.protocol import Images
+from msclnet.shared_embedding import embed_together
 from msclnet.tracking.run import Tracker
 from msclnet.tracking.run_setup import DatasetInfo
 from msclnet.training.checkpoint import CheckpointFolder, remove_finished
+from msclnet.training.distributed import synchronise_batch_norm
 from msclnet.training.history import write_history
 from msclnet.training.loop import Settings, Training
 from msclnet.training.optimizer import build_optimizer
@@ -29,20 +33,33 @@ from msclnet.training.schedule import Schedule
 from pipelines import machine, places
 from pipelines.config import Params
 from pipelines.outputs import fresh, write_json
+from pipelines.parallel import run_parallel_stage
 from pipelines.provenance import TRAINING_SECTIONS, dataset_facts, git_commit, training_key
 from pipelines.registration import register_network
-from pipelines.stage import run_stage
 from pipelines.tracked import flow_tags
 from pipelines.validation import validation_figures
 
 LOGGED_SECTIONS = ("download", *TRAINING_SECTIONS)
+VALIDATION_BATCH = 64
 
 
-def train(params: Params) -> None:
-    """data/processed -> results/train, with checkpoints in <home>/checkpoints and a run in MLflow."""
-    places.TRAIN.mkdir(parents=True, exist_ok=True)
+def train(params: Params, processes: Processes = ALONE) -> None:
+    """data/processed -> results/train, with checkpoints in <home>/checkpoints and a run in MLflow.
+
+    Of several processes the first one reads and writes all of these but the data.
+    """
     device = machine.device()
     key = training_key(params, device=device.type)
+    processes.require_same(key, what="parameters, data or code")
+    if processes.first:
+        lead(params, device=device, key=key, processes=processes)
+    else:
+        follow(params, device=device, key=key, processes=processes)
+
+
+def lead(params: Params, *, device: torch.device, key: str, processes: Processes) -> None:
+    """The first process's part."""
+    places.TRAIN.mkdir(parents=True, exist_ok=True)
     checkpoints = machine.home() / "checkpoints"
     folder = CheckpointFolder(checkpoints / key)
     remove_finished(checkpoints, but=folder)
@@ -54,9 +71,13 @@ def train(params: Params) -> None:
                 f"{folder.folder} holds a checkpoint of another configuration ({state['extra'].get('key')}); "
                 "it was not written there by this project: remove the folder and train again"
             )
-        tracker = start_tracking(params, key=key, resume=state["extra"]["tracking"] if state else None)
+        resume = state["extra"]["tracking"] if state else None
+        tracker = start_tracking(params, key=key, resume=resume, processes=processes)
         with tracker.lifetime():
-            training = build_training(params, device=device, folder=folder, tracker=tracker, key=key)
+            training = build_training(
+                params, device=device, folder=folder, tracker=tracker, key=key, processes=processes
+            )
+            processes.state_from_first(state)
             if state is not None:
                 print(f"going on after epoch {state['progress']['epoch']} (checkpoint {folder.folder})")
                 training.resume(state)
@@ -65,7 +86,18 @@ def train(params: Params) -> None:
             folder.finish()
 
 
-def start_tracking(params: Params, *, key: str, resume: Mapping[str, Any] | None) -> Tracker:
+def follow(params: Params, *, device: torch.device, key: str, processes: Processes) -> None:
+    """The part of every other process: its share of the training, and not a word of it."""
+    training = build_training(params, device=device, folder=None, tracker=None, key=key, processes=processes)
+    state = processes.state_from_first(None)
+    if state is not None:
+        training.resume(state)
+    training.run()
+
+
+def start_tracking(
+    params: Params, *, key: str, resume: Mapping[str, Any] | None, processes: Processes = ALONE
+) -> Tracker:
     """Begin the MLflow run of this training, or go on with it."""
     facts = dataset_facts(params)
     return Tracker.start(
@@ -74,7 +106,13 @@ def start_tracking(params: Params, *, key: str, resume: Mapping[str, Any] | None
         run_name=f"{params.model.backbone}-seed{params.seed}-{key[:6]}",
         # What the key covers and nothing else: a resumed run may not change its parameters.
         params={"seed": params.seed, **logged_params(params)},
-        tags={"git_commit": git_commit(), "dvc_stage": "train", "training_key": key, **flow_tags()},
+        tags={
+            "git_commit": git_commit(),
+            "dvc_stage": "train",
+            "training_key": key,
+            "world_size": str(processes.world),
+            **flow_tags(),
+        },
         dataset=DatasetInfo(**facts),
         resume=resume,
     )
@@ -92,13 +130,25 @@ def logged_params(params: Params) -> dict[str, Any]:
 
 
 def build_training(
-    params: Params, *, device: torch.device, folder: CheckpointFolder, tracker: Tracker, key: str
+    params: Params,
+    *,
+    device: torch.device,
+    folder: CheckpointFolder | None,
+    tracker: Tracker | None,
+    key: str,
+    processes: Processes = ALONE,
 ) -> Training:
-    """Assemble all parts of a training from the parameters."""
+    """Assemble all parts of a training from the parameters; folder and tracker belong to the first process."""
     rows, images = read_manifest(places.MANIFEST, "train"), open_array(places.images_of("train"))
     batch = params.train.batch
     sampler = IdentitySampler(
-        rows, identities=batch.identities, images=batch.images, seed=params.seed, sampling=batch.sampling
+        rows,
+        identities=batch.identities,
+        images=batch.images,
+        seed=params.seed,
+        sampling=batch.sampling,
+        rank=processes.rank,
+        world=processes.world,
     )
     augmentation = build_augmentation(
         params.section("augment"), height=images.shape[1], width=images.shape[2]
@@ -108,11 +158,14 @@ def build_training(
 
     seed_everything(params.seed)
     network = build_network(network_spec(params)).to(device)
+    if params.train.sync_batch_norm and processes.world > 1:
+        synchronise_batch_norm(network, device=device)
     network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     optimizer = params.train.optimizer
     workers = machine.workers(1 if device.type == "cpu" else min(8, machine.cores()))
 
     def report(row: Mapping[str, float], epoch: int) -> None:
+        assert tracker is not None  # only the first process reports
         write_history(places.HISTORY, training.progress.history)
         tracker.log_metrics({name: value for name, value in row.items() if name != "epoch"}, step=epoch)
 
@@ -142,10 +195,11 @@ def build_training(
         loader=lambda first, last: step_loader(
             batches, first=first, last=last, workers=workers, pinned=device.type == "cuda"
         ),
-        validate=validator(params, device=device),
+        validate=validator(params, device=device, processes=processes),
         report=report,
         checkpoints=folder,
-        extra={"key": key, "tracking": tracker.reference},
+        extra={"key": key, "tracking": tracker.reference if tracker is not None else None},
+        processes=processes,
     )
     return training
 
@@ -167,16 +221,24 @@ def network_spec(params: Params) -> dict[str, Any]:
     }
 
 
-def validator(params: Params, *, device: torch.device) -> Any:
-    """A function from the network to its figures on the validation identities; none where there are none."""
+def validator(params: Params, *, device: torch.device, processes: Processes) -> Any:
+    """A function from the network to its figures on the validation identities; none where there are none.
+
+    Each process embeds its share of the images, and the first one gets the figures.
+    """
     rows, pixels = read_manifest(places.MANIFEST, "val"), open_array(places.images_of("val"))
     images = images_of(rows)
     if not len(rows):
         return lambda network: {}
 
     def run(network: MSCLNet) -> dict[str, float]:
-        _, features = embed_images(network, pixels, rows.infrared, batch=64, device=device)
-        return validation_figures(features, images, feature="bnneck", dataset=params.download.dataset)
+        embed_some = partial(embed_images, network, batch=VALIDATION_BATCH, device=device)
+        features = embed_together(
+            embed_some, pixels, rows.infrared, batch=VALIDATION_BATCH, processes=processes
+        )
+        if features is None:
+            return {}
+        return validation_figures(features[1], images, feature="bnneck", dataset=params.download.dataset)
 
     return run
 
@@ -228,4 +290,4 @@ def save_weights(weights: dict[str, torch.Tensor], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    run_stage(train)
+    run_parallel_stage(train, ("-m", "pipelines.train"))

@@ -11,8 +11,16 @@ from torch import Tensor, nn
 
 from msclnet.features import PairLabels
 from msclnet.losses.objective import Objective
+from msclnet.processes import ALONE, Processes
 from msclnet.progress import progress_bar
 from msclnet.training.checkpoint import CheckpointFolder
+from msclnet.training.distributed import (
+    add_gradients,
+    average_statistics,
+    gather_batch,
+    join_norms,
+    same_start,
+)
 from msclnet.training.guard import check_losses, check_norm
 from msclnet.training.optimizer import set_rate
 from msclnet.training.schedule import Schedule
@@ -77,12 +85,13 @@ class Training:
         schedule: Learning rate by step.
         settings: How long and how.
         device: Where the network is.
-        loader: Called with (first step, last step + 1) once, gives the batches in order.
+        loader: Called with (first step, last step + 1) once, gives the batches in order: this process's share of them.
         validate: From the network to figures with `score` among them, higher is better; empty where nobody is held
-            out, and then `keep` must be `last`.
-        report: Called with each epoch's figures.
-        checkpoints: Where the state goes after each epoch.
+            out, and then `keep` must be `last`. Of several processes only the first one's figures count.
+        report: Called with each epoch's figures, in the first process.
+        checkpoints: Where the first process's state goes after each epoch; None in the others.
         extra: Plain values that travel in the checkpoint, such as the tracking run's id.
+        processes: Those that train together; see msclnet.training.distributed.
     """
 
     def __init__(
@@ -97,8 +106,9 @@ class Training:
         loader: Callable[[int, int], Iterable[Batch]],
         validate: Callable[[nn.Module], Mapping[str, float]],
         report: Callable[[Mapping[str, float], int], None],
-        checkpoints: CheckpointFolder,
+        checkpoints: CheckpointFolder | None,
         extra: Mapping[str, Any] | None = None,
+        processes: Processes = ALONE,
     ) -> None:
         self.network = network
         self.objective = objective
@@ -111,6 +121,7 @@ class Training:
         self.report = report
         self.checkpoints = checkpoints
         self.extra = dict(extra or {})
+        self.processes = processes
         self.progress = Progress()
 
     def resume(self, state: Mapping[str, Any]) -> None:
@@ -132,7 +143,8 @@ class Training:
         """Train to the last epoch.
 
         Returns:
-            The weights to keep: the last epoch's, or the best ones on the validation identities.
+            The weights to keep: the last epoch's, or the best ones on the validation identities. They are to be taken
+            from the first process.
 
         Raises:
             DivergedError: A loss is not finite, or the feature's norm runs away.
@@ -140,12 +152,15 @@ class Training:
         """
         settings, progress = self.settings, self.progress
         first, last = progress.epoch * settings.steps_per_epoch, settings.epochs * settings.steps_per_epoch
+        same_start(self.network, self.processes)
         batches = iter(self.loader(first, last)) if first < last else iter(())
-        with progress_bar(total=last, initial=first, desc="train", unit="step") as bar:
+        hidden = not self.processes.first
+        with progress_bar(total=last, initial=first, desc="train", unit="step", disable=hidden) as bar:
             while progress.epoch < settings.epochs:
                 epoch = progress.epoch + 1
                 row: dict[str, float] = {"epoch": epoch}
                 row |= self._train_epoch(batches, epoch=epoch, bar=bar)
+                average_statistics(self.network, self.processes)
                 if epoch % settings.validate_every == 0 or epoch == settings.epochs:
                     figures = self.validate(self.network)
                     row |= {f"val_{name}": value for name, value in figures.items()}
@@ -153,8 +168,9 @@ class Training:
                         self._keep_if_best(figures["score"], epoch)
                 progress.epoch = epoch
                 progress.history.append(row)
-                self.checkpoints.save(self.state(), epoch=epoch)
-                self.report(row, epoch)
+                if self.checkpoints is not None:
+                    self.checkpoints.save(self.state(), epoch=epoch)
+                    self.report(row, epoch)
         if settings.keep == "best":
             return progress.best_weights
         return weights_of(self.network)
@@ -174,7 +190,7 @@ class Training:
             measured = self._step(
                 batch, measure_gradients=step == steps and self._measures(epoch), into=figures
             )
-            images += 2 * len(batch.labels)
+            images += 2 * len(batch.labels) * self.processes.world
             for name, value in measured.items():
                 sums[name] = sums[name] + value if name in sums else value
             if step % CHECK_EVERY == 0 or step == steps:
@@ -208,12 +224,15 @@ class Training:
         )
         with precision_context(self.settings.precision, self.device):
             features = self.network(visible, infrared, with_synergy=self.objective.needs_synergy)
+        features, labels = gather_batch(features, labels, self.processes)
         terms = self.objective(features, labels)
         if measure_gradients:
-            into |= gradient_sizes(terms.values, self.objective.weights, features.maps)
+            sizes = gradient_sizes(terms.values, self.objective.weights, features.maps)
+            into |= join_norms(sizes, self.processes)
             into["share_of_singletons"] = self.objective.share_of_singletons(labels)
         self.optimizer.zero_grad(set_to_none=True)
         terms.total.backward()
+        add_gradients(self.network, self.processes)
         self.optimizer.step()
         norms = torch.cat([features.visible.pooled, features.infrared.pooled]).detach().norm(dim=1)
         losses = {f"loss_{name}": value.detach() for name, value in terms.values.items()}
