@@ -1,7 +1,6 @@
 """Writes one uint8 array for each split: every image decoded and resized once."""
 
 import hashlib
-import multiprocessing
 import os
 import zipfile
 import zlib
@@ -16,6 +15,7 @@ from msclnet.data.decode import UnreadableImageError, decode, resize
 from msclnet.data.manifest import Entry
 from msclnet.data.records import Record
 from msclnet.data.source import Source, open_source
+from msclnet.data.workers import in_processes
 from msclnet.errors import UserError
 from msclnet.progress import progress_bar
 
@@ -58,7 +58,7 @@ def write_array(
         The entries of the array's rows, and the odd records with what was done to them.
 
     Raises:
-        UserError: Not one image is readable.
+        UserError: Not one image is readable, or a worker process died.
     """
     if not records:
         raise UserError(f"{source} holds no image for {target.name}; check the identity lists and folders")
@@ -68,17 +68,13 @@ def write_array(
     job = partial(_write_chunk, array=temporary, source=source, height=height, width=width)
     # Only its own records go with each message: all of them would take longer than the images.
     chunks = [(start, records[start : start + CHUNK]) for start in range(0, len(records), CHUNK)]
-    with progress_bar(total=len(records), desc=target.stem, unit="image", disable=not progress) as bar:
-        # spawn: forked copies of a process with threads may hang.
-        pool = multiprocessing.get_context("spawn").Pool(workers) if workers > 1 else None
-        try:
-            for chunk in pool.imap(job, chunks) if pool else map(job, chunks):
-                outcomes += chunk
-                bar.update(len(chunk))
-        finally:
-            if pool:
-                pool.terminate()
-                pool.join()
+    with (
+        progress_bar(total=len(records), desc=target.stem, unit="image", disable=not progress) as bar,
+        in_processes(job, chunks, workers=workers) as results,
+    ):
+        for chunk in results:
+            outcomes += chunk
+            bar.update(len(chunk))
     readable = [i for i, outcome in enumerate(outcomes) if outcome.readable]
     if not readable:
         raise UserError(f"{source}: not one of the {len(records)} images for {target.name} is readable")

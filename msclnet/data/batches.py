@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 from msclnet.data.manifest import Rows
 from msclnet.data.sampler import IdentitySampler
 from msclnet.data.transforms import seed_steps, skip_image
+from msclnet.data.workers import begin_worker
 
 
 @dataclass(frozen=True)
@@ -88,4 +89,5 @@ def step_loader(batches: TrainingBatches, *, first: int, last: int, workers: int
         num_workers=workers,
         pin_memory=pinned,
         prefetch_factor=4 if workers else None,
+        worker_init_fn=begin_worker if workers else None,
     )

@@ -1,6 +1,5 @@
 """Writes the rendered data set in SYSU-MM01's layout into one archive, over several processes."""
 
-import multiprocessing
 import os
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -13,6 +12,7 @@ import cv2
 from msclnet.data.records import SPLITS, Split
 from msclnet.data.synthetic.layout import Appearance, ImageCounts, plan
 from msclnet.data.synthetic.render import render_person
+from msclnet.data.workers import in_processes
 from msclnet.progress import progress_bar
 
 JPEG_QUALITY = 90
@@ -59,8 +59,8 @@ def _rendered(planned: list[Appearance], *, seed: int, workers: int) -> Iterator
         finally:
             cv2.setNumThreads(threads)
         return
-    with multiprocessing.get_context("spawn").Pool(workers, initializer=_one_thread) as pool:
-        yield pool.imap(render, planned)
+    with in_processes(render, planned, workers=workers, initializer=_one_thread) as results:
+        yield results
 
 
 def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
