@@ -6,6 +6,7 @@ MSCLNET_PROCESSES  processes that train and embed together, each on a GPU of its
 MSCLNET_WORKERS    processes that prepare batches or images (default: by the number of cores)
 MSCLNET_RAW        where the images of a real data set lie: a folder, an archive or a URL
 MSCLNET_THREADS    threads of torch on the CPU (default: torch's own)
+MSCLNET_KEEP_CHECKPOINTS  how many of a training's latest checkpoints stay on the disk (default: 2)
 
 Processes that were started together know each other by torchrun's variables: RANK, WORLD_SIZE, LOCAL_RANK (on this
 machine) and LOCAL_WORLD_SIZE.
@@ -61,6 +62,20 @@ def workers(default: int) -> int:
         UserError: MSCLNET_WORKERS is no number.
     """
     return _number("MSCLNET_WORKERS", default)
+
+
+def kept_checkpoints() -> int:
+    """How many of the latest checkpoints to keep, 1 or more.
+
+    Raises:
+        UserError: MSCLNET_KEEP_CHECKPOINTS is no such number.
+    """
+    kept = _number("MSCLNET_KEEP_CHECKPOINTS", 2)
+    if not kept:
+        raise UserError(
+            "MSCLNET_KEEP_CHECKPOINTS: expected a number of 1 or more, not '0': none to go on from"
+        )
+    return kept
 
 
 def device() -> "torch.device":

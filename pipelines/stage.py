@@ -18,18 +18,20 @@ REMEDIES = {
     errno.ENOSPC: "no space left; free some (`dvc gc --workspace --all-experiments` removes unused results)",
     errno.EDQUOT: "the disk quota is used up; free some space",
     errno.EACCES: "no permission; make it readable and writable for this user",
+    errno.EIO: "the disk reports an input/output error; see the system's log, and work on another disk",
     errno.EROFS: "the file system is read-only; work in a copy of the project on a writable one",
 }
 
 USER_MISTAKE = 2
 TERMINATED = 128 + signal.SIGTERM
+INTERRUPTED = 128 + signal.SIGINT
 
 
 def run_stage(work: Callable[[Params], None]) -> None:
     """Run a stage as a program.
 
     Exit code 0: done. 2: a mistake that the user can repair, told in lines that start with `error: `.
-    143: stopped by SIGTERM. Anything else: a defect, with its traceback.
+    143: stopped by SIGTERM; 130: by Ctrl-C. Anything else: a defect, with its traceback.
     """
     prepare()
     report_user_errors(lambda: work(load_params(PARAMS)))
@@ -43,9 +45,14 @@ def prepare() -> None:
 
 
 def report_user_errors(work: Callable[[], None]) -> None:
-    """Run `work`; a UserError, a full disk or a missing permission becomes a message and exit code 2."""
+    """Run `work`; a UserError, a full disk or a missing permission becomes a message and exit code 2.
+
+    Ctrl-C becomes exit code 130.
+    """
     try:
         work()
+    except KeyboardInterrupt:
+        raise SystemExit(INTERRUPTED) from None
     except (UserError, OSError) as error:
         message = mistake_in(error)
         if message is None:

@@ -14,6 +14,7 @@ from msclnet.data.batches import TrainingBatches, step_loader
 from msclnet.data.manifest import Rows, read_manifest
 from msclnet.data.sampler import IdentitySampler, paired_identities, steps_per_epoch
 from msclnet.data.transforms import build_augmentation
+from msclnet.data.workers import dead_workers_explained
 from msclnet.embedding import embed_images
 from msclnet.errors import UserError
 from msclnet.losses.objective import Objective
@@ -36,6 +37,7 @@ from pipelines.outputs import fresh, write_json
 from pipelines.parallel import run_parallel_stage
 from pipelines.provenance import TRAINING_SECTIONS, dataset_facts, git_commit, training_key
 from pipelines.registration import register_network
+from pipelines.stopped import tells_how_to_go_on
 from pipelines.tracked import flow_tags
 from pipelines.validation import validation_figures
 
@@ -61,9 +63,9 @@ def lead(params: Params, *, device: torch.device, key: str, processes: Processes
     """The first process's part."""
     places.TRAIN.mkdir(parents=True, exist_ok=True)
     checkpoints = machine.home() / "checkpoints"
-    folder = CheckpointFolder(checkpoints / key)
+    folder = CheckpointFolder(checkpoints / key, keep=machine.kept_checkpoints())
     remove_finished(checkpoints, but=folder)
-    with folder.locked():
+    with folder.locked(), tells_how_to_go_on(folder):
         saved = folder.load_latest()
         state = saved[1] if saved else None
         if state is not None and state["extra"].get("key") != key:
@@ -73,14 +75,18 @@ def lead(params: Params, *, device: torch.device, key: str, processes: Processes
             )
         resume = state["extra"]["tracking"] if state else None
         tracker = start_tracking(params, key=key, resume=resume, processes=processes)
-        with tracker.lifetime():
+        with tracker.lifetime(), dead_workers_explained():
             training = build_training(
                 params, device=device, folder=folder, tracker=tracker, key=key, processes=processes
             )
             processes.state_from_first(state)
             if state is not None:
-                print(f"going on after epoch {state['progress']['epoch']} (checkpoint {folder.folder})")
                 training.resume(state)
+                done = training.progress
+                print(
+                    f"going on after epoch {done.epoch} and {done.part.steps} steps of the next "
+                    f"(checkpoint {folder.folder})"
+                )
             weights = training.run()
             write_result(params, training, weights, tracker=tracker)
             folder.finish()
@@ -92,7 +98,8 @@ def follow(params: Params, *, device: torch.device, key: str, processes: Process
     state = processes.state_from_first(None)
     if state is not None:
         training.resume(state)
-    training.run()
+    with dead_workers_explained():
+        training.run()
 
 
 def start_tracking(

@@ -12,12 +12,20 @@ PARAM_LENGTH = 6000
 TAG_LENGTH = 8000
 DIGEST_LENGTH = 36
 
+# Columns of a history that tell of the machine, not of the method: MLflow shows what begins with system/ apart.
+OF_THE_MACHINE = ("images_per_second", "share_waiting_for_input", "gpu_memory_gib", "seconds_left")
+
 _FORBIDDEN_IN_KEYS = re.compile(r"[^\w\-. :/]", re.ASCII)
 
 
 def key(name: str) -> str:
     """A metric's, parameter's or tag's name as MLflow accepts it: other characters become `_`."""
     return fit(_FORBIDDEN_IN_KEYS.sub("_", name), KEY_LENGTH)
+
+
+def metric(name: str) -> str:
+    """A history column's name as a metric of MLflow; speed and memory become system metrics."""
+    return f"system/{name}" if name in OF_THE_MACHINE else key(name)
 
 
 def fit(text: str, length: int) -> str:

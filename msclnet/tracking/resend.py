@@ -97,7 +97,7 @@ def read_history(path: Path) -> dict[str, dict[int, float]]:
         for name in columns:
             value = _number(row[name]) if name != step_column else None
             if value is not None:
-                values.setdefault(naming.key(name), {})[step] = value
+                values.setdefault(naming.metric(name), {})[step] = value
     return values
 
 

@@ -161,7 +161,7 @@ class Tracker:
         metrics = []
         for name, value in values.items():
             try:
-                metrics.append(Metric(naming.key(name), float(value), now, int(step)))
+                metrics.append(Metric(naming.metric(name), float(value), now, int(step)))
             except (TypeError, ValueError):
                 if name not in self._no_numbers:
                     self._no_numbers.add(name)

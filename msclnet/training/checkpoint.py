@@ -3,6 +3,7 @@
 import fcntl
 import hashlib
 import io
+import logging
 import os
 import shutil
 import time
@@ -19,6 +20,8 @@ MAGIC = b"msclnet-checkpoint-1\n"
 DIGEST = hashlib.sha256().digest_size
 FINISHED = "finished"
 
+logger = logging.getLogger("msclnet.training")
+
 
 class DamagedCheckpointError(Exception):
     """A checkpoint whose bytes are not those that were written."""
@@ -29,16 +32,25 @@ class CheckpointFolder:
 
     Args:
         folder: Made when missing.
-        keep: How many of the latest to keep.
+        keep: How many of the latest to keep, 1 or more.
+
+    Attributes:
+        latest: Whole epochs and further steps of what was saved or loaded last; None before that.
     """
 
     def __init__(self, folder: Path, *, keep: int = 2) -> None:
         self.folder = folder
         self.keep = keep
+        self.latest: tuple[int, int] | None = None
         folder.mkdir(parents=True, exist_ok=True)
 
-    def save(self, state: dict[str, Any], *, epoch: int) -> None:
+    def save(self, state: dict[str, Any], *, epoch: int, step: int = 0) -> None:
         """Write the state after an epoch; older ones beyond `keep` go only afterwards.
+
+        Args:
+            state: Tensors and plain values, nested.
+            epoch: Whole epochs done.
+            step: Steps of the next epoch that are done as well.
 
         Raises:
             UserError: The disk is full or not writable; the former checkpoints are intact.
@@ -46,7 +58,7 @@ class CheckpointFolder:
         buffer = io.BytesIO()
         torch.save(state, buffer)
         body = buffer.getbuffer()
-        target = self._path(epoch)
+        target = self._path(epoch, step)
         temporary = target.with_suffix(f".partial-{os.getpid()}")
         try:
             with temporary.open("wb") as file:
@@ -60,21 +72,28 @@ class CheckpointFolder:
             temporary.unlink(missing_ok=True)
             raise UserError(
                 f"{target} could not be written ({error.strerror}); free some space or set MSCLNET_HOME to another "
-                "disk, then start again: training goes on from the last whole epoch"
+                "disk, then start again: training goes on from the last checkpoint"
             ) from error
+        self.latest = epoch, step
         for old in (*self._all()[: -self.keep], *self.folder.glob("epoch-*.partial-*")):
             old.unlink(missing_ok=True)
 
     def load_latest(self) -> tuple[int, dict[str, Any]] | None:
-        """Epoch and state of the newest sound checkpoint, or None.
+        """Number of whole epochs and state of the newest sound checkpoint, or None.
 
-        A damaged one is renamed to *.damaged and the one before it is taken.
+        A damaged one is renamed to *.damaged, with a warning, and the one before it is taken.
         """
         for path in reversed(self._all()):
             try:
-                return int(path.stem.removeprefix("epoch-")), read_checkpoint(path)
-            except DamagedCheckpointError:
+                state = read_checkpoint(path)
+            except DamagedCheckpointError as error:
                 path.rename(path.with_suffix(".damaged"))
+                logger.warning(
+                    "%s: it is set aside, and the checkpoint before it is taken if there is one", error
+                )
+                continue
+            self.latest = _place(path)
+            return self.latest[0], state
         return None
 
     def finish(self) -> None:
@@ -98,11 +117,20 @@ class CheckpointFolder:
                 ) from error
             yield
 
-    def _path(self, epoch: int) -> Path:
-        return self.folder / f"epoch-{epoch:05d}.pt"
+    def _path(self, epoch: int, step: int) -> Path:
+        part = (
+            f".step-{step:07d}" if step else ""
+        )  # in the alphabet's order this follows the whole epoch's name
+        return self.folder / f"epoch-{epoch:05d}{part}.pt"
 
     def _all(self) -> list[Path]:
         return sorted(self.folder.glob("epoch-*.pt"))
+
+
+def _place(path: Path) -> tuple[int, int]:
+    """Whole epochs and further steps, by the file's name."""
+    epoch, _, step = path.stem.partition(".step-")
+    return int(epoch.removeprefix("epoch-")), int(step or 0)
 
 
 def remove_finished(parent: Path, *, but: CheckpointFolder, older_than: float = 3600.0) -> None:

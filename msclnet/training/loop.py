@@ -1,7 +1,8 @@
 """The training loop."""
 
+import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -9,6 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from msclnet.errors import UserError
 from msclnet.features import PairLabels
 from msclnet.losses.objective import Objective
 from msclnet.processes import ALONE, Processes
@@ -21,9 +23,13 @@ from msclnet.training.distributed import (
     join_norms,
     same_start,
 )
+from msclnet.training.epoch import Part, gpu_memory, time_left
 from msclnet.training.guard import check_losses, check_norm
 from msclnet.training.optimizer import set_rate
 from msclnet.training.schedule import Schedule
+from msclnet.training.stopping import Stopping
+
+logger = logging.getLogger("msclnet.training")
 
 CHECK_EVERY = 20  # steps between looks at the losses; each look waits for the device
 
@@ -73,6 +79,7 @@ class Progress:
     best_score: float = float("-inf")
     best_epoch: int = 0
     best_weights: dict[str, Tensor] = field(default_factory=dict)
+    part: Part = field(default_factory=Part)
 
 
 class Training:
@@ -92,6 +99,9 @@ class Training:
         checkpoints: Where the first process's state goes after each epoch; None in the others.
         extra: Plain values that travel in the checkpoint, such as the tracking run's id.
         processes: Those that train together; see msclnet.training.distributed.
+
+    Attributes:
+        after_step: Called after each step; may be set before `run`.
     """
 
     def __init__(
@@ -123,24 +133,35 @@ class Training:
         self.extra = dict(extra or {})
         self.processes = processes
         self.progress = Progress()
+        self.after_step: Callable[[], None] = lambda: None
+        self._stopping = Stopping(waits=processes.world == 1)
+        self._batches: Iterator[Batch] = iter(())
 
     def resume(self, state: Mapping[str, Any]) -> None:
         """Go on from a checkpoint's state."""
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.progress = Progress(**state["progress"])
+        self.progress = Progress(**{**state["progress"], "part": Part(**state["progress"]["part"])})
 
     def state(self) -> dict[str, Any]:
         """Every resumable value."""
         return {
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "progress": vars(self.progress),
+            "progress": {**vars(self.progress), "part": vars(self.progress.part)},
             "extra": self.extra,
         }
 
+    @property
+    def steps_done(self) -> int:
+        """Steps since the start of the training, those of former processes included."""
+        return self.progress.epoch * self.settings.steps_per_epoch + self.progress.part.steps
+
     def run(self) -> dict[str, Tensor]:
         """Train to the last epoch.
+
+        SIGTERM and Ctrl-C take effect between two steps; the state is saved before they end the training. Of several
+        processes, all go on from the last whole epoch.
 
         Returns:
             The weights to keep: the last epoch's, or the best ones on the validation identities. They are to be taken
@@ -150,65 +171,111 @@ class Training:
             DivergedError: A loss is not finite, or the feature's norm runs away.
             UserError: A checkpoint could not be written.
         """
+        try:
+            with self._stopping:
+                return self._run()
+        except (SystemExit, KeyboardInterrupt):
+            self._save_part()
+            raise
+        finally:
+            self._batches = iter(())  # ends the loader's processes, in order
+
+    def _run(self) -> dict[str, Tensor]:
         settings, progress = self.settings, self.progress
-        first, last = progress.epoch * settings.steps_per_epoch, settings.epochs * settings.steps_per_epoch
+        first, last = self.steps_done, settings.epochs * settings.steps_per_epoch
+        started, hidden = time.perf_counter(), not self.processes.first
         same_start(self.network, self.processes)
-        batches = iter(self.loader(first, last)) if first < last else iter(())
-        hidden = not self.processes.first
+        if first < last:
+            self._batches = iter(self.loader(first, last))
         with progress_bar(total=last, initial=first, desc="train", unit="step", disable=hidden) as bar:
             while progress.epoch < settings.epochs:
                 epoch = progress.epoch + 1
                 row: dict[str, float] = {"epoch": epoch}
-                row |= self._train_epoch(batches, epoch=epoch, bar=bar)
+                row |= self._train_epoch(epoch=epoch, bar=bar)
                 average_statistics(self.network, self.processes)
+                figures: Mapping[str, float] = {}
                 if epoch % settings.validate_every == 0 or epoch == settings.epochs:
                     figures = self.validate(self.network)
                     row |= {f"val_{name}": value for name, value in figures.items()}
-                    if figures:
-                        self._keep_if_best(figures["score"], epoch)
-                progress.epoch = epoch
-                progress.history.append(row)
-                if self.checkpoints is not None:
-                    self.checkpoints.save(self.state(), epoch=epoch)
-                    self.report(row, epoch)
+                done = self.steps_done
+                row |= time_left(time.perf_counter() - started, done=done - first, left=last - done)
+                with self._stopping.held_back():
+                    self._end_epoch(row, figures)
         if settings.keep == "best":
             return progress.best_weights
         return weights_of(self.network)
 
-    def _train_epoch(self, batches: Any, *, epoch: int, bar: Any) -> dict[str, float]:
+    def _end_epoch(self, row: dict[str, float], figures: Mapping[str, float]) -> None:
+        progress = self.progress
+        epoch = progress.epoch + 1
+        if figures:
+            self._keep_if_best(figures["score"], epoch)
+        progress.epoch, progress.part = epoch, Part()
+        progress.history.append(row)
+        if self.checkpoints is not None:
+            self.checkpoints.save(self.state(), epoch=epoch)
+            self.report(row, epoch)
+
+    def _save_part(self) -> None:
+        """Save the epoch as far as it went; without a step, the last checkpoint has it all.
+
+        Several processes do not stop at the same step, and their batch norms' statistics are joined at an epoch's end:
+        they go on from the last whole epoch.
+        """
+        progress = self.progress
+        together = self.checkpoints is None or self.processes.world > 1
+        if together or not self._stopping.whole or not progress.part.steps:
+            return
+        try:
+            self.checkpoints.save(self.state(), epoch=progress.epoch, step=progress.part.steps)
+        except UserError as error:  # what ends the process is not the disk
+            logger.warning("%s", error)
+
+    def _train_epoch(self, *, epoch: int, bar: Any) -> dict[str, float]:
         self.network.train()
-        steps = self.settings.steps_per_epoch
-        sums: dict[str, Tensor] = {}
-        figures: dict[str, float] = {}
-        images, waited, started = 0, 0.0, time.perf_counter()
-        for step in range(1, steps + 1):
-            before = time.perf_counter()
-            batch = next(batches)
-            waited += time.perf_counter() - before
-            number = (epoch - 1) * steps + step - 1
-            set_rate(self.optimizer, self.schedule.rate(number))
-            measured = self._step(
-                batch, measure_gradients=step == steps and self._measures(epoch), into=figures
-            )
-            images += 2 * len(batch.labels) * self.processes.world
-            for name, value in measured.items():
-                sums[name] = sums[name] + value if name in sums else value
-            if step % CHECK_EVERY == 0 or step == steps:
-                values = {name: value.item() for name, value in measured.items()}
-                check_losses(values, epoch=epoch, step=step)
-                check_norm(values["feature_norm"], limit=self.settings.norm_limit, epoch=epoch, step=step)
-                seconds = time.perf_counter() - started
-                bar.set_postfix(
-                    epoch=epoch, loss=f"{values['total']:.3f}", images_s=f"{images / seconds:.0f}"
+        steps, part = self.settings.steps_per_epoch, self.progress.part
+        before = time.perf_counter()
+        while part.steps < steps:
+            batch = next(self._batches)
+            fetched = time.perf_counter()
+            with self._stopping.held_back():
+                step = part.steps + 1
+                set_rate(self.optimizer, self.schedule.rate((epoch - 1) * steps + step - 1))
+                measured = self._step(
+                    batch, measure_gradients=step == steps and self._measures(epoch), into=part.figures
                 )
+                look = step % CHECK_EVERY == 0 or step == steps
+                if look:
+                    self._check(measured, epoch=epoch, step=step)
+                now = time.perf_counter()
+                images = 2 * len(batch.labels) * self.processes.world
+                part.add(measured, images=images, seconds=now - before, waited=fetched - before)
+                before = now
+            if look:
+                self._show(bar, epoch=epoch, loss=measured["total"].item())
             bar.update()
-        seconds = time.perf_counter() - started
-        figures |= {name: value.item() / steps for name, value in sums.items()}
+            self.after_step()
+        figures = {**part.figures, **part.means()}
         check_losses(figures, epoch=epoch, step=steps)
         figures["learning_rate"] = self.schedule.rate(epoch * steps - 1)
-        figures["images_per_second"] = images / seconds
-        figures["share_waiting_for_input"] = waited / seconds
-        return figures
+        return figures | part.speed() | gpu_memory(self.device)
+
+    def _check(self, measured: Mapping[str, Tensor], *, epoch: int, step: int) -> None:
+        values = {name: value.item() for name, value in measured.items()}
+        check_losses(values, epoch=epoch, step=step)
+        check_norm(values["feature_norm"], limit=self.settings.norm_limit, epoch=epoch, step=step)
+
+    def _show(self, bar: Any, *, epoch: int, loss: float) -> None:
+        speed = self.progress.part.speed()
+        shown = {
+            "epoch": epoch,
+            "loss": f"{loss:.3f}",
+            "images/s": f"{speed['images_per_second']:.0f}",
+            "waiting": f"{speed['share_waiting_for_input']:.0%}",
+        }
+        if memory := gpu_memory(self.device):
+            shown["GPU"] = f"{memory['gpu_memory_gib']:.1f} GiB"
+        bar.set_postfix(shown)
 
     def _measures(self, epoch: int) -> bool:
         every = self.settings.gradients_every

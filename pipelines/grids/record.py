@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from msclnet.tracking import naming
 from msclnet.training.history import read_history
 from pipelines import machine, places
 from pipelines.grids.plan import GridCell
@@ -18,7 +19,7 @@ from pipelines.orchestration.slots import cache_folder
 
 _DIGITS = 5
 # Of the machine, not of the method; what they say is in `training`.
-_NOT_KEPT = ("images_per_second", "share_waiting_for_input")
+_NOT_KEPT = naming.OF_THE_MACHINE
 
 
 def record_of(

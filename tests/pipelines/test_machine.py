@@ -16,6 +16,7 @@ VARIABLES = (
     "MSCLNET_PROCESSES",
     "MSCLNET_WORKERS",
     "MSCLNET_THREADS",
+    "MSCLNET_KEEP_CHECKPOINTS",
     "RANK",
     "WORLD_SIZE",
     "LOCAL_RANK",
@@ -144,6 +145,20 @@ def test_numbers_that_are_none(monkeypatch: pytest.MonkeyPatch, variable: str, t
             "MSCLNET_PROCESSES": machine.processes,
         }[variable]()
     assert repr(text) in str(caught.value)
+
+
+@pytest.mark.parametrize(("text", "expected"), [(None, 2), ("", 2), ("1", 1), ("10", 10)])
+def test_kept_checkpoints(monkeypatch: pytest.MonkeyPatch, text: str | None, expected: int) -> None:
+    if text is not None:
+        monkeypatch.setenv("MSCLNET_KEEP_CHECKPOINTS", text)
+    assert machine.kept_checkpoints() == expected
+
+
+@pytest.mark.parametrize("text", ["0", "all", "-2"])
+def test_some_checkpoint_must_stay(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("MSCLNET_KEEP_CHECKPOINTS", text)
+    with pytest.raises(UserError, match=r"MSCLNET_KEEP_CHECKPOINTS: expected a number of \d or more"):
+        machine.kept_checkpoints()
 
 
 @pytest.mark.parametrize("text", [None, "", "auto"])

@@ -9,7 +9,7 @@ import pytest
 from mlflow_stores import MlflowServer, run_status, stored_metrics
 from test_interrupted import forget_checkpoints
 
-from msclnet.tracking.naming import key
+from msclnet.tracking.naming import metric
 
 pytestmark = pytest.mark.pipeline
 EPOCHS = 30
@@ -54,7 +54,7 @@ def test_a_training_outlives_its_server(project, tmp_path):
         run = json.loads((project.root / "results/train/run.json").read_text())
         assert run["run_id"] != json.loads(former)["run_id"]
         expected = {
-            (key(name), int(row["epoch"])): float(value)
+            (metric(name), int(row["epoch"])): float(value)
             for row in history
             for name, value in row.items()
             if name != "epoch" and value

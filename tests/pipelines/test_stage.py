@@ -37,6 +37,8 @@ run_stage(work)
         [sys.executable, "-c", program],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
+        # A test run in the background ignores SIGINT, and its children would inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -60,6 +62,7 @@ def test_done(tmp_path: Path) -> None:
         ("raise OSError(errno.EDQUOT, 'Quota', 'data/big.npy')", "data/big.npy: the disk quota is used up"),
         ("raise OSError(errno.EACCES, 'Denied', 'data/raw')", "data/raw: no permission"),
         ("raise OSError(errno.EROFS, 'Read-only', 'data/raw')", "data/raw: the file system is read-only"),
+        ("raise OSError(errno.EIO, 'I/O', 'data/raw')", "data/raw: the disk reports an input/output error"),
     ],
 )
 def test_mistakes_of_the_user(tmp_path: Path, body: str, message: str) -> None:
@@ -123,13 +126,14 @@ finally:
 """
 
 
-def test_terminated(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "expected"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_stopped_from_outside(tmp_path: Path, number: int, expected: int) -> None:
     process = start(tmp_path, SLEEP)
     assert process.stdout is not None
     assert [process.stdout.readline() for _ in range(2)] == ["working 3\n", "asleep\n"]
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
     code, out, err = ended(process)
-    assert code == 143
+    assert code == expected
     assert out == "cleaned up\n"
     assert err == ""
 

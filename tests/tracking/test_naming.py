@@ -1,4 +1,4 @@
-from msclnet.tracking.naming import PARAM_LENGTH, fit, flatten, key
+from msclnet.tracking.naming import OF_THE_MACHINE, PARAM_LENGTH, fit, flatten, key, metric
 
 
 def test_flatten_nested_params() -> None:
@@ -30,3 +30,13 @@ def test_fit_keeps_differences_behind_the_cut() -> None:
 def test_keys_hold_only_what_mlflow_accepts() -> None:
     assert key("cmc@1 (all)") == "cmc_1 _all_"
     assert key("grad/id-loss.visible: x") == "grad/id-loss.visible: x"
+
+
+def test_speed_and_memory_are_system_metrics_and_all_else_is_not() -> None:
+    assert {metric(name) for name in OF_THE_MACHINE} == {
+        "system/images_per_second",
+        "system/share_waiting_for_input",
+        "system/gpu_memory_gib",
+        "system/seconds_left",
+    }
+    assert metric("cmc@1 (all)") == "cmc_1 _all_"

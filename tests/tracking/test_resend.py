@@ -16,22 +16,27 @@ def test_only_what_is_missing_is_sent(
     start: Start, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tracker = start()
-    tracker.log_metrics({"loss": 0.1 + 0.2, "cmc@1": 0.5}, step=1)
+    tracker.log_metrics({"loss": 0.1 + 0.2, "cmc@1": 0.5, "images_per_second": 64.5}, step=1)
     tracker.finish("FINISHED")
     history, run = tmp_path / "history.csv", tmp_path / "run.json"
-    history.write_text(f"epoch,loss,cmc@1,note\n1,{0.1 + 0.2!r},0.5,good\n2,{1 / 3!r},,\n3,1e-300,0.75,bad\n")
+    history.write_text(
+        "epoch,loss,cmc@1,images_per_second,note\n"
+        f"1,{0.1 + 0.2!r},0.5,64.5,good\n2,{1 / 3!r},,70,\n3,1e-300,0.75,,bad\n"
+    )
     run.write_text(json.dumps(tracker.reference))
 
     assert main([str(history), str(run), "--home", str(home)]) == 0
-    assert capsys.readouterr().out == f"run {tracker.run_id}: 3 values sent, 2 were there\n"
+    assert capsys.readouterr().out == f"run {tracker.run_id}: 4 values sent, 3 were there\n"
     assert main([str(history), str(run), "--home", str(home)]) == 0
-    assert "0 values sent, 5 were there" in capsys.readouterr().out
+    assert "0 values sent, 7 were there" in capsys.readouterr().out
     assert stored_metrics(home / "mlruns" / "mlflow.db", tracker.run_id) == [
         ("cmc_1", 1, 0.5),
         ("cmc_1", 3, 0.75),
         ("loss", 1, 0.1 + 0.2),
         ("loss", 2, 1 / 3),
         ("loss", 3, 1e-300),
+        ("system/images_per_second", 1, 64.5),
+        ("system/images_per_second", 2, 70.0),
     ]
 
 

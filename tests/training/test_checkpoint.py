@@ -67,6 +67,37 @@ def test_keeps_the_latest(tmp_path: Path, keep: int) -> None:
     assert left == [f"epoch-{epoch:05d}.pt" for epoch in range(13 - keep, 13)]
 
 
+def test_a_part_of_an_epoch_stands_between_the_whole_ones(tmp_path: Path) -> None:
+    checkpoints = CheckpointFolder(tmp_path, keep=9)
+    assert checkpoints.latest is None
+    order = [(2, 0), (2, 9), (2, 10), (2, 1_000_000), (3, 0), (10, 0), (10, 1)]
+    for place, (epoch, step) in enumerate(order):
+        checkpoints.save(state_of(place), epoch=epoch, step=step)
+        assert checkpoints.latest == (epoch, step)
+    for place, (epoch, step) in reversed(list(enumerate(order))):
+        again = CheckpointFolder(tmp_path)
+        found = again.load_latest()
+        assert found is not None
+        assert found[0] == epoch
+        assert again.latest == (epoch, step)
+        assert same(found[1], state_of(place))
+        newest(tmp_path).unlink()
+
+
+def test_parts_count_among_the_kept(tmp_path: Path) -> None:
+    checkpoints = filled(tmp_path, epochs=2, keep=2)
+    checkpoints.save(state_of(3), epoch=2, step=7)
+    assert [path.name for path in sorted(tmp_path.iterdir())] == [
+        "epoch-00002.pt",
+        "epoch-00002.step-0000007.pt",
+    ]
+    newest(tmp_path).write_bytes(b"torn")
+    found = checkpoints.load_latest()
+    assert found is not None
+    assert same(found[1], state_of(2))
+    assert (tmp_path / "epoch-00002.step-0000007.damaged").exists()
+
+
 def test_finished_trainings_go_later_and_others_stay(tmp_path: Path) -> None:
     done, running, own = (filled(tmp_path / name) for name in ("done", "running", "own"))
     done.finish()
@@ -80,7 +111,9 @@ def test_finished_trainings_go_later_and_others_stay(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.999])
-def test_a_torn_file_gives_way_to_the_one_before(tmp_path: Path, share: float) -> None:
+def test_a_torn_file_gives_way_to_the_one_before(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, share: float
+) -> None:
     checkpoints = filled(tmp_path)
     path = newest(tmp_path)
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
@@ -89,6 +122,7 @@ def test_a_torn_file_gives_way_to_the_one_before(tmp_path: Path, share: float) -
     assert found[0] == 1
     assert same(found[1], state_of(1))
     assert path.with_suffix(".damaged").exists()
+    assert f"{path} is torn or changed: it is set aside" in caplog.text
     checkpoints.save(state_of(2), epoch=2)
     again = checkpoints.load_latest()
     assert again is not None

@@ -1,6 +1,9 @@
 """A training that was stopped, however it was stopped, ends with the bytes of one that was not."""
 
+import errno
+import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,9 @@ from forked import Forked, die
 from tiny_training import EPOCHS, STEPS, at, equal_weights, make_training, resumed, without_timings
 from torch import Tensor
 
+from msclnet.data.batches import step_loader
+from msclnet.data.workers import dead_workers_explained
+from msclnet.errors import UserError
 from msclnet.training import checkpoint
 from msclnet.training.checkpoint import CheckpointFolder
 from msclnet.training.loop import Training
@@ -114,13 +120,72 @@ def test_killed(tmp_path: Path, uninterrupted: Any, moment: str, left: int) -> N
     check_same(training.run(), training, uninterrupted)
 
 
-def test_a_damaged_checkpoint_costs_one_epoch_and_no_bit(tmp_path: Path, uninterrupted: Any) -> None:
+def flipped(data: bytes) -> bytes:
+    middle = len(data) // 2
+    return data[:middle] + bytes([data[middle] ^ 16]) + data[middle + 1 :]
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[:-1], flipped, lambda _: b""], ids=["torn", "bit", "empty"]
+)
+def test_a_damaged_checkpoint_costs_one_epoch_and_no_bit(
+    tmp_path: Path, uninterrupted: Any, damage: Callable[[bytes], bytes]
+) -> None:
     with pytest.raises(StoppedError):
         make_training(tmp_path, report=at(3, stop)).run()
     newest = max(tmp_path.glob("*.pt"))
-    newest.write_bytes(newest.read_bytes()[:-1])
+    newest.write_bytes(damage(newest.read_bytes()))
     training = resumed(tmp_path)
     assert training.progress.epoch == 2
+    check_same(training.run(), training, uninterrupted)
+
+
+@pytest.mark.parametrize("epoch", [1, 3, EPOCHS])
+def test_a_full_disk_costs_one_epoch_and_no_bit(
+    tmp_path: Path, uninterrupted: Any, monkeypatch: pytest.MonkeyPatch, epoch: int
+) -> None:
+    """The disk is full when an epoch's checkpoint is written; later there is space again."""
+    writes: list[int] = []
+
+    def fsync(file: int) -> None:
+        writes.append(file)
+        if len(writes) == epoch:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(checkpoint.os, "fsync", fsync)
+    with pytest.raises(UserError, match=rf"epoch-0000{epoch}\.pt could not be written \(No space"):
+        make_training(tmp_path).run()
+    monkeypatch.undo()
+    training = resumed(tmp_path)
+    assert training.progress.epoch == epoch - 1
+    check_same(training.run(), training, uninterrupted)
+
+
+class DyingWorker:
+    """Training batches, made by a process that is killed at one step, as the kernel does when memory runs out."""
+
+    def __init__(self, batches: Any, step: int) -> None:
+        self.batches = batches
+        self.step = step
+
+    def __getitem__(self, step: int) -> Any:
+        if step == self.step:
+            die()
+        return self.batches[step]
+
+
+def test_a_dead_worker_of_the_loader_costs_the_epoch_and_no_bit(tmp_path: Path, uninterrupted: Any) -> None:
+    def load(first: int, last: int) -> Any:
+        batches: Any = DyingWorker(tiny_training.load(first, last).dataset, 2 * STEPS + 1)
+        return step_loader(batches, first=first, last=last, workers=1, pinned=False)
+
+    with (
+        pytest.raises(UserError, match=r"a process that prepares batches died .*MSCLNET_WORKERS"),
+        dead_workers_explained(),
+    ):
+        make_training(tmp_path, loader=load).run()
+    training = resumed(tmp_path)
+    assert training.progress.epoch <= 2, "the worker dies while it prepares batches ahead"
     check_same(training.run(), training, uninterrupted)
 
 

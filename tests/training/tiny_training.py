@@ -27,7 +27,7 @@ PARAMS = load_params(ROOT / "presets/smoke.yaml")
 HEIGHT, WIDTH = 64, 32
 EPOCHS, STEPS = 4, 3
 IDENTITIES, CAMERAS, IMAGES = 5, (1, 2, 3, 6), 2
-TIMINGS = ("images_per_second", "share_waiting_for_input")
+TIMINGS = ("images_per_second", "share_waiting_for_input", "seconds_left")
 SPEC = {"identities": IDENTITIES, "model": PARAMS.section("model"), "synergy": PARAMS.section("synergy")}
 
 
