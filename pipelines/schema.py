@@ -268,6 +268,7 @@ class Params(Section):
     """All of params.yaml, validated."""
 
     seed: Seed
+    profile: CountOrNone
     download: Download
     preprocess: Preprocess
     augment: Augment

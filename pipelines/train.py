@@ -35,6 +35,7 @@ from pipelines import machine, places
 from pipelines.config import Params
 from pipelines.outputs import fresh, write_json
 from pipelines.parallel import run_parallel_stage
+from pipelines.profiling import profiled
 from pipelines.provenance import TRAINING_SECTIONS, dataset_facts, git_commit, training_key
 from pipelines.registration import register_network
 from pipelines.stopped import tells_how_to_go_on
@@ -87,7 +88,9 @@ def lead(params: Params, *, device: torch.device, key: str, processes: Processes
                     f"going on after epoch {done.epoch} and {done.part.steps} steps of the next "
                     f"(checkpoint {folder.folder})"
                 )
-            weights = training.run()
+            profiles = machine.home() / "profiles" / key
+            with profiled(training, steps=params.profile, folder=profiles, tracker=tracker):
+                weights = training.run()
             write_result(params, training, weights, tracker=tracker)
             folder.finish()
 

@@ -12,7 +12,7 @@ from typing import Any
 _CASCADE = ("sub", "intra", "inter")
 _OF_THE_BRANCH = ("synergy_identity", "local", "global")
 # These change neither weights nor figures of the extractors.
-_WITHOUT_EFFECT = ("seed", "tracking.", "visualize.")
+_WITHOUT_EFFECT = ("seed", "profile", "tracking.", "visualize.")
 _TERMS = ("identity", "triplet", *_OF_THE_BRANCH, "divergence", "target", *_CASCADE)
 _LSTM = ("synergy.reading", "synergy.rounds", "synergy.rank", "synergy.bias")
 

@@ -97,6 +97,7 @@ def test_every_parameter_of_the_training_counts_and_no_other(monkeypatch: pytest
     assert changing == {path for path, _ in LEAVES if path[0] in TRAINING}
     assert len({keys[path] for path in changing}) == len(changing), "different changes, different keys"
     assert {path[0] for path, _ in LEAVES} - set(TRAINING) == {
+        "profile",
         "download",
         "embed",
         "evaluate",

@@ -1,0 +1,57 @@
+"""A trace of some training steps by torch's profiler, for Perfetto or chrome://tracing."""
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.profiler import ProfilerActivity, profile, schedule
+
+PASSED_OVER = 2  # the first step sets things up, and the second one the profiler
+
+logger = logging.getLogger("msclnet.training")
+
+
+@contextmanager
+def traced(
+    target: Path, *, steps: int, device: torch.device, written: Callable[[Path], None]
+) -> Iterator[Callable[[], None]]:
+    """Trace the steps within the block that follow on the first two. Tracing changes no result.
+
+    Args:
+        target: The trace, JSON in gzip (`.json.gz`): operators with their input shapes, memory, and on a GPU its
+            kernels. Written whole or not at all, as soon as the steps are done or the block ends.
+        steps: How many steps.
+        device: Where the training runs.
+        written: Called with `target` once it is there.
+
+    Yields:
+        What to call after each step.
+    """
+    activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device.type == "cuda" else [])
+
+    def write(profiler: Any) -> None:
+        unfinished = target.with_name(f".{os.getpid()}.{target.name}")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            profiler.export_chrome_trace(str(unfinished))
+            os.replace(unfinished, target)
+        except (OSError, RuntimeError) as error:  # the training is worth more than its trace
+            unfinished.unlink(missing_ok=True)
+            logger.warning(
+                "the profiler's trace %s could not be written (%s); training goes on", target, error
+            )
+            return
+        written(target)
+
+    with profile(
+        activities=activities,
+        schedule=schedule(wait=PASSED_OVER - 1, warmup=1, active=steps, repeat=1),
+        on_trace_ready=write,
+        record_shapes=True,
+        profile_memory=True,
+    ) as profiler:
+        yield profiler.step
