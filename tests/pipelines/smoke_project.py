@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,7 +43,13 @@ class Project:
             **changes,
         }
 
-    def run(self, *command: str, ok: bool = True, **environment: str) -> Run:
+    def run(
+        self,
+        *command: str,
+        ok: bool = True,
+        preexec_fn: Callable[[], None] | None = None,
+        **environment: str,
+    ) -> Run:
         """Run a command in the project; `python` and `dvc` are this interpreter's."""
         done = subprocess.run(
             command,
@@ -52,6 +58,7 @@ class Project:
             capture_output=True,
             text=True,
             timeout=600,
+            preexec_fn=preexec_fn,
         )
         if ok and done.returncode:
             raise AssertionError(f"{command} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
