@@ -223,8 +223,9 @@ class Training:
         they go on from the last whole epoch.
         """
         progress = self.progress
-        together = self.checkpoints is None or self.processes.world > 1
-        if together or not self._stopping.whole or not progress.part.steps:
+        if self.checkpoints is None or self.processes.world > 1:
+            return
+        if not self._stopping.whole or not progress.part.steps:
             return
         try:
             self.checkpoints.save(self.state(), epoch=progress.epoch, step=progress.part.steps)
