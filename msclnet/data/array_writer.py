@@ -2,8 +2,6 @@
 
 import hashlib
 import os
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +12,7 @@ import numpy as np
 from msclnet.data.decode import UnreadableImageError, decode, resize
 from msclnet.data.manifest import Entry
 from msclnet.data.records import Record
-from msclnet.data.source import Source, open_source
+from msclnet.data.source import Source, UnreadableFileError, open_source
 from msclnet.data.workers import in_processes
 from msclnet.errors import UserError
 from msclnet.progress import progress_bar
@@ -91,11 +89,11 @@ def _create(path: Path, *, count: int, height: int, width: int) -> None:
 
 
 def _data_offset(path: Path) -> int:
-    return int(np.load(path, mmap_mode="r").offset)  # pyright: ignore[reportAttributeAccessIssue]
+    return int(np.load(path, mmap_mode="r", allow_pickle=False).offset)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _keep_rows(path: Path, rows: list[int]) -> None:
-    old = np.load(path, mmap_mode="r")
+    old = np.load(path, mmap_mode="r", allow_pickle=False)
     shorter = path.with_suffix(".shorter")
     new = np.lib.format.open_memmap(shorter, mode="w+", dtype=np.uint8, shape=(len(rows), *old.shape[1:]))
     for to, row in enumerate(rows):
@@ -123,8 +121,8 @@ def _write_chunk(
         for row, record in enumerate(records, start):
             try:
                 data = opened.read(record.path)
-            except (zipfile.BadZipFile, zlib.error) as error:
-                outcomes.append(Outcome("", f"damaged in the archive: {error}", readable=False))
+            except UnreadableFileError as error:
+                outcomes.append(Outcome("", str(error), readable=False))
                 continue
             sha256 = hashlib.sha256(data).hexdigest()
             try:

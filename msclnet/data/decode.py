@@ -1,13 +1,21 @@
 """From an image file's bytes to pixels, by one stated rule for odd files."""
 
 import io
+import re
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-MOST_PIXELS = 40_000_000  # a person's crop has far below one; more is a mistake or an attack
+MOST_PIXELS = 40_000_000  # a person's crop has far below one million; more is a mistake or an attack
+MOST_SIDE = (
+    65_535  # JPEG's own limit; resizing takes memory for every pixel of a side, however thin the image
+)
+# Nothing else is tried, whatever the file is called: Pillow would start Ghostscript for EPS, for example.
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 EXIF_ORIENTATION = 0x0112
+TIFF_TILE_SIDES = (0x0142, 0x0143)
 
 
 class UnreadableImageError(Exception):
@@ -31,7 +39,8 @@ def decode(data: bytes) -> Decoded:
     """Decode an image file.
 
     The rule: EXIF rotation is applied; grayscale, palette and CMYK become RGB, transparency becomes black;
-    a file that is empty, truncated, too large or no image is refused.
+    a file that is empty, truncated, too large or no image of FORMATS is refused. Of the size it is the header that
+    counts, before any pixel is decoded: a small file may declare an enormous image. Of several frames the first counts.
 
     Raises:
         UnreadableImageError: See the rule.
@@ -39,9 +48,9 @@ def decode(data: bytes) -> Decoded:
     if not data:
         raise UnreadableImageError("empty file")
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            if image.width * image.height > MOST_PIXELS:
-                raise UnreadableImageError(f"{image.width} x {image.height} pixels are too many")
+        with _opened(data) as image:
+            _check_size(image.width, image.height)
+            _check_tiles(image)
             notes = []
             if image.getexif().get(EXIF_ORIENTATION, 1) != 1:
                 image = ImageOps.exif_transpose(image)
@@ -52,11 +61,43 @@ def decode(data: bytes) -> Decoded:
     except UnreadableImageError:
         raise
     except UnidentifiedImageError as error:
-        raise UnreadableImageError("no image file") from error
+        raise UnreadableImageError(f"no image file of a known kind ({', '.join(FORMATS)})") from error
+    except Image.DecompressionBombError as error:  # Pillow's own, higher limit, told without the two sides
+        found = re.search(r"\d+", str(error))
+        raise UnreadableImageError(_too_many(found[0] if found else "too many")) from error
     except (
         Exception
     ) as error:  # Pillow raises what its parsers stumble over: struct.error, TypeError, KeyError ...
         raise UnreadableImageError(f"damaged: {error}") from error
+
+
+def _opened(data: bytes) -> Image.Image:
+    """The image by its header, with no pixel decoded."""
+    with warnings.catch_warnings():
+        # `_check_size` has the last word on sizes.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        return Image.open(io.BytesIO(data), formats=FORMATS)
+
+
+def _check_size(width: int, height: int, *, what: str = "it") -> None:
+    if width * height > MOST_PIXELS:
+        raise UnreadableImageError(_too_many(f"{width} x {height}", what=what))
+    if max(width, height) > MOST_SIDE:
+        raise UnreadableImageError(
+            f"{what} declares {width} x {height} pixels; no side may have more than {MOST_SIDE}"
+        )
+
+
+def _check_tiles(image: Image.Image) -> None:
+    """A tiled TIFF is decoded a whole tile at a time, and its tiles may be larger than the image."""
+    if image.format == "TIFF":
+        tags = image.tag_v2  # pyright: ignore[reportAttributeAccessIssue]
+        width, height = (int(tags.get(side, 0)) for side in TIFF_TILE_SIDES)
+        _check_size(width, height, what="a tile of it")
+
+
+def _too_many(pixels: str, *, what: str = "it") -> str:
+    return f"{what} declares {pixels} pixels, too many: at most {MOST_PIXELS} are decoded"
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from msclnet.data.decode import UnreadableImageError, decode, resize
+from msclnet.data.source import UnreadableFileError, read_plain_file
 
 ENDINGS = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
@@ -56,12 +57,12 @@ def read_image(path: Path, *, height: int, width: int) -> np.ndarray:
     """Decode and resize as the training images were: uint8 RGB (height, width, 3).
 
     Raises:
-        UnreadableImageError: The file cannot be opened or holds no whole image.
+        UnreadableImageError: The file cannot be opened, is no plain file, is too large, or holds no whole image.
     """
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UnreadableImageError(error.strerror or str(error)) from error
+        data = read_plain_file(path)
+    except UnreadableFileError as error:
+        raise UnreadableImageError(str(error)) from error
     return resize(decode(data).pixels, height=height, width=width)
 
 

@@ -2,14 +2,21 @@
 
 import os
 import stat
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
 from msclnet.errors import UserError
 
+MOST_BYTES = 64 * 2**20  # of one image or list, which is held in memory
 MAX_ENTRIES = 2_000_000  # files and folders; more than any data set has, reached by links that multiply
+
+
+class UnreadableFileError(Exception):
+    """One file of a source cannot be read whole; the message says why."""
 
 
 class Source(Protocol):
@@ -20,7 +27,11 @@ class Source(Protocol):
         ...
 
     def read(self, name: str) -> bytes:
-        """Content of one file."""
+        """Content of one file.
+
+        Raises:
+            UnreadableFileError: It is damaged, too large or no plain file.
+        """
         ...
 
 
@@ -35,7 +46,7 @@ class FolderSource:
         return sorted(name for name, status in found if status and stat.S_ISREG(status.st_mode))
 
     def read(self, name: str) -> bytes:
-        return (self.root / name).read_bytes()
+        return read_plain_file(self.root / name)
 
 
 class ZipSource:
@@ -48,7 +59,25 @@ class ZipSource:
         return sorted(info.filename for info in self.archive.infolist() if not info.is_dir())
 
     def read(self, name: str) -> bytes:
-        return self.archive.read(name)
+        member = self.archive.getinfo(name)
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            # zipfile decompresses all that it reads of other methods at once; one byte may become thousands.
+            raise UnreadableFileError("compressed by a method that is not used here")
+        try:
+            with self.archive.open(member) as file:
+                data = file.read(MOST_BYTES + 1)  # counted as it comes, for a header may say anything
+        # RuntimeError: encrypted.
+        except (
+            zipfile.BadZipFile,
+            zlib.error,
+            struct.error,
+            EOFError,
+            OSError,
+            ValueError,
+            RuntimeError,
+        ) as error:
+            raise UnreadableFileError(f"damaged in the archive: {error}") from error
+        return _bounded(data)
 
 
 def open_source(path: Path) -> Source:
@@ -67,6 +96,28 @@ def open_source(path: Path) -> Source:
         raise UserError(
             f"{path} is neither a folder nor a readable zip archive ({error}); remove it and run `dvc repro download`"
         ) from error
+
+
+def read_plain_file(path: Path) -> bytes:
+    """Content of a file of limited size.
+
+    Raises:
+        UnreadableFileError: It has more than MOST_BYTES bytes, is a pipe or a device, or cannot be opened.
+    """
+    try:
+        # Opening a pipe would wait for somebody to write to it.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise UnreadableFileError("no plain file")
+            return _bounded(file.read(MOST_BYTES + 1))
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise UnreadableFileError(getattr(error, "strerror", None) or str(error)) from error
+
+
+def _bounded(data: bytes) -> bytes:
+    if len(data) > MOST_BYTES:
+        raise UnreadableFileError(f"more than {MOST_BYTES} bytes, too many for an image or a list")
+    return data
 
 
 def walk(root: Path, *, most: int = MAX_ENTRIES) -> Iterator[tuple[str, os.stat_result | None]]:

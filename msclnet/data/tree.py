@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from msclnet.data.records import Modality
-from msclnet.data.source import Source
+from msclnet.data.source import Source, UnreadableFileError
 from msclnet.errors import UserError
 
 EXTENSION = r"\.(?:jpg|jpeg|png|bmp)"
@@ -90,11 +90,16 @@ class Tree:
         """Content of a text file, without a byte order mark.
 
         Raises:
-            UserError: There is no such file.
+            UserError: There is no such file, or it is damaged or too large for a list.
         """
         found = self.find(name)
         if found is None:
             raise UserError(
                 f"{self.title}: {self.root}{name} is missing; give the folder or archive that holds all of it"
             )
-        return self.source.read(self.root + found).decode("utf-8-sig", errors="replace")
+        try:
+            return self.source.read(self.root + found).decode("utf-8-sig", errors="replace")
+        except UnreadableFileError as error:
+            raise UserError(
+                f"{self.title}: {self.root}{name} cannot be read ({error}); get the data set's files anew"
+            ) from error

@@ -5,14 +5,13 @@ import itertools
 import random
 import struct
 import warnings
-import zlib
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from msclnet.data.decode import MOST_PIXELS, UnreadableImageError, decode, resize
+from msclnet.data.decode import UnreadableImageError, decode, resize
 
 HEIGHT, WIDTH = 12, 7
 RGB = np.random.default_rng(3).integers(0, 256, size=(HEIGHT, WIDTH, 3), dtype=np.uint8)
@@ -121,30 +120,6 @@ def test_exif_orientation(kind: str, orientation: int) -> None:
     )
 
 
-def png_header(width: int, height: int) -> bytes:
-    """A PNG that claims a size and has no pixel to show for it."""
-
-    def chunk(name: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-
-    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
-
-
-@pytest.mark.parametrize(("width", "height"), [(MOST_PIXELS + 1, 1), (9000, 10_000), (2**20, 2**20)])
-def test_too_many_pixels_are_refused_before_decoding(width: int, height: int) -> None:
-    # Decoding would tell of the missing pixels instead of the number of them.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        with pytest.raises(UnreadableImageError, match=r"too many|exceeds limit"):
-            decode(png_header(width, height))
-
-
-def test_the_limit_itself_is_no_reason() -> None:
-    with pytest.raises(UnreadableImageError, match="damaged"):
-        decode(png_header(MOST_PIXELS, 1))
-
-
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP"])
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
 def test_truncated_files_are_refused(kind: str, share: float) -> None:
@@ -159,8 +134,8 @@ def test_truncated_files_are_refused(kind: str, share: float) -> None:
     ("data", "message"),
     [
         (b"", "empty file"),
-        (b"just some words\n" * 20, "no image file"),
-        (bytes(1000), "no image file"),
+        (b"just some words\n" * 20, "no image file of a known kind"),
+        (bytes(1000), "no image file of a known kind"),
         (b"\xff\xd8\xff", ""),
         (b"\x89PNG\r\n\x1a\n", ""),
     ],

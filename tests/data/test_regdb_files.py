@@ -228,3 +228,27 @@ def test_validation_needs_ten_training_identities(tmp_path: Path) -> None:
 )
 def test_which_files_belong_to_the_data_set(name: str, belongs: bool) -> None:
     assert LAYOUT.wants(name) is belongs
+
+
+def test_a_line_beyond_all_measure_is_refused_without_being_searched(tmp_path: Path) -> None:
+    """The time that the pattern takes grows with the square of a line's blanks: these would take hours."""
+    lists = LISTS | {"train_visible": "Visible/23/a_23.bmp" + " " * 2_000_000 + "x\n"}
+    with pytest.raises(
+        UserError, match=r"idx/train_visible_3\.txt line 1 has 2000020 characters; expected a line"
+    ):
+        list_records(open_source(write(tmp_path, lists)), SPLIT_3)
+
+
+def test_a_list_that_is_damaged_in_the_archive_is_named(tmp_path: Path) -> None:
+    write(tmp_path / "images")
+    path = tmp_path / "images.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted((tmp_path / "images").rglob("*.*")):
+            archive.write(file, file.relative_to(tmp_path / "images").as_posix())
+    data = bytearray(path.read_bytes())
+    data[data.index(b"Visible/7/a_7.bmp 0")] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(
+        UserError, match=r"idx/test_visible_3\.txt cannot be read \(damaged in the archive: Bad CRC"
+    ):
+        list_records(open_source(path), SPLIT_3)

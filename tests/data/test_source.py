@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from msclnet.data.source import FolderSource, ZipSource, open_source, walk
+from msclnet.data import source as source_module
+from msclnet.data.source import FolderSource, UnreadableFileError, ZipSource, open_source, walk
 from msclnet.errors import UserError
 
 FILES = {
@@ -108,3 +109,38 @@ def test_links_that_multiply_end_as_well(tmp_path: Path) -> None:
 def test_a_folder_that_is_gone(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="missing cannot be read: No such file"):
         FolderSource(tmp_path / "missing").names()
+
+
+@pytest.mark.parametrize(
+    ("method", "size", "reason"),
+    [
+        (zipfile.ZIP_DEFLATED, 10_001, "more than 10000 bytes"),
+        (zipfile.ZIP_STORED, 10_001, "more than 10000 bytes"),
+        (zipfile.ZIP_BZIP2, 10, "compressed by a method"),
+        (zipfile.ZIP_LZMA, 10, "compressed by a method"),
+    ],
+)
+def test_members_that_unpack_to_too_much(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: int, size: int, reason: str
+) -> None:
+    """The pipeline's own archive may come from somebody else's cache."""
+    monkeypatch.setattr(source_module, "MOST_BYTES", 10_000)
+    with zipfile.ZipFile(tmp_path / "images.zip", "w", method) as archive:
+        archive.writestr("bomb.jpg", bytes(size))
+        archive.writestr("largest.jpg", bytes(10_000), zipfile.ZIP_DEFLATED)
+    source = open_source(tmp_path / "images.zip")
+    with pytest.raises(UnreadableFileError, match=reason):
+        source.read("bomb.jpg")
+    assert source.read("largest.jpg") == bytes(10_000)
+
+
+def test_members_that_are_encrypted_or_lie_about_their_place(tmp_path: Path) -> None:
+    path = as_zip(tmp_path / "images.zip")
+    whole = path.read_bytes()
+    entry = whole.rindex(b"PK\1\2", 0, whole.index(b"b/2.jpg", whole.index(b"PK\1\2")))
+    for offset, value in ((8, b"\1"), (42, b"\xff\xff\0\0")):  # flag, place
+        data = bytearray(whole)
+        data[entry + offset : entry + offset + len(value)] = value
+        path.write_bytes(data)
+        with pytest.raises(UnreadableFileError, match="damaged in the archive"):
+            open_source(path).read("b/2.jpg")

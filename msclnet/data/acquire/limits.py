@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from msclnet.data.source import MOST_BYTES
 from msclnet.errors import UserError
 
 MIB = 2**20
@@ -21,7 +22,7 @@ class Limits:
     """
 
     files: int = 1_000_000
-    file_bytes: int = 64 * MIB
+    file_bytes: int = MOST_BYTES
     total_bytes: int = 128 * GIB
     ratio: int = 100
     unchecked_bytes: int = 256 * MIB

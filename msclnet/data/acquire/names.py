@@ -3,6 +3,7 @@
 import re
 import unicodedata
 
+LONGEST = 4096  # what Linux takes for a whole path
 _DRIVE = re.compile(r"[A-Za-z]:")
 
 
@@ -14,9 +15,11 @@ def safe_name(raw: str) -> str:
     """The name as relative path with `/`; `.` and empty parts fall away, `\\` counts as `/`.
 
     Raises:
-        UnsafeNameError: It is empty or absolute, starts with a drive letter, or holds `..` or NUL.
+        UnsafeNameError: It is empty, too long or absolute, starts with a drive letter, or holds `..` or NUL.
     """
     name = raw.replace("\\", "/")
+    if len(name) > LONGEST:
+        raise UnsafeNameError(f"has more than {LONGEST} characters")
     if "\0" in name:
         raise UnsafeNameError("holds a NUL character")
     if name.startswith("/"):

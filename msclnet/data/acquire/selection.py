@@ -7,6 +7,7 @@ from msclnet.data.acquire.names import UnsafeNameError, check_characters, safe_n
 from msclnet.errors import UserError
 
 EXAMPLES = 5
+SHOWN = 200  # characters of a name that is refused
 ARCHIVE_ENDINGS = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.xz", ".tar.bz2", ".rar", ".7z")
 REMEDY = "unpack it yourself, look at it, and give the folder"
 
@@ -48,7 +49,7 @@ class Selection:
             if is_wanted:
                 check_characters(name)
         except UnsafeNameError as error:
-            raise UserError(f"{self.source}: the name {raw!r} {error}; {REMEDY}") from error
+            raise UserError(f"{self.source}: the name {raw[:SHOWN]!r} {error}; {REMEDY}") from error
         if regular:
             self._remember(name)
         if not is_wanted:

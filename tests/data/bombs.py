@@ -1,0 +1,79 @@
+"""Image files of a few hundred bytes whose headers declare enormous images."""
+
+import io
+import struct
+import zlib
+
+from PIL import Image
+
+
+def png(width: int, height: int) -> bytes:
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    head = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    pixels = zlib.compress(bytes(1000))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+def gif(width: int, height: int, *, frame: tuple[int, int] | None = None) -> bytes:
+    """One frame, as large as the screen unless told otherwise: Pillow lets a frame enlarge it."""
+    screen = b"GIF89a" + struct.pack("<HHBBB", width, height, 0x80, 0, 0) + bytes(6)
+    return (
+        screen + b"," + struct.pack("<HHHHB", 0, 0, *(frame or (width, height)), 0) + b"\x02\x02\x4c\x01\0;"
+    )
+
+
+def jpeg(width: int, height: int, *, progressive: bool = False) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (16, 16)).save(buffer, "JPEG", progressive=progressive)
+    data = bytearray(buffer.getvalue())
+    at = data.index(b"\xff\xc2" if progressive else b"\xff\xc0")
+    data[at + 5 : at + 9] = struct.pack(">HH", height, width)
+    return bytes(data)
+
+
+def webp(width: int, height: int, *, lossless: bool) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (16, 16)).save(buffer, "WEBP", lossless=lossless)
+    data = bytearray(buffer.getvalue())
+    if lossless:
+        bits = struct.unpack("<I", data[21:25])[0] & ~0xFFFFFFF
+        data[21:25] = struct.pack("<I", bits | (width - 1) | (height - 1) << 14)
+    else:
+        at = data.index(b"\x9d\x01\x2a")
+        data[at + 3 : at + 7] = struct.pack("<HH", width, height)
+    return bytes(data)
+
+
+def bmp(width: int, height: int) -> bytes:
+    head = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 24, 0, 0, 0, 0, 0, 0)
+    return b"BM" + struct.pack("<IHHI", 100, 0, 0, 54) + head
+
+
+def tiff(width: int, height: int, *, tile: int = 0) -> bytes:
+    """Deflated, in one strip or in square tiles."""
+    place, size, beginning = 200, 50, {256: width, 257: height, 258: 8, 259: 8, 262: 1, 277: 1}
+    tags = beginning | (
+        {322: tile, 323: tile, 324: place, 325: size} if tile else {273: place, 278: height, 279: size}
+    )
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in sorted(tags.items()))
+    data = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4)
+    return data.ljust(place, b"\0") + zlib.compress(bytes(1000)) + bytes(60)
+
+
+BOMBS = {
+    "png": png(60_000, 60_000),
+    "png a little too large": png(6400, 6400),
+    "thin png": png(600_000, 60),
+    "gif": gif(60_000, 60_000),
+    "gif with a large frame": gif(1, 1, frame=(60_000, 60_000)),
+    "jpeg": jpeg(60_000, 60_000),
+    "progressive jpeg": jpeg(60_000, 60_000, progressive=True),
+    "webp": webp(16_383, 16_383, lossless=False),
+    "lossless webp": webp(13_000, 13_000, lossless=True),
+    "bmp": bmp(60_000, 60_000),
+    "tiff": tiff(60_000, 60_000),
+    "tiff with a large tile": tiff(100, 100, tile=44_000),
+    "ppm": b"P6 60000 60000 255\n" + bytes(10),
+}
