@@ -40,8 +40,11 @@ def test_what_is_written_is_read(tmp_path: Path, split: str) -> None:
 
 
 def test_the_file_by_other_eyes(tmp_path: Path) -> None:
-    with written(tmp_path).open(newline="", encoding="utf-8") as file:
-        lines = list(csv.DictReader(file))
+    text = written(tmp_path).read_bytes()
+    *lines, last = csv.DictReader(text.decode().splitlines())
+    before, mark, _ = text.rpartition(b"end,")
+    assert mark
+    assert list(last.values()) == ["end", "5", "", "", "", "", hashlib.sha256(before).hexdigest()]
     assert [line["sha256"] for line in lines] == [entry.sha256 for entry in ENTRIES]
     assert [(line["split"], line["row"]) for line in lines] == [
         ("train", "0"),
@@ -67,6 +70,28 @@ HEADER = "split,row,identity,camera,modality,path,sha256\n"
 SOUND = f"train,0,7,1,visible,a.jpg,{'0' * 64}\n"
 
 
+def closed(text: str, *, rows: int | None = None) -> str:
+    """The text with the last line that belongs to it."""
+    count = text.count("\n") - 1 if rows is None else rows
+    return f"{text}end,{count},,,,,{hashlib.sha256(text.encode()).hexdigest()}\n"
+
+
+def test_a_sound_table(tmp_path: Path) -> None:
+    """What the damaged ones below are compared with."""
+    path = tmp_path / "manifest.csv"
+    path.write_text(closed(HEADER + SOUND), encoding="utf-8")
+    rows = read_manifest(path, "train")
+    assert (rows.identities.tolist(), rows.paths.tolist(), len(read_manifest(path, "val"))) == (
+        [7],
+        ["a.jpg"],
+        0,
+    )
+    for text in (HEADER + SOUND, closed(HEADER + SOUND, rows=2), closed(HEADER + SOUND)[:-1]):
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(UserError, match=r"it is torn or was changed|1 rows of"):
+            read_manifest(path, "train")
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -81,6 +106,12 @@ SOUND = f"train,0,7,1,visible,a.jpg,{'0' * 64}\n"
         HEADER + SOUND.replace("train,0", "train,1"),
         HEADER + SOUND + SOUND,
         HEADER + SOUND.replace("train,0", "train,"),
+        HEADER + SOUND.replace("7", "9" * 30),
+        HEADER + SOUND.replace("7", "9" * 5000),
+        HEADER + SOUND.replace("train", "trian"),
+        HEADER + SOUND.replace("0" * 64, "0" * 63),
+        HEADER + SOUND.replace("\n", ",\n"),
+        HEADER + '"' + SOUND,
     ],
     ids=[
         "empty",
@@ -94,39 +125,44 @@ SOUND = f"train,0,7,1,visible,a.jpg,{'0' * 64}\n"
         "row missing",
         "row twice",
         "no row",
+        "identity beyond 64 bits",
+        "identity beyond all numbers",
+        "another split",
+        "short digest",
+        "one column more",
+        "open quote",
     ],
 )
 def test_damaged_files(tmp_path: Path, text: str) -> None:
+    """Tables that are wrong although their last line is right, and without it."""
     path = tmp_path / "manifest.csv"
-    path.write_text(text, encoding="utf-8")
-    with pytest.raises(UserError, match=r"manifest\.csv is no manifest.*preprocess --force"):
-        read_manifest(path, "train")
+    for content in (closed(text), text):
+        path.write_text(content, encoding="utf-8")
+        with pytest.raises(UserError, match=r"(?s)manifest\.csv is no manifest.*preprocess --force"):
+            read_manifest(path, "train")
 
 
 def test_a_file_that_ends_within_a_line(tmp_path: Path) -> None:
-    """Wherever a full disk or a broken copy cut the last line, no row is made up from the rest."""
+    """Wherever a full disk or a broken copy cut the file, no row is made up from the rest, and none is missed."""
     path = tmp_path / "manifest.csv"
-    accepted = []
-    for length in range(1, len(SOUND) - 1):
-        path.write_text(HEADER + SOUND[:length], encoding="utf-8")
-        try:
-            if len(read_manifest(path, "train")):
-                accepted.append(SOUND[:length])
-        except UserError:
-            pass
-    assert accepted == []
+    whole = closed(HEADER + SOUND)
+    for length in range(len(whole)):
+        path.write_text(whole[:length], encoding="utf-8")
+        with pytest.raises(UserError, match="is no manifest"):
+            read_manifest(path, "train")
 
 
 def test_bytes_that_are_no_text(tmp_path: Path) -> None:
     path = tmp_path / "manifest.csv"
-    path.write_bytes(HEADER.encode() + b"train,0,7,1,visible,\xff\xfe.jpg," + b"0" * 64 + b"\n")
+    body = HEADER.encode() + b"train,0,7,1,visible,\xff\xfe.jpg," + b"0" * 64 + b"\n"
+    path.write_bytes(body + f"end,1,,,,,{hashlib.sha256(body).hexdigest()}\n".encode())
     with pytest.raises(UserError, match="is no manifest"):
         read_manifest(path, "train")
 
 
 def test_a_field_beyond_any_measure(tmp_path: Path) -> None:
     path = tmp_path / "manifest.csv"
-    path.write_text(HEADER + SOUND.replace("a.jpg", "a" * 200_000), encoding="utf-8")
+    path.write_text(closed(HEADER + SOUND.replace("a.jpg", "a" * 200_000)), encoding="utf-8")
     with pytest.raises(UserError, match="is no manifest"):
         read_manifest(path, "train")
 
