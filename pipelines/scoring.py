@@ -11,6 +11,7 @@ from msclnet.retrieval.protocol import INFRARED_TO_VISIBLE, VISIBLE_TO_INFRARED,
 from msclnet.retrieval.regdb import regdb_protocol
 from msclnet.retrieval.sysu_mm01 import sysu_mm01_protocol
 from pipelines import machine, places
+from pipelines.array_archive import read_arrays
 from pipelines.config import Params
 
 Report = dict[str, Any]
@@ -24,14 +25,7 @@ def load_embeddings(split: str) -> dict[str, np.ndarray]:
     Raises:
         UserError: The file is missing or damaged.
     """
-    path = places.embeddings_of(split)
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return dict(file)
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file; run `dvc repro embed`") from error
-    except (ValueError, OSError) as error:
-        raise UserError(f"{path} is damaged ({error}); run `dvc repro embed --force`") from error
+    return read_arrays(places.embeddings_of(split), stage="embed")
 
 
 def test_protocols(params: Params, images: Images) -> Iterator[Protocol]:

@@ -1,11 +1,11 @@
 """The test part of SYSU-MM01 as its published split files tell it: who was seen by which camera how often."""
 
 import re
-import zlib
 from pathlib import Path
 
 from benchmarks.rehearsal.listing import Cells
 from msclnet.errors import UserError
+from msclnet.retrieval.mat_file import load_mat
 from msclnet.retrieval.sampling import read_permutations
 
 TEST_IMAGES = 10_578
@@ -35,16 +35,13 @@ def read_test_cells(permutations: Path) -> Cells:
 
 
 def _test_identities(folder: Path) -> set[int]:
-    from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
-
     matrix, text = folder / "test_id.mat", folder / "test_id.txt"
     try:
         if matrix.is_file():
-            return {int(number) for number in loadmat(matrix)["id"].ravel()}
+            return {int(number) for number in load_mat(matrix)["id"].ravel()}
         if text.is_file():
             return {int(number) for number in re.findall(r"\d+", text.read_text(encoding="utf-8"))}
-    except (ValueError, KeyError, NotImplementedError, TypeError, OSError, MatReadError, zlib.error) as error:
+    except (ValueError, KeyError, TypeError, OSError) as error:
         raise UserError(
             f"{matrix if matrix.is_file() else text} is no list of test identities ({error!r})"
         ) from error

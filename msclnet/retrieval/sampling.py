@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from msclnet.errors import UserError
 from msclnet.retrieval.exclusion import BoolArray, IntArray
+from msclnet.retrieval.mat_file import load_mat
 from msclnet.retrieval.protocol import Images
 
 Cells = Mapping[tuple[int, int], IntArray]
@@ -108,8 +109,6 @@ def read_permutations(path: str | Path) -> Permutations:
     Raises:
         UserError: The file is missing or is something else.
     """
-    from scipy.io import loadmat
-
     path = Path(path)
     if not path.is_file():
         raise UserError(
@@ -119,7 +118,7 @@ def read_permutations(path: str | Path) -> Permutations:
         )
     permutations: dict[tuple[int, int], NDArray] = {}
     try:
-        cameras = loadmat(path)["rand_perm_cam"].ravel()
+        cameras = load_mat(path)["rand_perm_cam"].ravel()
         for camera, identities in enumerate(cameras, start=1):
             for identity, table in enumerate(identities.ravel(), start=1):
                 if not table.size:
@@ -127,7 +126,7 @@ def read_permutations(path: str | Path) -> Permutations:
                 if not np.array_equal(np.sort(table, axis=1)[0], np.arange(1, table.shape[1] + 1)):
                     raise ValueError(f"camera {camera}, identity {identity} holds no permutation")
                 permutations[identity, camera] = table
-    except (ValueError, KeyError, NotImplementedError, AttributeError, TypeError, IndexError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError, IndexError) as error:
         raise UserError(
             f"{path} is not SYSU-MM01's rand_perm_cam.mat ({type(error).__name__}: {error}); "
             "take the file from the data set's evaluation code"

@@ -11,6 +11,7 @@ from msclnet.visualization.distances import DEFINITION, DistanceStatistics, dist
 from msclnet.visualization.embedding_figure import embedding_figure
 from msclnet.visualization.embedding_map import pick_identities, tsne
 from pipelines import places
+from pipelines.array_archive import read_arrays
 from pipelines.orchestration.git import git
 from pipelines.orchestration.project import output_files
 from pipelines.orchestration.slots import cache_folder
@@ -95,8 +96,7 @@ def _embeddings(root: Path, record: Record) -> dict[str, np.ndarray] | None:
     path = files.get(str(places.embeddings_of("test")))
     if path is None:
         return None
-    with np.load(path, allow_pickle=False) as file:
-        return dict(file)
+    return read_arrays(path, stage="embed")
 
 
 def _distances(arrays: dict[str, np.ndarray]) -> DistanceStatistics:
