@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 PREFIX = "models:/"
 _ADDRESS = re.compile(r"models:/(?P<name>[^/@]+)(@(?P<alias>[^/@]+)|/(?P<version>[0-9]+))")
+_CODE_LOADER = "mlflow.pyfunc.loaders.code_model"
+_PICKLES = {".pkl", ".pickle", ".pt", ".pth", ".joblib", ".cloudpickle", ".dill"}
 _UNKNOWN = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
 
@@ -46,13 +48,16 @@ class RegisteredModel:
 def load_registered(address: str, *, home: Path) -> RegisteredModel:
     """Load `models:/NAME@ALIAS` or `models:/NAME/VERSION`, on the CPU.
 
+    The version's own code is run: who may write to the registry may run programs here. Pickles are not read unless
+    MLFLOW_ALLOW_PICKLE_DESERIALIZATION is true.
+
     Args:
         address: Which model.
         home: Folder of the local MLflow database; unused when MLFLOW_TRACKING_URI names a server.
 
     Raises:
         UserError: The address is none, nothing is registered under it (the message names what is), the server does
-            not answer, or the version's files are missing or hold another kind of model.
+            not answer, or the version's files are missing or hold a pickle or another kind of model.
     """
     match = _ADDRESS.fullmatch(address)
     if match is None:
@@ -112,14 +117,37 @@ def _load(source: str, server: Server, *, label: str) -> Any:
             local = mlflow.artifacts.download_artifacts(
                 artifact_uri=source, dst_path=folder, tracking_uri=server.uri
             )
+            _check_no_pickle(Path(local), label=label)
             with _code_of_the_model():
                 return mlflow.pyfunc.load_model(local)
+        except UserError:
+            raise
         # The model's own code may raise anything, its own copy of UserError included.
         except Exception as error:
             raise UserError(
                 f"{label} cannot be loaded ({type(error).__name__}: {brief(error)}); choose another version, or "
                 "train again"
             ) from error
+
+
+def _check_no_pickle(folder: Path, *, label: str) -> None:
+    """A model of this project is code, JSON and safetensors; any other may hold a pickle, which runs when it is read.
+
+    MLflow has a switch of its own for pickles, but not in all of its loaders. It is the user's word here as well.
+    """
+    from mlflow.environment_variables import MLFLOW_ALLOW_PICKLE_DESERIALIZATION
+    from mlflow.models import Model
+
+    if MLFLOW_ALLOW_PICKLE_DESERIALIZATION.get():
+        return
+    pickles = [path.name for path in sorted(folder.rglob("*")) if path.suffix.lower() in _PICKLES]
+    loader = (Model.load(str(folder)).flavors or {}).get("python_function", {}).get("loader_module")
+    if pickles or loader != _CODE_LOADER:
+        found = f"holds {pickles[0]}" if pickles else f"is read by {loader}"
+        raise UserError(
+            f"{label} {found} and may thus run anything while it is read; a model of this project does not. If you "
+            "trust whoever registered it, set MLFLOW_ALLOW_PICKLE_DESERIALIZATION=true"
+        )
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 """Registered models loaded back into this process, with their own code and without disturbing this one's."""
 
+import os
+import pickle
 import shutil
 import sys
 from collections.abc import Callable
@@ -170,3 +172,65 @@ def test_another_kind_of_model(start: Start, home: Path, tmp_path: Path) -> None
     client.create_model_version("other", (tmp_path / "other").as_uri())
     with pytest.raises(UserError, match="other version 1 is no MSCLNet embedding"):
         load_registered("models:/other/1", home=home)
+
+
+class Hostile:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.mark),)
+
+
+def hostile_model(folder: Path, mark: Path, *, kind: str) -> Path:
+    """A model as MLflow writes them, with a pickle in it that makes a folder."""
+    import mlflow.pyfunc
+
+    (folder / "other.py").write_text(FOREIGN)
+    mlflow.pyfunc.save_model(folder / kind, python_model=str(folder / "other.py"), pip_requirements=[])
+    described = (folder / kind / "MLmodel").read_text()
+    if kind == "pickled":
+        name = "python_model.pkl"
+        lines = [line for line in described.splitlines() if "model_code_path" not in line]
+        described = "\n".join(lines).replace(
+            "loaders.code_model", "model\n    python_model: python_model.pkl"
+        )
+    elif kind == "loader":
+        name = "weights.bin"
+        described = described.replace("mlflow.pyfunc.loaders.code_model", "mlflow.xgboost")
+    else:
+        name = "beside.PKL"
+    (folder / kind / "MLmodel").write_text(described)
+    (folder / kind / name).write_bytes(pickle.dumps(Hostile(mark), protocol=2))
+    return folder / kind
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("pickled", r"holds python_model\.pkl"),
+        ("loader", r"is read by mlflow\.xgboost"),
+        ("beside", r"holds beside\.PKL"),
+    ],
+)
+def test_pickles_are_refused_unread(
+    start: Start, home: Path, tmp_path: Path, kind: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", raising=False)
+    client = start().server.client
+    mark = tmp_path / "mark"
+    model = hostile_model(tmp_path, mark, kind=kind)
+    client.create_registered_model("hostile")
+    client.create_model_version("hostile", model.as_uri())
+    with pytest.raises(
+        UserError, match=rf"hostile version 1 {words}.*MLFLOW_ALLOW_PICKLE_DESERIALIZATION=true"
+    ):
+        load_registered("models:/hostile/1", home=home)
+    assert not mark.exists()
+    if kind == "pickled":  # the user's own word counts, and shows that the payload is one
+        monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "true")
+        with pytest.raises(UserError, match="hostile version 1 cannot be loaded"):
+            load_registered("models:/hostile/1", home=home)
+        assert mark.exists()
