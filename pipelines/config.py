@@ -1,14 +1,19 @@
 """Reads params.yaml and tells every mistake in it: the key, the value and the remedy."""
 
 from pathlib import Path
+from reprlib import Repr
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from msclnet.errors import UserError
+from msclnet.tracking.masking import mask
+from pipelines.safe_yaml import MOST_BYTES, load_yaml
 from pipelines.schema import Params as Params
+
+SHORT = Repr()  # a value may be a whole section put in the wrong place
+SHORT.maxlevel, SHORT.maxdict, SHORT.maxlist, SHORT.maxlong = 3, 10, 10, 60
+SHORT.maxstring = SHORT.maxother = LONGEST_VALUE = 200
 
 
 def load_params(path: Path) -> Params:
@@ -21,19 +26,19 @@ def load_params(path: Path) -> Params:
 
 
 def read_yaml(path: Path) -> Any:
-    """The values of a YAML 1.2 file (1e-3 is a number).
+    """The values of a YAML 1.2 file (1e-3 is a number); see `load_yaml`.
 
     Raises:
         UserError: The file is missing or is no YAML.
     """
     try:
-        return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            text = file.read(MOST_BYTES + 1)
     except FileNotFoundError as error:
         raise UserError(
             f"{path}: no such file; write it with `python -m pipelines.preset synthetic`"
         ) from error
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is no valid YAML: {error}") from error
+    return load_yaml(text, source=str(path))
 
 
 def check_params(values: Any, *, source: str) -> Params:
@@ -50,7 +55,7 @@ def check_params(values: Any, *, source: str) -> Params:
         return Params.model_validate(values)
     except ValidationError as error:
         mistakes = "\n".join(f"  {_mistake(problem, values)}" for problem in error.errors())
-        raise UserError(f"{source} is not valid:\n{mistakes}") from error
+        raise UserError(mask(f"{source} is not valid:\n{mistakes}")) from error
 
 
 def _mistake(problem: Any, values: dict[str, Any]) -> str:
@@ -62,7 +67,12 @@ def _mistake(problem: Any, values: dict[str, Any]) -> str:
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "value_error":
         return f"{where}: {message}"
-    return f"{where}: {message}, not {problem['input']!r}"
+    return f"{where}: {message}, not {_shown(problem['input'])}"
+
+
+def _shown(value: Any) -> str:
+    text = SHORT.repr(value)
+    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}..."
 
 
 def _nearest(location: tuple[Any, ...], values: dict[str, Any]) -> str:

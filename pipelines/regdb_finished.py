@@ -13,6 +13,7 @@ from pipelines.orchestration.git import base_commit, git
 from pipelines.orchestration.overrides import flatten
 from pipelines.orchestration.project import output_files
 from pipelines.orchestration.slots import cache_folder
+from pipelines.safe_yaml import load_yaml
 
 SPLITS = tuple(range(1, 11))
 SPLIT_KEY = "preprocess.regdb_split"
@@ -114,9 +115,7 @@ def earlier_splits(
 
 def _ingredients(lock: bytes, stages: Sequence[str]) -> dict[str, Any]:
     """What dvc.lock says the stages up to the report were made of, apart from what one of them made for another."""
-    from ruamel.yaml import YAML
-
-    entries: Mapping[str, Any] = YAML(typ="safe", pure=True).load(lock)["stages"]
+    entries: Mapping[str, Any] = load_yaml(lock, source="dvc.lock")["stages"]
     made: set[str] = set()
     found: dict[str, Any] = {}
     for name in stages:

@@ -7,11 +7,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from msclnet.tracking.masking import may_hold_a_secret
+
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(ge=1)]
-CountOrNone = Annotated[int, Field(ge=0)]
+# The upper bounds are far above anything sensible: a slip of the finger is told, not tried until the memory is full.
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+CountOrNone = Annotated[int, Field(ge=0, le=1_000_000)]
+Size = Annotated[int, Field(ge=0, le=8192)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
@@ -45,6 +49,15 @@ class Synthetic(Section):
 class Place(Section):
     place: str
     sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
+
+    @model_validator(mode="after")
+    def no_secret(self) -> "Place":
+        if may_hold_a_secret(self.place):
+            raise ValueError(
+                "place must hold no password and nothing behind a ? or #, which may be a token: this file is committed "
+                "and copied into experiments; give such an address in the environment variable MSCLNET_RAW"
+            )
+        return self
 
 
 class Download(Section):
@@ -86,7 +99,7 @@ class Erasing(Section):
 
 
 class Augment(Section):
-    padding: CountOrNone
+    padding: Annotated[int, Field(ge=0, le=1024)]
     flip: Fraction
     erasing: Erasing
 
@@ -97,7 +110,7 @@ class Model(Section):
     weights: Annotated[str, Field(min_length=1)]
     trunk: Literal["shared", "separate"]
     last_stride: Literal[1, 2]
-    non_local_inner: CountOrNone
+    non_local_inner: Size
     gem_p: Annotated[float, Field(ge=1, le=6)]
     parts: Annotated[int, Field(ge=1, le=18)]
 
@@ -111,8 +124,8 @@ class Model(Section):
 class Synergy(Section):
     teacher: Literal["mogrifier", "parts_mean", "logits_mean", "mutual"]
     reading: Literal["per_part", "interleaved", "two_chains"]
-    rounds: CountOrNone
-    rank: CountOrNone
+    rounds: Annotated[int, Field(ge=0, le=100)]
+    rank: Size
     bias: bool
     target: Literal["synergy", "label"]
     inputs: Literal["detached", "joint"]
@@ -179,8 +192,8 @@ class Loss(Section):
 
 
 class Batch(Section):
-    identities: Annotated[int, Field(ge=2)]
-    images: Annotated[int, Field(ge=2)]
+    identities: Annotated[int, Field(ge=2, le=8192)]
+    images: Annotated[int, Field(ge=2, le=8192)]
     sampling: Literal["random", "two_per_camera"]
 
     @model_validator(mode="after")
@@ -227,7 +240,7 @@ class Train(Section):
 
 
 class Embed(Section):
-    batch: Count
+    batch: Annotated[int, Field(ge=1, le=65_536)]
     precision: Literal["bf16", "fp32"]
     backend: Literal["torch", "folded", "openvino"]
     flip: bool
@@ -255,7 +268,7 @@ class Visualize(Section):
     seed: Seed
     heatmap_identities: Count
     retrieval_queries: Count
-    map_identities: Annotated[int, Field(ge=2)]
+    map_identities: Annotated[int, Field(ge=2, le=1_000_000)]
     perplexity: Positive
 
 

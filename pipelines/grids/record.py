@@ -16,6 +16,7 @@ from pipelines.orchestration.git import base_commit, git
 from pipelines.orchestration.project import METRICS, output_files
 from pipelines.orchestration.runs import ExperimentResult
 from pipelines.orchestration.slots import cache_folder
+from pipelines.safe_yaml import load_yaml
 
 _DIGITS = 5
 # Of the machine, not of the method; what they say is in `training`.
@@ -149,9 +150,7 @@ def _json(file: Path | None) -> dict[str, Any]:
 
 def _data(lock: bytes) -> dict[str, str]:
     """Digests of the data that the training read, by path."""
-    from ruamel.yaml import YAML
-
-    train = YAML(typ="safe", pure=True).load(lock)["stages"].get("train", {})
+    train = load_yaml(lock, source="dvc.lock")["stages"].get("train", {})
     return {dep["path"]: dep["md5"] for dep in train.get("deps", []) if dep["path"].startswith("data/")}
 
 

@@ -15,6 +15,7 @@ from pipelines.orchestration import experiments
 from pipelines.orchestration.git import base_commit, git
 from pipelines.orchestration.overrides import apply_overrides, flatten, preset_path
 from pipelines.orchestration.runs import ExperimentResult, RunOptions, Validate, run_experiment
+from pipelines.safe_yaml import load_yaml
 
 _SHOWN = 4
 
@@ -64,7 +65,7 @@ def check_cells(
         found = experiments.find(root, base, cell.name)
         if found is None:
             continue
-        theirs = flatten(_load(git(root, "cat-file", "blob", f"{found.rev}:params.yaml")))
+        theirs = flatten(_load(git(root, "cat-file", "blob", f"{found.rev}:params.yaml"), cell.name))
         if other := [key for key in {**values, **theirs} if values.get(key) != theirs.get(key)]:
             taken.append((cell.name, [f"{key}: {theirs.get(key)} -> {values.get(key)}" for key in other]))
     if taken:
@@ -130,10 +131,9 @@ def _parameters(root: Path, cell: Cell, validate: Validate | None) -> dict[str, 
         except UserError as error:
             here = f"{source.relative_to(root)} with the given overrides"
             raise UserError(str(error).replace(str(params), here)) from error
-        return flatten(_load(params.read_bytes()))
+        return flatten(_load(params.read_bytes(), cell.name))
 
 
-def _load(text: bytes) -> dict[str, Any]:
-    from ruamel.yaml import YAML
-
-    return YAML(typ="safe", pure=True).load(text)
+def _load(text: bytes, name: str) -> dict[str, Any]:
+    values = load_yaml(text, source=f"params.yaml of {name}")
+    return values if isinstance(values, dict) else {}

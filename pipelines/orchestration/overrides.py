@@ -7,26 +7,24 @@ from pathlib import Path
 from typing import Any
 
 from msclnet.errors import UserError
+from msclnet.tracking.masking import may_hold_a_secret
+from pipelines.safe_yaml import load_yaml
 
 
 def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
     """Read `key=value` arguments; values are YAML 1.2, so `1e-3` is a number and `[1, 2]` a list.
 
     Raises:
-        UserError: an argument without a key, or a value that is no YAML.
+        UserError: an argument without a key, or a value that is no YAML or an address with a password or token.
     """
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
     overrides = {}
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals or not key.strip():
             raise UserError(f"--set {setting}: write it as KEY=VALUE, for example --set train.epochs=3")
-        try:
-            overrides[key.strip()] = YAML(typ="safe", pure=True).load(text) if text else ""
-        except YAMLError as error:
-            raise UserError(f"--set {setting}: {text!r} is no YAML value: {error}") from None
+        # Before Prefect or anybody else is told.
+        _check_no_secret(key, text)
+        overrides[key.strip()] = load_yaml(text, source=f"--set {setting}") if text else ""
     return overrides
 
 
@@ -72,7 +70,8 @@ def apply_overrides(params: Path, overrides: Mapping[str, Any]) -> None:
         overrides: values by dotted key (`train.epochs`); nested mappings mean the same.
 
     Raises:
-        UserError: a key that the file does not have, or one that names a whole section.
+        UserError: a key that the file does not have, or one that names a whole section; or a value that is an address
+            with a password or token. The file is as it was then.
     """
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
@@ -81,7 +80,9 @@ def apply_overrides(params: Path, overrides: Mapping[str, Any]) -> None:
     yaml.preserve_quotes = True
     yaml.width = 4096
     try:
-        document = yaml.load(params.read_text(encoding="utf-8"))
+        text = params.read_bytes()
+        load_yaml(text, source=params.name)  # the loader that keeps comments has no bounds
+        document = yaml.load(text.decode("utf-8"))
     except (OSError, YAMLError) as error:
         raise UserError(f"{params.name} cannot be read: {error}") from None
     if not isinstance(document, MutableMapping):
@@ -89,6 +90,7 @@ def apply_overrides(params: Path, overrides: Mapping[str, Any]) -> None:
     known = flatten(document)
     changed = False
     for key, value in flatten(overrides).items():
+        _check_no_secret(key, value)
         if key not in known:
             raise UserError(_unknown(key, known, params.name))
         if _same(known[key], value):
@@ -102,6 +104,14 @@ def apply_overrides(params: Path, overrides: Mapping[str, Any]) -> None:
     if changed:
         with params.open("w", encoding="utf-8") as file:
             yaml.dump(document, file)
+
+
+def _check_no_secret(key: str, value: Any) -> None:
+    if isinstance(value, str) and may_hold_a_secret(value.strip("'\" ")):
+        raise UserError(
+            f"{key}: this address may hold a password or a token, and overrides are kept in experiments and in "
+            "Prefect's database; give it in the environment variable MSCLNET_RAW"
+        )
 
 
 def _path(document: Any, key: str) -> list[Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from msclnet.errors import UserError
+from pipelines.safe_yaml import load_yaml
 
 METRICS = "results/metrics/metrics.json"
 FIGURES = "results/figures/"
@@ -76,9 +77,7 @@ def output_files(lock: bytes | str, *, stages: Collection[str], cache: Path) -> 
         Path in the project -> file in the cache, folders expanded into their files; None where a stage or one
         of its files is missing.
     """
-    from ruamel.yaml import YAML
-
-    entries = (YAML(typ="safe", pure=True).load(lock) or {}).get("stages", {})
+    entries = (load_yaml(lock, source="dvc.lock") or {}).get("stages", {})
     files: dict[str, Path] = {}
     for name in stages:
         if name not in entries:
@@ -139,10 +138,8 @@ def _expanded(stages: dict[str, Any], project: Path) -> Iterable[tuple[str, dict
 
 
 def _load(file: Path) -> Any:
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
     try:
-        return YAML(typ="safe", pure=True).load(file.read_text(encoding="utf-8"))
-    except (OSError, YAMLError) as error:
+        text = file.read_bytes()
+    except OSError as error:
         raise UserError(f"{file} cannot be read: {error}") from None
+    return load_yaml(text, source=str(file))

@@ -250,6 +250,68 @@ def test_words_of_old_yaml_are_words(tmp_path: Path, word: str) -> None:
     assert read_yaml(tmp_path / "a.yaml") == {word: word}
 
 
+@pytest.mark.parametrize("path", LEAVES, ids=lambda path: ".".join(path))
+def test_absurd_numbers_are_told(path: tuple[str, ...]) -> None:
+    """A slip of the finger must not fill the memory; numbers without an upper bound must at least be finite."""
+    given = values()
+    section = given
+    for name in path[:-1]:
+        section = section[name]
+    value = section[path[-1]]
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        section[path[-1]] = 10**30
+    else:
+        section[path[-1]] = 10**30 if isinstance(value, int) else 10**400
+    message = refusal(given)
+    assert ".".join(path) in message
+    assert len(message) < 500
+
+
+SECRET_PLACES = (
+    "https://me:hunter2x@host/a.zip",
+    "https://hunter2x@host/a.zip",
+    "https://host/a.zip?X-Amz-Signature=hunter2x",
+    "https://host/a.zip#hunter2x",
+    "ssh://me:hunter2x@host/a.zip",
+)
+
+
+@pytest.mark.parametrize("place", SECRET_PLACES)
+def test_params_hold_no_secrets(place: str) -> None:
+    """They are committed, copied into experiments, and shown."""
+    source = {"images": {"place": place, "sha256": "0" * 64}}
+    message = refusal(changed(download__dataset="sysu-mm01", download__source=source))
+    assert "download.source.images: place must hold no password" in message
+    assert "MSCLNET_RAW" in message
+    assert "hunter2x" not in message
+
+
+@pytest.mark.parametrize("place", SECRET_PLACES[:1] + SECRET_PLACES[2:3])
+def test_no_message_about_params_shows_a_secret(place: str) -> None:
+    """Not even where it stands in a wrong place, and where pydantic would quote it."""
+    for source in ({"images": place}, place, {"images": {"place": [place], "sha256": place}}):
+        message = refusal(changed(download__dataset="sysu-mm01", download__source=source))
+        assert "download.source" in message
+        assert "hunter2x" not in message
+
+
+@pytest.mark.parametrize(
+    "place", ["", "/data/SYSU", "a#b?c", "https://host:80/a.zip", "ssh://me@host/a.zip", "s3://bucket/a.zip"]
+)
+def test_places_without_secrets(place: str) -> None:
+    source = {"images": {"place": place, "sha256": "0" * 64}}
+    params = check_params(changed(download__dataset="sysu-mm01", download__source=source), source="x")
+    assert params.download.source["images"].place == place
+
+
+def test_a_section_in_the_place_of_a_value_is_not_quoted_whole() -> None:
+    given = values()
+    given["seed"] = {"everything": values(), "again": [values()] * 50}
+    message = refusal(given)
+    assert "seed: " in message
+    assert len(message) < 1000
+
+
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"params\.yaml: no such file"):
         load_params(tmp_path / "params.yaml")
