@@ -17,6 +17,7 @@ from pipelines.config import Params
 from pipelines.outputs import write_json
 from pipelines.source import given_place
 from pipelines.stage import run_stage
+from pipelines.telling import tellable
 
 
 def download(params: Params) -> None:
@@ -66,7 +67,7 @@ def report(params: Params) -> None:
         return
     message = f"{dataset.title}: {found.summary()}"
     if params.download.differences == "warn":
-        print(f"warning: {message}", file=sys.stderr)
+        print(f"warning: {tellable(message)}", file=sys.stderr)
         return
     places.RAW.unlink()
     raise UserError(

@@ -26,6 +26,7 @@ from pipelines.scoring import (
     test_protocols,
 )
 from pipelines.stage import run_stage
+from pipelines.telling import tellable
 from pipelines.tracked import dataset_digest, joined_run, read_run
 from pipelines.validation import validation_figures
 
@@ -151,7 +152,7 @@ def track(tracker: "Tracker", params: Params, figures: dict[str, Any], reports: 
         scores = {f"test_{name}": 100 * own[name]["mean"] for name in SHOWN}
         announce(tracker, scores, figures["validation"].get("score"))
     except UserError as error:  # the scores are written; only the aliases are missing
-        print(f"warning: the model's aliases were not set: {error}", file=sys.stderr)
+        print(f"warning: the model's aliases were not set: {tellable(error)}", file=sys.stderr)
 
 
 def announce(tracker: "Tracker", scores: dict[str, float], validation_score: float | None) -> None:

@@ -23,10 +23,12 @@ from prefect.runtime import flow_run
 from prefect.states import Failed
 
 from msclnet.errors import UserError
+from msclnet.tracking.masking import mask_logs
 from pipelines.orchestration.environment import project_root
 from pipelines.orchestration.report import inline_picture, metric_rows, stage_rows
 from pipelines.orchestration.runs import RunOptions, RunResult, run_experiment, run_workspace
 from pipelines.orchestration.stage_process import StageStatus
+from pipelines.telling import tellable
 
 RETRIES = 2
 NAMELESS = "error: `name` names an experiment; give a preset or overrides with it, or leave it out"
@@ -114,8 +116,8 @@ class _Journal:
         try:
             result = run(project_root(), options)
         except UserError as error:
-            get_run_logger().error("error: %s", error)
-            return Failed(message=f"error: {error}")
+            get_run_logger().error("error: %s", tellable(error))
+            return Failed(message=f"error: {tellable(error)}")
         self.stages = dict(result.stages)
         self._publish(result)
         return {"stages": result.stages, "experiment": getattr(result, "name", None)}
@@ -138,6 +140,7 @@ class _Journal:
 @contextmanager
 def _journal() -> Iterator[_Journal]:
     journal = _Journal()
+    mask_logs()  # before a library puts an address into a record, which Prefect would keep
     try:
         yield journal
     finally:
@@ -161,7 +164,7 @@ def _stage_as_task(stage: str, execute: Callable[[], StageStatus]) -> StageStatu
             return execute()
         except UserError as error:
             # Returned, not raised: a mistake needs its message and no traceback.
-            return Failed(message=f"error: {error}", data=error)
+            return Failed(message=f"error: {tellable(error)}", data=error)
 
     state: State[Any] = run(return_state=True)
     outcome = state.result(raise_on_failure=False)
@@ -177,7 +180,7 @@ def _may_help(task: object, task_run: object, state: State[Any]) -> bool:
 
 def _log(line: str) -> None:
     # Within a task this is the task's logger, so that each stage has its own lines.
-    get_run_logger().info("%s", line)
+    get_run_logger().info("%s", tellable(line))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from pipelines.grids.schema import load_grid
 from pipelines.orchestration.report import text_table
 from pipelines.orchestration.runs import RunOptions
 from pipelines.orchestration.side_by_side import run_side_by_side
+from pipelines.telling import tellable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,7 +71,7 @@ def run_plainly(
         return run_grid_cell(root, planned, group=group, validate=validate, options=options)
 
     def report(outcome: CellOutcome) -> None:
-        print(ending(outcome), flush=True)
+        print(tellable(ending(outcome)), flush=True)
 
     try:
         cells = plan.to_run(identical=identical)
@@ -85,5 +86,5 @@ def run_plainly(
     if conclusion.failure and conclusion.mistaken:
         raise UserError(conclusion.failure)
     if conclusion.failure:
-        print(conclusion.failure, file=sys.stderr)
+        print(tellable(conclusion.failure), file=sys.stderr)
     return 1 if conclusion.failure else 0

@@ -16,6 +16,7 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled, Failed
 
 from msclnet.errors import UserError
+from msclnet.tracking.masking import mask_logs
 from pipelines import flows
 from pipelines.grids.plan import GridCell, Plan, make_plan
 from pipelines.grids.run import CellEnd, CellOutcome, close_group, conclude, ending, open_group, run_grid_cell
@@ -24,6 +25,7 @@ from pipelines.orchestration.environment import project_root
 from pipelines.orchestration.runs import RunOptions
 from pipelines.orchestration.side_by_side import run_side_by_side
 from pipelines.orchestration.stage_process import StageCancelledError
+from pipelines.telling import tellable
 
 if TYPE_CHECKING:
     from msclnet.tracking.group import RunGroup
@@ -53,10 +55,11 @@ def grid(
         parallel: how many cells to train at a time; all share this machine's processors, memory and GPU.
         identical: whether rows that are identical by construction are run as well.
     """
+    mask_logs()
     root, flow_run_id, log = project_root(), flow_run.id, get_run_logger()
 
     def report(outcome: CellOutcome) -> None:
-        log.log(30 if outcome.error else 20, "%s", ending(outcome))
+        log.log(30 if outcome.error else 20, "%s", tellable(ending(outcome)))
 
     try:
         plan = make_plan(
@@ -71,15 +74,15 @@ def grid(
         group = open_group(root, plan)
         outcomes = _run(root, plan, group, flow_run_id, report, parallel=parallel, identical=identical)
     except UserError as error:
-        log.error("error: %s", error)
-        return Failed(message=f"error: {error}")
+        log.error("error: %s", tellable(error))
+        return Failed(message=f"error: {tellable(error)}")
     conclusion = conclude(root, plan, outcomes)
     close_group(group, plan, conclusion)
     key = "grid-" + "".join(c if c.isalnum() else "-" for c in plan.name.lower())
     create_table_artifact(conclusion.rows, key=key, description=f"{plan.grid.title}; percent, over the seeds")
     if conclusion.failure:
-        log.error("%s", conclusion.failure)
-        return Failed(message=f"{'error: ' if conclusion.mistaken else ''}{conclusion.failure}")
+        log.error("%s", tellable(conclusion.failure))
+        return Failed(message=f"{'error: ' if conclusion.mistaken else ''}{tellable(conclusion.failure)}")
     return {"grid": plan.name, "cells": [outcome.piece.cell.name for outcome in outcomes]}
 
 
@@ -138,7 +141,7 @@ def _cell_as_task(
     def run() -> Any:
         log = get_run_logger()
         options = RunOptions(
-            on_line=lambda line: log.info("%s", line),
+            on_line=lambda line: log.info("%s", tellable(line)),
             retries=flows.RETRIES,
             flow_run_id=flow_run_id,
             stop=stop,
@@ -147,9 +150,9 @@ def _cell_as_task(
             return run_grid_cell(root, planned, group=group, validate=flows.check_params, options=options)
         except UserError as error:
             # Returned, not raised: a mistake needs its message and no traceback.
-            return Failed(message=f"error: {error}", data=error)
+            return Failed(message=f"error: {tellable(error)}", data=error)
         except StageCancelledError as error:
-            return Cancelled(message=str(error), data=error)
+            return Cancelled(message=tellable(error), data=error)
 
     state: State[Any] = run(return_state=True)
     outcome = state.result(raise_on_failure=False)

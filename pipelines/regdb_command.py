@@ -14,6 +14,7 @@ from pipelines.orchestration.runs import ExperimentResult, RunOptions
 from pipelines.orchestration.side_by_side import run_side_by_side
 from pipelines.regdb import PRESET, SplitOutcome, conclude, ending, split_cells
 from pipelines.regdb_finished import SPLITS
+from pipelines.telling import tellable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,7 +65,7 @@ def run_plainly(
         return run_cell(root, cell, validate=validate, options=options)
 
     def report(outcome: SplitOutcome) -> None:
-        print(ending(outcome), flush=True)
+        print(tellable(ending(outcome)), flush=True)
 
     cells = split_cells(root, **given, validate=validate)
     conclusion = conclude(root, run_side_by_side(cells, run, parallel=parallel, on_end=report))
@@ -74,5 +75,5 @@ def run_plainly(
     if conclusion.failure and conclusion.mistaken:
         raise UserError(conclusion.failure)
     if conclusion.failure:
-        print(conclusion.failure, file=sys.stderr)
+        print(tellable(conclusion.failure), file=sys.stderr)
     return 1 if conclusion.failure else 0

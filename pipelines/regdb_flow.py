@@ -17,6 +17,7 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled, Failed
 
 from msclnet.errors import UserError
+from msclnet.tracking.masking import mask_logs
 from pipelines import flows
 from pipelines.orchestration.cells import Cell, run_cell
 from pipelines.orchestration.environment import project_root
@@ -25,6 +26,7 @@ from pipelines.orchestration.side_by_side import run_side_by_side
 from pipelines.orchestration.stage_process import StageCancelledError
 from pipelines.regdb import PRESET, SplitOutcome, conclude, ending, split_cells
 from pipelines.regdb_finished import SPLITS
+from pipelines.telling import tellable
 
 
 @flow(name="regdb", validate_parameters=True)
@@ -50,10 +52,11 @@ def regdb(
         name: what the experiments' names begin with; empty: made of the preset and the overrides.
         parallel: how many splits to train at a time; all share this machine's processors, memory and GPU.
     """
+    mask_logs()
     root, flow_run_id, log = project_root(), flow_run.id, get_run_logger()
 
     def report(outcome: SplitOutcome) -> None:
-        log.log(logging.WARNING if outcome.error else logging.INFO, "%s", ending(outcome))
+        log.log(logging.WARNING if outcome.error else logging.INFO, "%s", tellable(ending(outcome)))
 
     try:
         cells = split_cells(
@@ -73,14 +76,14 @@ def regdb(
         )
         conclusion = conclude(root, outcomes)
     except UserError as error:
-        log.error("error: %s", error)
-        return Failed(message=f"error: {error}")
+        log.error("error: %s", tellable(error))
+        return Failed(message=f"error: {tellable(error)}")
     create_table_artifact(conclusion.rows, key="regdb", description="RegDB, percent, by split")
     for path in conclusion.written:
         log.info("written: %s", path)
     if conclusion.failure:
-        log.error("%s", conclusion.failure)
-        return Failed(message=f"{'error: ' if conclusion.mistaken else ''}{conclusion.failure}")
+        log.error("%s", tellable(conclusion.failure))
+        return Failed(message=f"{'error: ' if conclusion.mistaken else ''}{tellable(conclusion.failure)}")
     return {"splits": [cell.name for cell in cells], "written": [str(path) for path in conclusion.written]}
 
 
@@ -89,7 +92,7 @@ def _cell_as_task(root: Path, cell: Cell, stop: Event, flow_run_id: str | None) 
     def run() -> Any:
         log = get_run_logger()
         options = RunOptions(
-            on_line=lambda line: log.info("%s", line),
+            on_line=lambda line: log.info("%s", tellable(line)),
             retries=flows.RETRIES,
             flow_run_id=flow_run_id,
             stop=stop,
@@ -98,9 +101,9 @@ def _cell_as_task(root: Path, cell: Cell, stop: Event, flow_run_id: str | None) 
             return run_cell(root, cell, validate=flows.check_params, options=options)
         except UserError as error:
             # Returned, not raised: a mistake needs its message and no traceback.
-            return Failed(message=f"error: {error}", data=error)
+            return Failed(message=f"error: {tellable(error)}", data=error)
         except StageCancelledError as error:
-            return Cancelled(message=str(error), data=error)
+            return Cancelled(message=tellable(error), data=error)
 
     state: State[Any] = run(return_state=True)
     outcome = state.result(raise_on_failure=False)

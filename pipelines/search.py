@@ -20,6 +20,7 @@ from pipelines.orchestration.environment import QUIET
 from pipelines.orchestration.process_tree import sigterm_raises
 from pipelines.search_output import ranked, tell, write_results
 from pipelines.stage import report_user_errors
+from pipelines.telling import in_one_line, tellable
 
 MODALITIES = ("visible", "infrared")
 OUT = Path("results/search")
@@ -95,9 +96,9 @@ def search(options: argparse.Namespace) -> None:
         *_doubts(gallery, "--gallery-modality", options.gallery_modality),
     ]
     for each in unreadable:
-        print(f"left out: {each.path}: {each.reason}", file=sys.stderr)
+        print(f"left out: {in_one_line(each.path)}: {in_one_line(each.reason)}", file=sys.stderr)
     for warning in warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+        print(f"warning: {tellable(warning)}", file=sys.stderr)
     order, similarities = rank_gallery(queries.features_ND, gallery.features_ND)
     report = {
         "model": model.identity,

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.telling import in_one_line
+
 RANKING = "ranking.json"
 SHOWN = 5  # in the text
 
@@ -57,11 +59,11 @@ def write_results(out: Path, report: dict[str, Any]) -> None:
 def tell(out: Path, report: dict[str, Any]) -> None:
     """Print the best few of each query."""
     for query in report["queries"]:
-        print(f"{_plain(query['path'])}: the most similar of {report['gallery_images']} images")
+        print(f"{in_one_line(query['path'])}: the most similar of {report['gallery_images']} images")
         for each in query["ranking"][:SHOWN]:
-            print(f"{each['rank']:4}  {each['similarity']:6.3f}  {_plain(each['path'])}")
+            print(f"{each['rank']:4}  {each['similarity']:6.3f}  {in_one_line(each['path'])}")
     pictures = len(report["queries"])
-    print(f"{_plain(out / RANKING)} and {pictures} picture{'s' if pictures > 1 else ''} beside it")
+    print(f"{in_one_line(out / RANKING)} and {pictures} picture{'s' if pictures > 1 else ''} beside it")
 
 
 def _draw(path: Path, query: dict[str, Any], report: dict[str, Any]) -> None:
@@ -93,8 +95,3 @@ def _name(identity: dict[str, str]) -> str:
     if "version" in identity:
         return f"{identity['address']} (version {identity['version']})"
     return f"{identity['folder']} (weights {identity['weights_sha256'][:12]})"
-
-
-def _plain(text: object) -> str:
-    """File names may hold line breaks, and bytes that are no text."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))

@@ -12,6 +12,7 @@ from msclnet.errors import UserError
 from pipelines.config import Params, load_params
 from pipelines.orchestration.environment import QUIET
 from pipelines.places import PARAMS
+from pipelines.telling import mask_tracebacks, tellable
 
 # What the user can do about the operating system's refusals.
 REMEDIES = {
@@ -47,8 +48,9 @@ def prepare() -> None:
 def report_user_errors(work: Callable[[], None]) -> None:
     """Run `work`; a UserError, a full disk or a missing permission becomes a message and exit code 2.
 
-    Ctrl-C becomes exit code 130.
+    Ctrl-C becomes exit code 130. No secret is shown, neither in a message nor in a defect's traceback.
     """
+    mask_tracebacks()
     try:
         work()
     except KeyboardInterrupt:
@@ -74,7 +76,7 @@ def mistake_in(error: BaseException) -> str | None:
 
 def fail(message: str) -> None:
     """Print a user's mistake and end."""
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {tellable(message)}", file=sys.stderr)
     raise SystemExit(USER_MISTAKE)
 
 

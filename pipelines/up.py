@@ -1,7 +1,9 @@
 """`make up`: the MLflow UI, the Prefect server and a worker with the deployments, until Ctrl-C.
 
-    MLFLOW_PORT   (5000)  where MLflow listens, on this machine only
-    PREFECT_PORT  (4200)  where Prefect listens, on this machine only
+    MLFLOW_PORT   (5000)       where MLflow listens
+    PREFECT_PORT  (4200)       where Prefect listens
+    MLFLOW_HOST   (127.0.0.1)  on this machine only; another address opens it to others, and a warning says so
+    PREFECT_HOST  (127.0.0.1)  the same for Prefect
 
 Everything that they keep lies under MSCLNET_HOME (default: the project): mlruns/ and .prefect/.
 """
@@ -18,13 +20,25 @@ from pathlib import Path
 from msclnet.errors import UserError
 from pipelines.orchestration.command import answers
 from pipelines.orchestration.environment import QUIET, home, project_root
+from pipelines.orchestration.listening import address_here, exposure, host_from, is_local
 from pipelines.orchestration.process_tree import sigterm_raises
 from pipelines.orchestration.service import Service, ServiceError, port_from
+from pipelines.telling import mask_tracebacks, tellable
 
 READY_SECONDS = 180.0
 POOL = "local"
 # A worker's flow runs stop their stage, which may take 20 s to save its state.
 GRACE_SECONDS = 30.0
+MLFLOW_ALLOWS = (
+    "can read, change and delete runs and registered models without a password, and what a model brings along runs as "
+    "a program where it is loaded"
+)
+PREFECT_ALLOWS = "can read all logs, start and cancel runs, and have this machine run any program as you, "
+WITHOUT_PASSWORD = (
+    "without a password (PREFECT_SERVER_API_AUTH_STRING=user:password sets one; those who use the server set the same "
+    "as PREFECT_API_AUTH_STRING)"
+)
+WITH_PASSWORD = "if they know the password of PREFECT_SERVER_API_AUTH_STRING"
 
 
 def main() -> int:
@@ -33,6 +47,7 @@ def main() -> int:
     Returns:
         Exit status: 0 after Ctrl-C, 143 after SIGTERM, 2 after a mistake of the user, 1 if a server failed.
     """
+    mask_tracebacks()
     os.environ.update({key: value for key, value in QUIET.items() if key not in os.environ})
     try:
         with sigterm_raises(), ExitStack() as down:
@@ -47,10 +62,10 @@ def main() -> int:
         print("\nall down", flush=True)
         return 0
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {tellable(error)}", file=sys.stderr)
         return 2
     except ServiceError as error:
-        print(f"error: {error}\nall down", file=sys.stderr)
+        print(f"error: {tellable(error)}\nall down", file=sys.stderr)
         return 1
 
 
@@ -66,43 +81,51 @@ def bring_up(root: Path, down: ExitStack, say: Callable[[str], None]) -> list[Se
         The services, all of them ready.
     """
     place = home(root)
-    mlflow_port = None if _remote_mlflow() else port_from("MLFLOW_PORT", 5000, user="MLflow")
-    prefect_port = port_from("PREFECT_PORT", 4200, user="Prefect")
+    mlflow_host, prefect_host = host_from("MLFLOW_HOST"), host_from("PREFECT_HOST")
+    mlflow_port = (
+        None if _remote_mlflow() else port_from("MLFLOW_PORT", 5000, user="MLflow", host=mlflow_host)
+    )
+    prefect_port = port_from("PREFECT_PORT", 4200, user="Prefect", host=prefect_host)
     if mlflow_port == prefect_port:
         raise UserError(
             f"MLFLOW_PORT and PREFECT_PORT are both {prefect_port}: set one of them to another port"
         )
-    api = f"http://127.0.0.1:{prefect_port}/api"
-    environment = _environment(root, place, api)
+    api = f"{address_here(prefect_host, prefect_port)}/api"
+    environment = _environment(root, place, api, prefect_host)
+    for warning in warnings(mlflow_host, mlflow_port, prefect_host, prefect_port):
+        say(warning)
     services: list[Service] = []
 
-    def start(name: str, *arguments: str, grace: float = 10.0) -> Service:
+    def start(name: str, *arguments: str, grace: float = 10.0, **variables: str) -> Service:
         log = place / ".prefect" / "logs" / f"{name}.log"
         command = [sys.executable, "-m", *arguments]
-        service = Service.start(name, command, log=log, folder=root, environment=environment)
+        service = Service.start(name, command, log=log, folder=root, environment=environment | variables)
         down.callback(service.end, grace=grace)
         services.append(service)
         return service
 
     say("starting: the first time takes up to a minute")
     prefect = start(
-        "prefect", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(prefect_port)
+        "prefect", "prefect", "server", "start", "--host", prefect_host, "--port", str(prefect_port)
     )
     mlflow = None
     if mlflow_port is not None:
-        mlflow = start("mlflow", *_mlflow_command(place, mlflow_port))
+        arguments, database = _mlflow_command(place, mlflow_host, mlflow_port)
+        mlflow = start("mlflow", *arguments, MLFLOW_BACKEND_STORE_URI=database)
     prefect.wait_until(lambda: answers(f"{api}/health"), seconds=READY_SECONDS)
     command = ("prefect", "worker", "start", "--pool", POOL, "--type", "process")
     worker = start("worker", *command, grace=GRACE_SECONDS)
     # The worker makes the pool that the deployments name.
-    worker.wait_until(lambda: answers(f"{api}/work_pools/{POOL}"), seconds=READY_SECONDS)
+    login = environment.get("PREFECT_API_AUTH_STRING", "")
+    worker.wait_until(lambda: answers(f"{api}/work_pools/{POOL}", login=login), seconds=READY_SECONDS)
     _deploy(start, services)
-    if mlflow is not None:
-        mlflow.wait_until(lambda: answers(f"http://127.0.0.1:{mlflow_port}/health"), seconds=READY_SECONDS)
-        say(f"MLflow   http://127.0.0.1:{mlflow_port}")
+    if mlflow is not None and mlflow_port is not None:
+        address = address_here(mlflow_host, mlflow_port)
+        mlflow.wait_until(lambda: answers(f"{address}/health"), seconds=READY_SECONDS)
+        say(f"MLflow   {address}")
     else:
         say("MLflow   the server of MLFLOW_TRACKING_URI")
-    say(f"Prefect  http://127.0.0.1:{prefect_port}")
+    say(f"Prefect  {api.removesuffix('/api')}")
     say("In another terminal, in this folder, with .venv activated:")
     if _address_in_prefect_toml(root) != api:
         say(f"  export PREFECT_API_URL={api}")
@@ -132,7 +155,26 @@ def _address_in_prefect_toml(root: Path) -> str | None:
     return settings.get("api", {}).get("url")
 
 
-def _environment(root: Path, place: Path, api: str) -> dict[str, str]:
+def warnings(mlflow_host: str, mlflow_port: int | None, prefect_host: str, prefect_port: int) -> list[str]:
+    """What becomes reachable from elsewhere; empty while everything stays on this machine."""
+    password = WITH_PASSWORD if os.environ.get("PREFECT_SERVER_API_AUTH_STRING") else WITHOUT_PASSWORD
+    found = [
+        exposure(
+            "Prefect",
+            prefect_host,
+            prefect_port,
+            variable="PREFECT_HOST",
+            allows=PREFECT_ALLOWS + password,
+        )
+    ]
+    if mlflow_port is not None:
+        found.append(
+            exposure("MLflow", mlflow_host, mlflow_port, variable="MLFLOW_HOST", allows=MLFLOW_ALLOWS)
+        )
+    return [warning for warning in found if warning]
+
+
+def _environment(root: Path, place: Path, api: str, prefect_host: str) -> dict[str, str]:
     variables = os.environ | {
         "MSCLNET_HOME": str(place),
         "PREFECT_HOME": os.environ.get("PREFECT_HOME") or str(place / ".prefect"),
@@ -144,6 +186,11 @@ def _environment(root: Path, place: Path, api: str) -> dict[str, str]:
         "PWD": str(root),
         "PYTHONUNBUFFERED": "1",
     }
+    if password := variables.get("PREFECT_SERVER_API_AUTH_STRING"):
+        variables.setdefault("PREFECT_API_AUTH_STRING", password)
+    if not is_local(prefect_host):
+        # A browser elsewhere must ask the server that it has the page from, not its own machine.
+        variables.setdefault("PREFECT_SERVER_UI_API_URL", "/api")
     variables["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), variables.get("PATH", os.defpath)])
     # Requests to this machine need no proxy, whatever the user's shell says about others.
     for name in ("NO_PROXY", "no_proxy"):
@@ -155,14 +202,15 @@ def _remote_mlflow() -> bool:
     return os.environ.get("MLFLOW_TRACKING_URI", "").startswith(("http://", "https://"))
 
 
-def _mlflow_command(place: Path, port: int) -> list[str]:
+def _mlflow_command(place: Path, host: str, port: int) -> tuple[list[str], str]:
+    """The server's command, and the address of its database: every user of the machine can read command lines."""
     from msclnet.tracking.server import connect
 
     # Creates the database under a lock, before the server would do so without one.
     store = connect(place)
     artifacts = ["--default-artifact-root", store.artifact_root] if store.artifact_root else []
-    listen = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    return ["mlflow", "server", "--backend-store-uri", store.uri, *artifacts, "--no-serve-artifacts", *listen]
+    listen = ["--host", host, "--port", str(port), "--workers", "1"]
+    return ["mlflow", "server", *artifacts, "--no-serve-artifacts", *listen], store.uri
 
 
 def _printer() -> Callable[[str], None]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from msclnet.tracking.lifetime import Status
-from msclnet.tracking.masking import brief
+from msclnet.tracking.masking import brief, mask_values
 from msclnet.tracking.run_setup import explained, store_tags, tags_of_the_process
 from msclnet.tracking.server import Server, connect, find_or_create_experiment
 
@@ -65,8 +65,8 @@ class RunGroup:
         return cls(server, run_id, run.info.experiment_id)
 
     def log_json(self, values: Any, name: str) -> None:
-        """Store values as a JSON file among the artifacts."""
-        self._try(self.server.client.log_text, self.run_id, json.dumps(values, indent=1), name)
+        """Store values as a JSON file among the artifacts, the secrets in them masked."""
+        self._try(self.server.client.log_text, self.run_id, json.dumps(mask_values(values), indent=1), name)
 
     def log_artifact(self, path: Path, folder: str | None = None) -> None:
         """Store a file, or a folder with its files."""

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from msclnet.errors import UserError
 from msclnet.tracking import naming
 from msclnet.tracking.lifetime import Status
+from msclnet.tracking.masking import mask
 from msclnet.tracking.outbox import METRICS_PER_REQUEST
 from msclnet.tracking.run import LINKED_TO
 from msclnet.tracking.run_setup import explained, find_or_create_run
@@ -119,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         reference = _read_reference(options.run)
         resent = resend(options.history, reference, home=options.home, status=options.status)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {mask(str(error))}", file=sys.stderr)
         return 2
     print(f"run {resent.run_id}: {resent.sent} values sent, {resent.present} were there")
     return 0

@@ -1,6 +1,8 @@
 """`python -m pipelines.flows`: runs from the command line, through a Prefect server where there is one."""
 
 import argparse
+import base64
+import http.client
 import os
 import signal
 import sys
@@ -10,11 +12,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from msclnet.errors import UserError
+from msclnet.tracking.masking import mask
 from pipelines.orchestration.environment import QUIET, project_root
 from pipelines.orchestration.overrides import parse_settings
 from pipelines.orchestration.report import metric_rows, stage_rows, text_table
 from pipelines.orchestration.runs import RunOptions, RunResult, run_experiment, run_workspace
 from pipelines.orchestration.stage_process import StageFailedError
+from pipelines.telling import mask_tracebacks, tellable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Exit status: 0; 1 after a crash; 2 after a mistake of the user; 130 or 143 after Ctrl-C or SIGTERM.
     """
     chosen = _parser().parse_args(arguments)
+    mask_tracebacks()
     os.environ.update({key: value for key, value in QUIET.items() if key not in os.environ})
     try:
         overrides = parse_settings(chosen.set)
@@ -35,10 +40,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _run_plainly(chosen, overrides)
         return _run_through(address, chosen, overrides)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {tellable(error)}", file=sys.stderr)
         return 2
     except StageFailedError as error:
-        print(error, file=sys.stderr)
+        print(tellable(error), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("stopped; the next run goes on from the last checkpoint", file=sys.stderr)
@@ -59,20 +64,31 @@ def server_address() -> str | None:
     if answers(f"{address}/health"):
         return address
     if given:
-        raise UserError(f"PREFECT_API_URL={given} does not answer: start it (make up), or unset the variable")
+        raise UserError(
+            f"PREFECT_API_URL={mask(given)} does not answer: start it (make up), or unset the variable"
+        )
     return None
 
 
-def answers(url: str, *, seconds: float = 3.0) -> bool:
-    """Whether a GET of the address succeeds; addresses of this machine are asked without a proxy."""
+def answers(url: str, *, seconds: float = 3.0, login: str = "") -> bool:
+    """Whether a GET of the address succeeds; addresses of this machine are asked without a proxy.
+
+    Args:
+        url: the address.
+        seconds: how long to wait.
+        login: `user:password`. Without one a server that asks for it counts as answering.
+    """
     local = url.split("/")[2].rsplit(":", 1)[0] in ("127.0.0.1", "localhost", "[::1]")
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({} if local else None))
     try:
-        with opener.open(url, timeout=seconds) as response:
+        request = urllib.request.Request(url)
+        if login:
+            request.add_header("Authorization", f"Basic {base64.b64encode(login.encode()).decode()}")
+        with opener.open(request, timeout=seconds) as response:
             return 200 <= response.status < 300
     except urllib.error.HTTPError as error:
-        return error.code in (401, 403)  # it is there, and the flow itself has the key
-    except (OSError, ValueError):
+        return not login and error.code in (401, 403)  # it is there, and the flow itself has the key
+    except (OSError, ValueError, http.client.HTTPException):  # the last for an address that is none
         return False
 
 
@@ -139,7 +155,7 @@ def _run_through(address: str, chosen: argparse.Namespace, overrides: dict[str, 
     message = state.message or ""
     if message.startswith("error: "):
         raise UserError(message.removeprefix("error: "))
-    print(f"the run ended as {state.name}: {message}", file=sys.stderr)
+    print(f"the run ended as {state.name}: {tellable(message)}", file=sys.stderr)
     return 1
 
 
@@ -149,7 +165,7 @@ def _no_name(chosen: argparse.Namespace) -> None:
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)
+    print(tellable(line), flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:

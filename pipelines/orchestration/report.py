@@ -49,10 +49,12 @@ def inline_picture(title: str, file: Path) -> str | None:
     """A PNG as Markdown that carries the picture in itself, reduced where it is large; None where it is no image."""
     from PIL import Image
 
+    from msclnet.data.decode import UnreadableImageError, decode
+    from msclnet.data.source import UnreadableFileError, read_plain_file
+
     try:
-        with Image.open(file) as opened:
-            picture = opened.convert("RGB")
-    except OSError:
+        picture = Image.fromarray(decode(read_plain_file(file)).pixels)
+    except (UnreadableFileError, UnreadableImageError):
         return None
     picture.thumbnail((PICTURE_PIXELS, PICTURE_PIXELS))
     for kind, options in (("PNG", {"optimize": True}), ("JPEG", {"quality": 80})):

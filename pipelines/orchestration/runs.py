@@ -10,6 +10,7 @@ from threading import Event
 from typing import Any
 
 from msclnet.errors import UserError
+from msclnet.tracking.masking import mask
 from pipelines.orchestration import experiments
 from pipelines.orchestration.environment import stage_environment
 from pipelines.orchestration.locks import held_lock
@@ -191,7 +192,7 @@ def run_experiment(
         record = experiments.Record(
             name=name or _readable_name(preset, overrides, inputs),
             inputs=inputs,
-            overrides=json.dumps(overrides, default=str, sort_keys=True),
+            overrides=mask(json.dumps(overrides, default=str, sort_keys=True)),
             preset=preset or "",
             stages=tuple(stage.name for stage in selected),
         )

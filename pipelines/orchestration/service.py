@@ -1,7 +1,6 @@
 """A server as a child process: its output in a file, asked whether it is ready, ended with all that it started."""
 
 import os
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +9,9 @@ from pathlib import Path
 from typing import IO
 
 from msclnet.errors import UserError
+from pipelines.orchestration.listening import LOOPBACK, is_free
 from pipelines.orchestration.process_tree import end_processes, tree_of
+from pipelines.telling import tellable
 
 
 class ServiceError(RuntimeError):
@@ -71,9 +72,9 @@ class Service:
             time.sleep(0.2)
 
     def tail(self, lines: int = 15) -> str:
-        """The last lines of the server's output."""
+        """The last lines of the server's output, without secrets."""
         text = self.log.read_text(errors="replace").strip().splitlines()
-        return "\n".join(f"    {line}" for line in text[-lines:])
+        return "\n".join(f"    {tellable(line)}" for line in text[-lines:])
 
     def end(self, *, grace: float) -> None:
         """End the server and everything that it has started: SIGTERM, and SIGKILL after `grace` seconds."""
@@ -81,13 +82,14 @@ class Service:
         self.process.wait()
 
 
-def port_from(variable: str, default: int, *, user: str) -> int:
+def port_from(variable: str, default: int, *, user: str, host: str = LOOPBACK) -> int:
     """The port that an environment variable names, provided that it is free.
 
     Args:
         variable: its name.
         default: the port where it is not set.
         user: who wants the port, for the message.
+        host: the address that it listens on.
 
     Raises:
         UserError: no number from 1 to 65535, or taken.
@@ -95,13 +97,8 @@ def port_from(variable: str, default: int, *, user: str) -> int:
     text = os.environ.get(variable) or str(default)
     if not text.isdigit() or not 0 < int(text) < 65536:
         raise UserError(f"{variable}={text!r}: expected a port number from 1 to 65535")
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        # As servers do; otherwise a port that was in use a minute ago would look taken.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", int(text)))
-        except OSError:
-            raise UserError(
-                f"port {text} for {user} is taken: end the program that uses it, or set {variable} to a free one"
-            ) from None
+    if not is_free(host, int(text)):
+        raise UserError(
+            f"port {text} for {user} is taken: end the program that uses it, or set {variable} to a free one"
+        )
     return int(text)

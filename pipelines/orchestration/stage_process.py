@@ -15,6 +15,7 @@ from typing import Literal
 from msclnet.errors import UserError
 from pipelines.orchestration.lines import LineSplitter
 from pipelines.orchestration.process_tree import end_tree, sigterm_raises
+from pipelines.telling import tellable
 
 StageStatus = Literal["run", "restored", "unchanged"]
 
@@ -106,6 +107,7 @@ def _once(
 
     def take(line: str) -> None:
         nonlocal status
+        line = tellable(line)  # what goes from here into logs, messages and Prefect's database
         # DVC speaks before the stage does, so the first word on the matter is DVC's own.
         status = status or _status(line, stage)
         if line.strip().startswith(_HINTS):

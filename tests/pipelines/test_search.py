@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from bombs import BOMBS, png
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -179,6 +180,31 @@ def test_bad_gallery_images_are_listed_and_left_out(
     assert [each["path"] for each in report["unreadable"]] == ["photos/empty.jpg", "photos/one/torn.png"]
     assert report["unreadable"][0]["reason"] == "empty file"
     assert "left out: photos/one/torn.png: damaged" in capsys.readouterr().err
+
+
+def test_images_made_to_do_harm_are_listed_and_left_out(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = search("--query", "night.png", "--gallery", "photos")
+    harm = {f"{name}.png": content for name, content in BOMBS.items()}
+    for name, content in harm.items():
+        (project / "photos" / name).write_bytes(content)
+    os.mkfifo(project / "photos/pipe.jpg")
+    (project / "photos/\x1b[31mred\nnew line.jpg").write_bytes(b"no image")
+    capsys.readouterr()
+    report = search("--query", "night.png", "--gallery", "photos")
+    assert report["queries"] == whole["queries"]
+    reasons = {Path(each["path"]).name: each["reason"] for each in report["unreadable"]}
+    assert set(reasons) == {*harm, "pipe.jpg", "\x1b[31mred\nnew line.jpg"}
+    assert all("pixels" in reasons[name] for name in harm)
+    assert reasons["pipe.jpg"] == "no plain file"
+    errors = capsys.readouterr().err
+    assert "left out: photos/png.png: it declares 3600000000 pixels, too many" in errors
+    assert r"left out: photos/\x1b[31mred\nnew line.jpg: no image file" in errors
+    assert "\x1b" not in errors
+    (project / "bomb.png").write_bytes(png(60_000, 60_000))
+    message = refused(capsys, "--query", "night.png", "bomb.png", "--gallery", "photos")
+    assert "bomb.png: it declares 3600000000 pixels, too many: at most 40000000 are decoded" in message
 
 
 def test_an_image_that_looks_like_the_other_modality_is_warned_of(

@@ -29,6 +29,8 @@ flows.check_params = lambda path: None
 train, evaluate, regdb = flows.train, flows.evaluate, regdb_flow.regdb
 ablation, sensitivity, grid = grid_flow.ablation, grid_flow.sensitivity, grid_flow.grid
 """
+PASSWORD = "hunter2xyz"
+ADDRESS = f"https://me:{PASSWORD}@host.example/a.zip?sig={PASSWORD}"
 PREFECT_YAML = Path(__file__).parents[2] / "prefect.yaml"
 
 
@@ -134,7 +136,7 @@ class Up:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "pipelines.up"],
                 cwd=root,
-                env={**os.environ, **ports},
+                env={**os.environ, **ports, "MSCLNET_RAW": ADDRESS},
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -165,6 +167,10 @@ class Up:
         found = post(f"{self.api}/task_runs/filter", {"flow_runs": {"id": {"any_": [run]}}})
         found.sort(key=lambda task: task["start_time"])
         return {task["name"]: task["run_count"] for task in found}
+
+    def logs(self, run: str) -> str:
+        found = post(f"{self.api}/logs/filter", {"logs": {"flow_run_id": {"any_": [run]}}, "limit": 200})
+        return "\n".join(record["message"] for record in found)
 
     def artifacts(self, run: str) -> dict[str, str]:
         found = post(f"{self.api}/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run]}}})
@@ -233,8 +239,18 @@ def test_up_runs_deployments_and_leaves_nothing_behind(up: Up, tmp_path: Path) -
     wait_for(lambda: not tiny_project.lives(int(pid.read_text())), what="the training's end")
     wait_for(lambda: up.run(cancelled)["state_type"] == "CANCELLED", what="the state", seconds=60)
 
+    # What the stages print of addresses is in the log, and their secrets are nowhere: not in Prefect's database either.
+    wait_for(lambda: "crash at epoch 1" in up.logs(crashing), what="the log", seconds=60)
+    assert "images from https://***@host.example/a.zip?sig=***" in up.logs(crashing)
+    assert "crash at epoch 1 with https://***@host.example/a.zip?sig=***" in up.logs(crashing)
+    files = [path for folder in (root, up.home) for path in folder.rglob("*") if path.is_file()]
+    assert any(b"host.example" in path.read_bytes() for path in files)
+    assert [path for path in files if PASSWORD.encode() in path.read_bytes()] == []
+
     children = psutil.Process(up.process.pid).children(recursive=True)
     assert len(children) >= 3
+    # Every user of the machine can read command lines; an address of a database may hold a password.
+    assert not [child for child in children if any("sqlite" in part for part in child.cmdline())]
     up.process.send_signal(signal.SIGINT)
     assert up.process.wait(timeout=90) == 0
     assert up.text().endswith("all down\n")

@@ -84,12 +84,14 @@ from common import *
 
 epochs = params["train"]["epochs"]
 ran(f"train {epochs}")
+given = os.environ.get("MSCLNET_RAW", "no address")
+print(f"images from {given}")
 if epochs == 404:
     print("error: data/raw is missing: run download", file=sys.stderr)
     sys.exit(2)
 if epochs == 500 and not (home / "crashed").exists():
     (home / "crashed").touch()
-    sys.exit("crash at epoch 1")
+    sys.exit(f"crash at epoch 1 with {given}")
 if epochs == 999:
     def stop(number, frame):
         (home / "stopped").write_text("saved")

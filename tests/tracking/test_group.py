@@ -1,3 +1,4 @@
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -49,8 +50,10 @@ def test_files_go_to_the_run_and_a_wrong_id_is_named(home: Path, tmp_path: Path)
     (tmp_path / "report" / "index.html").write_text("page")
     attached = RunGroup.attach(home=home, run_id=group.run_id)
     attached.log_artifact(tmp_path / "report", "report")
-    attached.log_json([{"row": "B"}], "rows.json")
+    attached.log_json([{"row": "B", "place": "https://me:hunter2x@host/a.zip"}], "rows.json")
     paths = {file.path for file in attached.server.client.list_artifacts(group.run_id)}
     assert paths == {"report", "rows.json"}
+    stored = [path.read_text() for path in home.rglob("rows.json")]
+    assert [json.loads(text) for text in stored] == [[{"row": "B", "place": "https://***@host/a.zip"}]]
     with pytest.raises(UserError, match="0" * 32):
         RunGroup.attach(home=home, run_id="0" * 32)

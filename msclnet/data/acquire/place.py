@@ -102,10 +102,12 @@ def _local(path: Path, sha256: str) -> Folder | Archive:
 
 def _address(url: str, scheme: str, sha256: str) -> Address:
     check_address(url)
-    if scheme not in WEB and ":" in urlsplit(url).netloc.rpartition("@")[0]:
+    secret = ":" in url.partition("://")[2].rpartition("@")[0] or any(mark in url for mark in "?#")
+    if scheme not in WEB and secret:
+        # DVC is given it on a command line, which every user of the machine can read, and shows it in its messages.
         raise UserError(
-            f"{shown(url)}: a password does not belong into this address; make it a DVC remote (`dvc remote add`, "
-            "`dvc remote modify --local NAME password ...`) and give remote://NAME/path"
+            f"{shown(url)}: a password, or a token behind a ? or #, does not belong into this address; make it a DVC "
+            "remote (`dvc remote add`, `dvc remote modify --local NAME password ...`) and give remote://NAME/path"
         )
     if not sha256:
         raise UserError(

@@ -3,6 +3,7 @@
 import gzip
 import lzma
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -115,9 +116,18 @@ def test_addresses_that_are_none(url: str) -> None:
         read_place(text, sha256=SHA256)
 
 
-def test_a_password_for_dvc_belongs_into_its_configuration() -> None:
-    with pytest.raises(UserError, match=r"ssh://\*\*\*@host/a\.zip: .*dvc remote modify --local") as caught:
-        read_place("ssh://me:hunter2@host/a.zip", sha256=SHA256)
+@pytest.mark.parametrize(
+    ("url", "safe"),
+    [
+        ("ssh://me:hunter2@host/a.zip", "ssh://***@host/a.zip"),
+        ("ssh://me:a@b:hunter2@host/a.zip", "ssh://***@host/a.zip"),
+        ("azure://container/a.zip?sig=hunter2", "azure://container/a.zip?***"),
+        ("s3://bucket/a.zip#hunter2", "s3://bucket/a.zip?***"),
+    ],
+)
+def test_a_password_for_dvc_belongs_into_its_configuration(url: str, safe: str) -> None:
+    with pytest.raises(UserError, match=rf"{re.escape(safe)}: .*dvc remote modify --local") as caught:
+        read_place(url, sha256=SHA256)
     assert "hunter2" not in str(caught.value)
 
 
