@@ -17,6 +17,7 @@ from pipelines.config import Params, load_params
 from pipelines.launch import DEFECT, launch
 from pipelines.places import PARAMS
 from pipelines.stage import USER_MISTAKE, mistake_in, prepare, run_stage
+from pipelines.telling import tellable
 
 if TYPE_CHECKING:
     from msclnet.processes import Processes
@@ -96,15 +97,16 @@ def record_failure(error: BaseException, text: str) -> int:
         error: Why.
         text: Its traceback.
     """
-    message = mistake_in(error)
-    code = DEFECT if message is None else USER_MISTAKE
+    mistake = mistake_in(error)
+    code = DEFECT if mistake is None else USER_MISTAKE
+    message, text = mistake and tellable(mistake), tellable(text)
     file = os.environ.get("TORCHELASTIC_ERROR_FILE")
     if not file:  # started by neither torchrun nor `launch`
         who = f"rank {os.environ.get('RANK')} of {os.environ.get('WORLD_SIZE')}"
         print(text if message is None else f"error: {message} ({who})", file=sys.stderr)
         return code
     told = {
-        "message": message or f"{type(error).__name__}: {error}",
+        "message": message or tellable(f"{type(error).__name__}: {error}"),
         "extraInfo": {"py_callstack": message or text, "timestamp": str(int(time.time()))},
     }
     Path(file).write_text(json.dumps({"message": told}), encoding="utf-8")

@@ -213,3 +213,15 @@ def test_started_by_something_else_each_process_speaks_for_itself(
     assert told.endswith("(rank 3 of 8)\n")
     assert record_failure(ValueError("x"), "a traceback") == 1
     assert capsys.readouterr().err == "a traceback\n"
+
+
+def test_no_secret_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "error.json"
+    monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(file))
+    for error in (
+        ValueError("http://anna:s3cret@tracker/"),
+        OSError(28, "full", "http://anna:s3cret@tracker/"),
+    ):
+        record_failure(error, f"a traceback of {error}")
+        assert "tracker" in file.read_text()
+        assert "s3cret" not in file.read_text()
