@@ -10,7 +10,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export NO_ALBUMENTATIONS_UPDATE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install repro test lint format up bench rehearse-sysu clean-venv
+.PHONY: help install repro test lint format audit up bench rehearse-sysu clean-venv
 
 help:
 	@echo "make repro    the whole pipeline on the embedded synthetic data set"
@@ -19,6 +19,7 @@ help:
 	@echo "make bench    measured speed, as ratios within one run"
 	@echo "make rehearse-sysu  SYSU-MM01's evaluation at its real size on drawn images (9 GiB, some minutes)"
 	@echo "make lint     ruff and pyright;  make format: ruff's formatting"
+	@echo "make audit    known vulnerabilities of the tested versions; says 'not run' where nobody can be asked"
 
 install: $(READY)
 
@@ -44,6 +45,10 @@ lint: $(READY)
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# 3 means not run: nobody could be asked. Only vulnerabilities are a failure; the words say which of the two it was.
+audit: $(READY)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pipelines.audit || [ $$? -eq 3 ]
 
 up: $(READY)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pipelines.up

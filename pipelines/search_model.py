@@ -96,6 +96,6 @@ def _agreed(stated: Size | None, found: Size, *, source: str) -> Size:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is damaged ({error}); run `dvc repro {path.parent.name} --force`") from error
     return values if isinstance(values, dict) else {}

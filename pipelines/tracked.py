@@ -27,7 +27,7 @@ def read_run() -> dict[str, Any]:
         return json.loads(places.RUN.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"{places.RUN}: no such file; run `dvc repro train`") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{places.RUN} is damaged ({error}); run `dvc repro train --force`") from error
 
 

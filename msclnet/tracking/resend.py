@@ -129,7 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _read_reference(path: Path) -> Mapping:
     try:
         reference = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read ({error}); name the run.json of a training") from None
     if not isinstance(reference, dict):
         raise UserError(f"{path}: holds no run; name the run.json of a training")

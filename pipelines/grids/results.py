@@ -28,7 +28,7 @@ def read_result(root: Path, path: Path) -> dict[str, Any] | None:
             raise ValueError("not the record of a cell")
     except FileNotFoundError:
         return None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is damaged ({error}): restore it with git, or remove it") from None
     return result
 

@@ -68,7 +68,7 @@ def _read(root: Path, path: Path, remedy: str) -> Any:
         return json.loads((root / path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is damaged ({error}): write it again with `{remedy}`") from error
 
 
