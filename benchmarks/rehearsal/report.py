@@ -2,44 +2,16 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from benchmarks.core.target import Target
 from benchmarks.rehearsal.checks import Check
 from benchmarks.rehearsal.measure import Measured
 from pipelines.outputs import write_json
 
 GIB = 2**30
-
-
-@dataclass(frozen=True)
-class Target:
-    """A figure that the project sets itself.
-
-    Attributes:
-        what: Its name.
-        found: Measured.
-        limit: As required.
-        least: Whether the limit is the least or the most that is allowed.
-        unit: Of both.
-    """
-
-    what: str
-    found: float
-    limit: float
-    least: bool
-    unit: str
-
-    @property
-    def met(self) -> bool:
-        """Whether it is kept."""
-        return self.found >= self.limit if self.least else self.found <= self.limit
-
-    def __str__(self) -> str:
-        bound = "at least" if self.least else "at most"
-        verdict = "met" if self.met else "MISSED"
-        return f"{self.what}: {self.found:.4g} {self.unit}, {bound} {self.limit:g}: {verdict}"
 
 
 def targets(measured: Mapping[str, Measured], *, images: int, workers: int) -> list[Target]:

@@ -1,0 +1,1 @@
+"""What all measurements share: interleaved turns, limits, targets, growth."""
