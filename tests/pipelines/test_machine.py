@@ -1,6 +1,9 @@
 """Facts of the machine, as the environment tells them."""
 
 import os
+import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -200,3 +203,32 @@ def test_threads(monkeypatch: pytest.MonkeyPatch) -> None:
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
+
+
+COUNT_FAULTS = """
+import resource
+import numpy as np
+from pipelines import machine
+{keep}
+
+def fill():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    np.ones(2**26, np.uint8)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+print(fill(), fill())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library keeps its own rules")
+def test_a_freed_block_is_used_again() -> None:
+    def faults(keep: str) -> list[int]:
+        code = COUNT_FAULTS.format(keep=keep)
+        run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        return [int(number) for number in run.stdout.split()]
+
+    # 64 MiB: 32 pages of 2 MiB at least, 16,384 of 4 KiB at most
+    assert min(faults("")) >= 32
+    first, second = faults("machine.keep_freed_memory()")
+    assert first >= 32
+    assert second < 32
