@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 BLOCK_ROWS = 512
 
 
-def l2_normalise(features_ND: NDArray) -> NDArray[np.float32]:
+def l2_normalise(features_ND: NDArray, *, first: int = 0) -> NDArray[np.float32]:
     """Scale every feature to length 1.
 
     Args:
         features_ND: Features of any real type, one row an image.
+        first: Number of the first row, for messages about a part of an array.
 
     Returns:
         float32 (N, D), a copy.
@@ -34,7 +35,7 @@ def l2_normalise(features_ND: NDArray) -> NDArray[np.float32]:
             row = int(np.argmax(bad_B))
             fault = "is all zeros" if lengths_B[row] == 0 else "holds NaN or infinity"
             raise ValueError(
-                f"feature {start + row} {fault} ({int(bad_B.sum())} such in its block): it has no direction"
+                f"feature {first + start + row} {fault} ({int(bad_B.sum())} such in its block): it has no direction"
             )
         block_BD /= lengths_B[:, None]
     return normalised_ND
@@ -72,5 +73,5 @@ def cosine_distances(queries_QD: NDArray, gallery_GD: NDArray) -> NDArray[np.flo
     distances_QG = np.empty((len(queries_QD), len(gallery_GD)), np.float32)
     for start in range(0, len(queries_QD), BLOCK_ROWS):
         rows = slice(start, start + BLOCK_ROWS)
-        distances_QG[rows] = unit_distances(l2_normalise(queries_QD[rows]), gallery_GD)
+        distances_QG[rows] = unit_distances(l2_normalise(queries_QD[rows], first=start), gallery_GD)
     return distances_QG

@@ -1,12 +1,14 @@
-"""Search without labels: each query's whole gallery in order of similarity.
+"""Search without labels: each query's whole gallery in order of similarity, or its nearest images alone.
 
-Axes: Q queries, G gallery images, D feature width.
+Axes: Q queries, G gallery images, D feature width, K nearest images, B gallery images at a time.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
-from msclnet.retrieval.distance import cosine_distances
+from msclnet.retrieval.distance import cosine_distances, l2_normalise, unit_distances
+
+BLOCK_IMAGES = 8192  # of the gallery at a time: 64 MiB of 2048-wide features
 
 
 def rank_gallery(queries_QD: NDArray, gallery_GD: NDArray) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
@@ -26,3 +28,52 @@ def rank_gallery(queries_QD: NDArray, gallery_GD: NDArray) -> tuple[NDArray[np.i
     similarities_QG = np.clip(1 - cosine_distances(queries_QD, gallery_GD), -1, 1)
     order_QG = np.argsort(-similarities_QG, axis=1, kind="stable")
     return order_QG, np.take_along_axis(similarities_QG, order_QG, axis=1)
+
+
+def nearest(
+    queries_QD: NDArray, gallery_GD: NDArray, *, count: int, block: int = BLOCK_IMAGES
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The first columns of `rank_gallery`, exactly, for galleries that are too large to be ordered or copied.
+
+    The gallery is read once, from its beginning to its end; beside it, memory is needed for one block's features and
+    similarities.
+
+    Args:
+        queries_QD: Query features; their scale is of no account.
+        gallery_GD: Gallery features of the same width and of any real type, an array or a memory map.
+        count: K, at least 1; a smaller gallery is given whole.
+        block: B, at least 1.
+
+    Returns:
+        Gallery positions int64 (Q, K) and their cosine similarities float32 (Q, K), the most similar first. Among
+        equally similar images the gallery's order decides.
+
+    Raises:
+        ValueError: The widths differ, a feature is all zeros, or it holds NaN or infinity; `count` or `block` is below
+            1.
+    """
+    if queries_QD.ndim != 2 or gallery_GD.ndim != 2 or queries_QD.shape[1] != gallery_GD.shape[1]:
+        raise ValueError(
+            "queries and gallery must be (images, width) of one width, "
+            f"got {queries_QD.shape} and {gallery_GD.shape}"
+        )
+    if count < 1 or block < 1:
+        raise ValueError(f"count and block must be at least 1, not {count} and {block}")
+    queries_QD = l2_normalise(queries_QD)
+    positions = [np.empty(0, np.int64) for _ in queries_QD]
+    similarities = [np.empty(0, np.float32) for _ in queries_QD]
+    for start in range(0, len(gallery_GD), block):
+        block_BD = l2_normalise(gallery_GD[start : start + block], first=start)
+        similarities_QB = np.clip(1 - unit_distances(queries_QD, block_BD), -1, 1)
+        for q, row_B in enumerate(similarities_QB):
+            # Earlier images win ties: once there are K, only what is truly more similar than the last of them counts.
+            full = len(positions[q]) >= count
+            better = np.flatnonzero(row_B > similarities[q][-1]) if full else np.arange(len(row_B))
+            if not len(better):
+                continue
+            merged = np.concatenate([similarities[q], row_B[better]])
+            order = np.argsort(-merged, kind="stable")[:count]
+            positions[q] = np.concatenate([positions[q], start + better])[order]
+            similarities[q] = merged[order]
+    shape = (len(queries_QD), min(count, len(gallery_GD)))
+    return np.array(positions, np.int64).reshape(shape), np.array(similarities, np.float32).reshape(shape)
