@@ -54,7 +54,8 @@ class RandomErasing(A.ImageOnlyTransform):
     def apply(self, img: np.ndarray, box: tuple[int, int, int, int], **_: Any) -> np.ndarray:
         top, left, h, w = box
         erased = img.copy()
-        erased[top : top + h, left : left + w] = self.fill
+        # A whole row of pixels at a time: three values alone are too short a loop.
+        erased[top : top + h, left : left + w] = np.full((w, 3), self.fill, dtype=img.dtype)
         return erased
 
 
