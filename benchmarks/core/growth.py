@@ -13,7 +13,7 @@ class Curve:
 
     Attributes:
         name: The operation.
-        axis: What grows: `identities`, `images` or `gallery`.
+        axis: What grows: `identities`, `images` or `gallery images`.
         sizes: Ascending.
         seconds: Of one call at each size.
         note: What else is worth knowing, such as why it cannot be linear.

@@ -4,7 +4,7 @@ A limit is measured in the same turns as what it bounds. Several libraries compu
 fastest everywhere: the fastest one is the limit.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,7 +35,7 @@ def has_bf16(device: "torch.device") -> bool:
 def product_ways(precision: str, device: "torch.device") -> Ways:
     """Square matrix products in one precision, by each library that could be the fastest.
 
-    The names start with `limit`; see `product_rate`.
+    The names start with `limit`; see `product_rates`.
 
     Args:
         precision: `fp32` (on a GPU with TF32, as its convolutions compute) or `bf16`.
@@ -47,8 +47,6 @@ def product_ways(precision: str, device: "torch.device") -> Ways:
     side = SIDE[device.type]
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     matrix = torch.rand(side, side, device=device).to(dtype)
-    maps = matrix.reshape(1, side // 32, 32, side).permute(0, 3, 1, 2)  # side x side as channels-last maps
-    kernel = matrix.reshape(side, side, 1, 1)
 
     def product() -> None:
         former = torch.backends.cuda.matmul.allow_tf32
@@ -56,27 +54,25 @@ def product_ways(precision: str, device: "torch.device") -> Ways:
         torch.mm(matrix, matrix)
         torch.backends.cuda.matmul.allow_tf32 = former
 
-    def convolution() -> None:
-        with torch.no_grad():
-            F.conv2d(maps, kernel)
-
-    ways: Ways = {f"limit {precision} product": product, f"limit {precision} 1 x 1 convolution": convolution}
+    ways: Ways = {f"limit {precision} torch": product}
+    if device.type == "cpu" and torch.backends.mkldnn.is_available():
+        packed = (
+            matrix.to_mkldnn()
+        )  # the library of the convolutions, which torch.mm does not use for float32
+        ways[f"limit {precision} oneDNN"] = lambda: F.linear(packed, packed)
     if device.type == "cpu" and precision == "fp32":
         array = matrix.numpy()
         ways["limit fp32 numpy"] = lambda: array @ array
     return ways
 
 
-def product_rate(timings: Timings, precision: str, device: "torch.device") -> float:
-    """The fastest product's floating-point operations a second (a multiplication and an addition are two).
+def product_rates(timings: Timings, precision: str, device: "torch.device") -> list[float]:
+    """The fastest product's floating-point operations a second, by turn (a multiplication and an addition are two).
 
     Raises:
         ValueError: No product of this precision was timed.
     """
-    names = [name for name in timings.seconds if name.startswith(f"limit {precision} ")]
-    if not names:
-        raise ValueError(f"no product in {precision} was timed")
-    return 2 * SIDE[device.type] ** 3 / min(timings.median(name) for name in names)
+    return _fastest(timings, f"limit {precision} ", 2 * SIDE[device.type] ** 3)
 
 
 def reading_ways(device: "torch.device") -> Ways:
@@ -91,17 +87,30 @@ def reading_ways(device: "torch.device") -> Ways:
     return ways
 
 
-def reading_rate(timings: Timings, device: "torch.device") -> float:
-    """Bytes a second of the fastest reader."""
-    names = [name for name in timings.seconds if name.startswith("limit reading ")]
-    return BYTES[device.type] / min(timings.median(name) for name in names)
+def reading_rates(timings: Timings, device: "torch.device") -> list[float]:
+    """Bytes a second of the fastest reader, by turn.
+
+    Raises:
+        ValueError: No reading was timed.
+    """
+    return _fastest(timings, "limit reading ", BYTES[device.type])
 
 
-def ideal_seconds(operations: Mapping[str, float], rates: Mapping[str, float]) -> float:
-    """Time at the limit of work that mixes precisions.
+def _fastest(timings: Timings, start: str, amount: float) -> list[float]:
+    names = [name for name in timings.seconds if name.startswith(start)]
+    if not names:
+        raise ValueError(f"nothing that starts with {start!r} was timed")
+    # One library for all turns: the fastest in a single turn may only have been lucky.
+    best = min(names, key=timings.median)
+    return [amount / seconds for seconds in timings.seconds[best]]
+
+
+def ideal_seconds(operations: Mapping[str, float], rates: Mapping[str, Sequence[float]]) -> list[float]:
+    """Time at the limit, by turn, of work that mixes precisions.
 
     Args:
         operations: Floating-point operations by precision.
-        rates: What the machine does in a second, by precision.
+        rates: What the machine did in a second of each turn, by precision.
     """
-    return sum(count / rates[precision] for precision, count in operations.items())
+    turns = len(next(iter(rates.values())))
+    return [sum(count / rates[precision][i] for precision, count in operations.items()) for i in range(turns)]

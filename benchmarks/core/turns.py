@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 LEAST_SECONDS = 0.1  # of a way in one turn; quicker ones are repeated until they have taken as long
@@ -32,31 +32,39 @@ class Timings:
 
     def times(self, way: str, reference: str) -> float:
         """How many times as fast a way is as the reference: the median over the turns of the ratio within a turn."""
-        pairs = zip(self.seconds[reference], self.seconds[way], strict=True)
-        return statistics.median(theirs / ours for theirs, ours in pairs)
+        return self.share(way, self.seconds[reference])
+
+    def share(self, way: str, ideal: Sequence[float]) -> float:
+        """Which share of its time a way would take at best: the median over the turns.
+
+        Args:
+            way: Its name.
+            ideal: Seconds at best, one value a turn.
+        """
+        return statistics.median(best / taken for best, taken in zip(ideal, self.seconds[way], strict=True))
 
 
 def in_turns(
     ways: Mapping[str, Callable[[], object]],
     *,
     turns: int,
+    warm: bool = False,
     budget: float = float("inf"),
     synchronise: Callable[[], None] = lambda: None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Timings:
     """Time all ways in turns; every second turn goes through them in the opposite order.
 
-    Each way runs once before, untimed.
-
     Args:
         ways: What to time, by name.
         turns: At most this many, at least 1.
+        warm: Whether all have run before; otherwise each runs once, untimed.
         budget: Seconds after which no further turn starts, the untimed one included; one turn always runs.
         synchronise: Waits for what a way has set going on another device.
         clock: Seconds.
     """
     started = clock()
-    for way in ways.values():
+    for way in () if warm else ways.values():
         way()
     synchronise()
     seconds: dict[str, list[float]] = {name: [] for name in ways}

@@ -42,10 +42,9 @@ class TextbookNetwork(nn.Module):
         self.p = p
         trunk = resnet50()
         self.stem_visible, self.stem_infrared = stem(), stem()
-        last = trunk.layer4[0]
+        last = next(trunk.layer4.children())
         assert isinstance(last, Bottleneck)
-        assert last.downsample is not None
-        for convolution in (last.conv2, last.downsample[0]):
+        for convolution in (last.conv2, last.get_submodule("downsample.0")):
             assert isinstance(convolution, nn.Conv2d)
             convolution.stride = (1, 1)
         self.layer1, self.layer2 = trunk.layer1, trunk.layer2

@@ -175,5 +175,6 @@ def test_a_wrong_number_fails_the_rehearsal_and_is_in_its_report(
         "limit": 400,
         "least": True,
         "unit": "images/s",
+        "reason": "",
         "met": True,
     }

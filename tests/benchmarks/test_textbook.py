@@ -62,7 +62,7 @@ def test_the_pixels_are_the_same(networks: tuple[MSCLNet, TextbookNetwork]) -> N
 
 @pytest.mark.parametrize("infrared", [False, True])
 def test_the_embedding_is_the_same(networks: tuple[MSCLNet, TextbookNetwork], infrared: bool) -> None:
-    ours, textbook = (network.eval() for network in networks)
+    ours, textbook = networks[0].eval(), networks[1].eval()
     with torch.no_grad():
         pixels = ours.pixels(images(1)).double()
         nothing = pixels[:0]
@@ -78,15 +78,16 @@ def test_the_embedding_is_the_same(networks: tuple[MSCLNet, TextbookNetwork], in
 def test_a_training_step_gives_the_same_loss_and_gradients(
     networks: tuple[MSCLNet, TextbookNetwork], preset: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ours, textbook = (network.train() for network in networks)
+    ours, textbook = networks[0].train(), networks[1].train()
     pixels = [normalised(images(seed)).double() for seed in (2, 3)]
     cameras = torch.zeros(PAIRS, dtype=torch.int64)
     monkeypatch.setattr(ours, "maps", ours.backbone.forward)  # `maps` itself rounds to float32
-    features = ours(*pixels, with_synergy=False)
+    features = ours(pixels[0], pixels[1], with_synergy=False)
     objective = Objective(preset["loss"], preset["synergy"])
     loss = objective(features, PairLabels(labels(), cameras, cameras)).total
     loss.backward()
-    expected = baseline_loss(*textbook(*pixels), labels().repeat(2))
+    pooled, logits = textbook(pixels[0], pixels[1])
+    expected = baseline_loss(pooled, logits, labels().repeat(2))
     expected.backward()
 
     torch.testing.assert_close(loss, expected, rtol=1e-9, atol=1e-9)

@@ -1,0 +1,1 @@
+"""Operations whose cost grows with the data, each at several sizes."""

@@ -1,0 +1,1 @@
+"""From sections to a table, a picture and JSON."""

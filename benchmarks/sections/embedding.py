@@ -1,0 +1,102 @@
+"""Embedding: every back end that is installed, beside the textbook network with the same weights."""
+
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+import torch
+
+from benchmarks.core.agreement import check
+from benchmarks.core.embedders import our_embedders, textbook_embedder, trained_like_network
+from benchmarks.core.limits import has_bf16, product_rates, product_ways
+from benchmarks.core.operations import count_operations
+from benchmarks.core.people import people
+from benchmarks.core.result import Row, Section
+from benchmarks.core.rows import network_row
+from benchmarks.core.settings import Settings, device, synchroniser
+from benchmarks.core.target import Target
+from benchmarks.core.turns import in_turns
+
+BATCH = {"cpu": 32, "cuda": 256}
+QUICK_BATCH = 16
+BUDGET = 100.0  # seconds
+TIMES, SHARE = 3.0, 85.0
+
+
+def run(settings: Settings) -> Section:
+    """Check that all ways agree, then time them in turns."""
+    on = device()
+    images = people(QUICK_BATCH if settings.quick else BATCH[on.type])
+    network = trained_like_network(images, device=on)
+    textbook = textbook_embedder(network, images, device=on)
+    embedders = [textbook, *our_embedders(network, device=on)]
+
+    assert textbook.embed is not None
+    expected = textbook.embed(images)
+    ways: dict[str, Callable[[], object]] = {}
+    notes: dict[str, str] = {}
+    for embedder in embedders:
+        if embedder.embed is None:
+            continue
+        ways[embedder.name] = _bound(embedder.embed, images)
+        if embedder is not textbook:
+            agreed = check(embedder.name, embedder.precision, expected, embedder.embed(images))
+            notes[embedder.name] = f"agrees to {agreed:.6f}"
+
+    with torch.no_grad():
+        operations = count_operations(
+            lambda: network.embed(torch.from_numpy(images).to(on), infrared=True), precision="fp32"
+        )["fp32"]
+    precisions = ["fp32", "bf16"] if has_bf16(on) else ["fp32"]
+    timed = dict(ways)
+    for precision in precisions:
+        timed |= product_ways(precision, on)
+    timings = in_turns(timed, turns=settings.turns(9), budget=BUDGET, synchronise=synchroniser(on))
+    rates = {precision: product_rates(timings, precision, on) for precision in precisions}
+
+    rows = [
+        Row(name=embedder.name, note=embedder.reason)
+        if embedder.embed is None
+        else network_row(
+            embedder.name,
+            timings,
+            images=len(images),
+            reference=textbook.name,
+            operations={embedder.precision: operations},
+            rates=rates,
+            note=notes.get(embedder.name, ""),
+        )
+        for embedder in embedders
+    ]
+    best = max(
+        (row for row in rows if row.times and row.name.endswith("bf16")), key=lambda row: row.times or 0.0
+    )
+    return Section(
+        key="embedding",
+        title="Embedding",
+        text=(
+            f"ResNet-50, 288 x 144, last stride 1, {len(images)} images of one modality at a time, arrays in and "
+            "arrays out. The textbook starts from normalised floats, ours from uint8. `folded`: batch norms folded "
+            "into the convolutions. `agrees`: the lowest cosine between a feature and the textbook's, both less the "
+            "mean over the images. The limit is the time of the products alone at the rate of the fastest square "
+            "product of the same precision in the same turns."
+        ),
+        reference=textbook.name,
+        rows=rows,
+        targets=[
+            Target(f"embedding ({best.name}), times the textbook's", best.times, TIMES, least=True, unit="x"),
+            Target(
+                f"embedding ({best.name}), share of the bf16 product limit",
+                None if best.share is None else 100 * best.share,
+                SHARE,
+                least=True,
+                unit="%",
+                reason="not applicable: no bf16 instructions",
+            ),
+        ],
+        limits={f"{precision} product, GFLOP/s": median(rate) / 1e9 for precision, rate in rates.items()},
+    )
+
+
+def _bound(embed: Callable[[Any], object], images: Any) -> Callable[[], object]:
+    return lambda: embed(images)

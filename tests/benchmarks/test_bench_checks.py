@@ -1,0 +1,97 @@
+"""The benchmarks refuse to time what is wrong, and measure the pipeline's own operations."""
+
+import importlib
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from benchmarks.core.agreement import agreement, check
+from benchmarks.core.embedders import BACKENDS, our_embedders
+from benchmarks.core.memory import GIB, lacking, peak_bytes
+from benchmarks.core.presets import HEIGHT, WHOLE, WIDTH, preset
+from benchmarks.sections import input as input_section
+from benchmarks.sections import search
+from msclnet.data.transforms import build_augmentation, seed_steps
+from msclnet.models.network import MSCLNet
+from msclnet.retrieval.search import nearest, rank_gallery
+
+
+def test_agreement_is_the_lowest_cosine_of_what_tells_images_apart() -> None:
+    rng = np.random.default_rng(0)
+    same = rng.standard_normal((6, 20))
+    assert agreement(same, same * 3 + 100) == pytest.approx(1)
+    other = same.copy()
+    other[2] = rng.standard_normal(20)
+    low = agreement(same + 1000, other + 1000)  # plain cosines would all be above 0.999
+    assert low < 0.7
+    with pytest.raises(AssertionError, match=r"wrong: features agree to 0\.\d+ only"):
+        check("wrong", "bf16", same, other)
+    with pytest.raises(AssertionError):
+        check("broken", "bf16", same, np.full_like(same, np.nan))
+
+
+def test_both_searches_must_agree() -> None:
+    rng = np.random.default_rng(0)
+    queries, gallery = rng.standard_normal((3, 8)), rng.standard_normal((50, 8))
+    whole, first = rank_gallery(queries, gallery), nearest(queries, gallery, count=10)
+    search.check(whole, first)
+    swapped = first[0].copy()
+    swapped[1, [2, 3]] = swapped[1, [3, 2]]
+    with pytest.raises(AssertionError, match="other images"):
+        search.check(whole, (swapped, first[1]))
+    with pytest.raises(AssertionError, match="differ"):
+        search.check(whole, (first[0], first[1] + 0.01))
+
+
+def test_images_that_are_equally_similar_may_change_places() -> None:
+    queries, gallery = np.array([[1.0, 0.0]]), np.array([[0.0, 1.0], [1.0, 0.0], [1.0, 0.0], [1.0, 1.0]])
+    whole = rank_gallery(queries, gallery)
+    assert whole[0].tolist() == [[1, 2, 3, 0]]
+    search.check(whole, (np.array([[2, 1, 3]]), whole[1][:, :3]))
+
+
+def test_the_drawn_gallery_holds_what_the_queries_look_for() -> None:
+    gallery, queries = search.draw(300, np.dtype(np.float16))
+    assert gallery.dtype == np.float16
+    assert gallery.shape == (300, search.WIDTH)
+    similarities = rank_gallery(queries, gallery)[1]
+    assert (similarities[:, 0] > 0.6).all()
+    assert (similarities[:, 1] < 0.2).all()
+
+
+def test_memory_is_counted_and_too_much_is_not_tried() -> None:
+    assert 8_000_000 <= peak_bytes(lambda: np.ones(1_000_000)) <= 8_100_000
+    assert lacking(1) == ""
+    assert lacking(1e6 * GIB).startswith("not run: needs 1000000 GiB")
+
+
+def test_the_last_step_of_the_input_is_the_whole_augmentation() -> None:
+    augment = preset(WHOLE)["augment"]
+    cut = input_section.cumulative(augment)
+    assert [len(transform.transforms) for transform in cut.values()] == [2, 3, 4]
+    whole, last = build_augmentation(augment, height=HEIGHT, width=WIDTH), list(cut.values())[-1]
+    image = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+    for transform in (whole, last):
+        seed_steps(transform, 5)
+    for _ in range(10):
+        assert np.array_equal(whole(image=image)["image"], last(image=image)["image"])
+
+
+def test_back_ends_that_cannot_be_imported_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> Any:
+        raise ImportError(name)
+
+    monkeypatch.setattr(importlib, "import_module", missing)
+    found = list(our_embedders(cast(MSCLNet, nn.Identity()), device=torch.device("cpu")))
+    assert [(each.name, each.reason) for each in found if each.embed is None] == [
+        (f"ours, {backend}, {precision}", "not installed")
+        for backend in BACKENDS[1:]
+        for precision in ("fp32", "bf16")
+    ]
+    assert [each.name for each in found if each.embed is not None] == [
+        "ours, torch, fp32",
+        "ours, torch, bf16",
+    ]
