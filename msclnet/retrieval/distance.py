@@ -1,4 +1,7 @@
-"""Cosine distances between features.
+"""Cosine distances between features, in double precision.
+
+Public evaluation code multiplies in double precision. In single precision, distances that lie within one rounding
+of each other become equal or change places, and figures differ from the public ones by single queries.
 
 Axes: Q queries, G gallery images, N images, D feature width.
 """
@@ -6,10 +9,12 @@ Axes: Q queries, G gallery images, N images, D feature width.
 import numpy as np
 from numpy.typing import NDArray
 
+Floats = NDArray[np.floating]
+
 BLOCK_ROWS = 512
 
 
-def l2_normalise(features_ND: NDArray, *, first: int = 0) -> NDArray[np.float32]:
+def l2_normalise(features_ND: NDArray, *, first: int = 0) -> NDArray[np.float64]:
     """Scale every feature to length 1.
 
     Args:
@@ -17,7 +22,7 @@ def l2_normalise(features_ND: NDArray, *, first: int = 0) -> NDArray[np.float32]
         first: Number of the first row, for messages about a part of an array.
 
     Returns:
-        float32 (N, D), a copy.
+        float64 (N, D), a copy.
 
     Raises:
         ValueError: The array is not (N, D), a row holds NaN or infinity, or a row has length 0.
@@ -25,11 +30,10 @@ def l2_normalise(features_ND: NDArray, *, first: int = 0) -> NDArray[np.float32]
     features_ND = np.asarray(features_ND)
     if features_ND.ndim != 2:
         raise ValueError(f"features must be (images, width), got shape {features_ND.shape}")
-    normalised_ND = features_ND.astype(np.float32)
+    normalised_ND = features_ND.astype(np.float64)
     for start in range(0, len(normalised_ND), BLOCK_ROWS):
         block_BD = normalised_ND[start : start + BLOCK_ROWS]
-        # float64: the square of a large float32 feature leaves float32's range
-        lengths_B = np.sqrt(np.einsum("bd,bd->b", block_BD, block_BD, dtype=np.float64))
+        lengths_B = np.sqrt(np.einsum("bd,bd->b", block_BD, block_BD))
         bad_B = ~np.isfinite(lengths_B) | (lengths_B == 0)
         if bad_B.any():
             row = int(np.argmax(bad_B))
@@ -41,14 +45,14 @@ def l2_normalise(features_ND: NDArray, *, first: int = 0) -> NDArray[np.float32]
     return normalised_ND
 
 
-def unit_distances(queries_QD: NDArray[np.float32], gallery_GD: NDArray[np.float32]) -> NDArray[np.float32]:
-    """1 - cosine for features that already have length 1 (see `cosine_distances`)."""
+def unit_distances(queries_QD: Floats, gallery_GD: Floats) -> Floats:
+    """1 - cosine for features that already have length 1 (see `cosine_distances`), in their own precision."""
     distances_QG = queries_QD @ gallery_GD.T
-    np.subtract(np.float32(1), distances_QG, out=distances_QG)
+    np.subtract(1, distances_QG, out=distances_QG)
     return distances_QG
 
 
-def cosine_distances(queries_QD: NDArray, gallery_GD: NDArray) -> NDArray[np.float32]:
+def cosine_distances(queries_QD: NDArray, gallery_GD: NDArray) -> NDArray[np.float64]:
     """Cosine distance of every query to every gallery image.
 
     The features are brought to length 1 first, so their scale is of no account.
@@ -58,7 +62,7 @@ def cosine_distances(queries_QD: NDArray, gallery_GD: NDArray) -> NDArray[np.flo
         gallery_GD: Gallery features of the same width.
 
     Returns:
-        float32 (Q, G), 1 - cosine, from 0 (same direction) to 2 (opposite), up to rounding.
+        float64 (Q, G), 1 - cosine, from 0 (same direction) to 2 (opposite), up to rounding.
 
     Raises:
         ValueError: The widths differ, a feature is all zeros, or it holds NaN or infinity.
@@ -70,7 +74,7 @@ def cosine_distances(queries_QD: NDArray, gallery_GD: NDArray) -> NDArray[np.flo
             f"got {queries_QD.shape} and {gallery_GD.shape}"
         )
     gallery_GD = l2_normalise(gallery_GD)
-    distances_QG = np.empty((len(queries_QD), len(gallery_GD)), np.float32)
+    distances_QG = np.empty((len(queries_QD), len(gallery_GD)))
     for start in range(0, len(queries_QD), BLOCK_ROWS):
         rows = slice(start, start + BLOCK_ROWS)
         distances_QG[rows] = unit_distances(l2_normalise(queries_QD[rows], first=start), gallery_GD)

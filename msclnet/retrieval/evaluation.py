@@ -102,10 +102,11 @@ def _score_trials(features_ND: NDArray, images: Images, protocol: Protocol) -> l
 def _score_re_ranked(
     features_ND: NDArray, images: Images, protocol: Protocol, settings: ReRanking
 ) -> Iterator[QueryScores]:
-    queries_QD = l2_normalise(features_ND[protocol.queries])
+    # float32, as the method's published code has it: all queries against each other are the largest array here
+    queries_QD = l2_normalise(features_ND[protocol.queries]).astype(np.float32)
     query_query_QQ = unit_distances(queries_QD, queries_QD)
     for gallery_G in protocol.galleries:
-        gallery_GD = l2_normalise(features_ND[gallery_G])
+        gallery_GD = l2_normalise(features_ND[gallery_G]).astype(np.float32)
         distances_QG = re_rank(
             query_query_QQ,
             unit_distances(queries_QD, gallery_GD),

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 from msclnet.retrieval.distance import cosine_distances, l2_normalise, unit_distances
 
-BLOCK_IMAGES = 8192  # of the gallery at a time: 64 MiB of 2048-wide features
+BLOCK_IMAGES = 8192  # of the gallery at a time: 128 MiB of 2048-wide features
 
 
-def rank_gallery(queries_QD: NDArray, gallery_GD: NDArray) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+def rank_gallery(queries_QD: NDArray, gallery_GD: NDArray) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Order the gallery for each query, the most similar image first.
 
     Args:
@@ -19,7 +19,7 @@ def rank_gallery(queries_QD: NDArray, gallery_GD: NDArray) -> tuple[NDArray[np.i
         gallery_GD: Gallery features of the same width.
 
     Returns:
-        Gallery positions int64 (Q, G) and, in that order, the cosine similarities float32 (Q, G), from -1 to 1.
+        Gallery positions int64 (Q, G) and, in that order, the cosine similarities float64 (Q, G), from -1 to 1.
         Among equally similar images the gallery's order decides.
 
     Raises:
@@ -32,7 +32,7 @@ def rank_gallery(queries_QD: NDArray, gallery_GD: NDArray) -> tuple[NDArray[np.i
 
 def nearest(
     queries_QD: NDArray, gallery_GD: NDArray, *, count: int, block: int = BLOCK_IMAGES
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """The first columns of `rank_gallery`, exactly, for galleries that are too large to be ordered or copied.
 
     The gallery is read once, from its beginning to its end; beside it, memory is needed for one block's features and
@@ -45,7 +45,7 @@ def nearest(
         block: B, at least 1.
 
     Returns:
-        Gallery positions int64 (Q, K) and their cosine similarities float32 (Q, K), the most similar first. Among
+        Gallery positions int64 (Q, K) and their cosine similarities float64 (Q, K), the most similar first. Among
         equally similar images the gallery's order decides.
 
     Raises:
@@ -61,7 +61,7 @@ def nearest(
         raise ValueError(f"count and block must be at least 1, not {count} and {block}")
     queries_QD = l2_normalise(queries_QD)
     positions = [np.empty(0, np.int64) for _ in queries_QD]
-    similarities = [np.empty(0, np.float32) for _ in queries_QD]
+    similarities = [np.empty(0) for _ in queries_QD]
     for start in range(0, len(gallery_GD), block):
         block_BD = l2_normalise(gallery_GD[start : start + block], first=start)
         similarities_QB = np.clip(1 - unit_distances(queries_QD, block_BD), -1, 1)
@@ -76,4 +76,4 @@ def nearest(
             positions[q] = np.concatenate([positions[q], start + better])[order]
             similarities[q] = merged[order]
     shape = (len(queries_QD), min(count, len(gallery_GD)))
-    return np.array(positions, np.int64).reshape(shape), np.array(similarities, np.float32).reshape(shape)
+    return np.array(positions, np.int64).reshape(shape), np.array(similarities, np.float64).reshape(shape)

@@ -8,11 +8,16 @@ def test_equals_the_definition_in_double_precision():
     generator = np.random.default_rng(0)
     queries, gallery = generator.standard_normal((530, 33)) * 7, generator.standard_normal((41, 33)) / 9
     distances = cosine_distances(queries, gallery)
-    assert distances.dtype == np.float32
     for q in (0, 511, 512, 529):
         for g in (0, 40):
             lengths = np.sqrt((queries[q] ** 2).sum() * (gallery[g] ** 2).sum())
-            assert distances[q, g] == pytest.approx(1 - (queries[q] * gallery[g]).sum() / lengths, abs=2e-6)
+            assert distances[q, g] == pytest.approx(1 - (queries[q] * gallery[g]).sum() / lengths, abs=1e-14)
+
+
+def test_directions_that_single_precision_cannot_tell_apart_are_told_apart():
+    nearer, farther = np.array([[1, 1e-5], [1, 2e-5]], np.float32)
+    (distances,) = cosine_distances(np.array([[1, 0]], np.float32), np.stack([farther, nearer]))
+    np.testing.assert_allclose(distances, [2e-10, 0.5e-10], rtol=1e-4)
 
 
 def test_same_opposite_and_right_angle():

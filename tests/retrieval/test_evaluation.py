@@ -52,6 +52,26 @@ def test_every_trial_is_the_public_ranking_of_its_own_distances(shots):
         assert report["per_trial"]["mINP"][trial] == pytest.approx(alone.mINP, abs=1e-6)
 
 
+def test_features_crowded_into_a_narrow_cone_are_ranked_as_in_double_precision():
+    """Features that are all alike but for a little, as those behind a ReLU are: public code multiplies in doubles."""
+    images = make_images(identities=25)
+    features = (100 + make_features(images)).astype(np.float32)
+    protocol = sysu_mm01_protocol(images, mode="all", shots=1, sampler="agw", trials=2)
+    report = evaluate(features, images, protocol, feature="pooled")
+    for trial, gallery in enumerate(protocol.galleries):
+        alone = rank(
+            cdist(features[protocol.queries].astype(float), features[gallery].astype(float), "cosine"),
+            images.identities[protocol.queries],
+            images.identities[gallery],
+            query_cameras=images.cameras[protocol.queries],
+            gallery_cameras=images.cameras[gallery],
+            exclude=same_room(2, 3),
+            cmc_by_identity=True,
+        )
+        assert report["per_trial"]["rank1"][trial] == pytest.approx(alone.at(1), abs=1e-6)
+        assert report["per_trial"]["mAP"][trial] == pytest.approx(alone.mAP, abs=1e-6)
+
+
 @pytest.mark.parametrize("shots", [1, 10])
 def test_re_ranking_is_within_each_trial_and_before_the_exclusion(shots):
     images = make_images(identities=15)
