@@ -48,7 +48,7 @@ class Synthetic(Section):
 
 class Place(Section):
     place: str
-    sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
+    sha256: Annotated[str, Field(pattern=r"^([0-9a-fA-F]{64})?$")]
 
     @model_validator(mode="after")
     def no_secret(self) -> "Place":
@@ -322,6 +322,16 @@ class Params(Section):
             raise ValueError(
                 "train.keep is 'best', but preprocess.validation 'none' leaves no identities to choose on: "
                 "take 'last', or hold validation identities out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def official_galleries_have_their_file(self) -> "Params":
+        drawn = self.download.dataset in ("synthetic", "sysu-mm01")
+        if drawn and "official" in self.evaluate.samplers and not self.evaluate.permutations:
+            raise ValueError(
+                "evaluate.permutations is empty, but evaluate.samplers asks for 'official': give the place of "
+                "rand_perm_cam.mat, which comes with SYSU-MM01's evaluation code, or take the sampler 'agw'"
             )
         return self
 

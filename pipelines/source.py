@@ -1,7 +1,12 @@
-"""Stage `source`: where the images of a real data set lie, and the digest of what lies there."""
+"""Stage `source`: where the images of a real data set lie, and the digest of what lies there.
+
+It runs first and always, so that it also looks at what a later stage needs from outside: nobody should train for days
+to be told then that a file is missing.
+"""
 
 import os
 
+from msclnet.data.acquire.files import discard_unfinished
 from msclnet.data.acquire.fingerprint import fingerprint
 from msclnet.data.acquire.place import Place, read_place
 from msclnet.data.datasets import data_set
@@ -33,8 +38,27 @@ def given_place(params: Params) -> Place:
     return read_place(text, sha256=given.sha256)
 
 
+def check_permutations(params: Params) -> None:
+    """Whether the official permutations are there, where they are asked for.
+
+    Raises:
+        UserError: They are not.
+    """
+    if params.download.dataset != "sysu-mm01" or "official" not in params.evaluate.samplers:
+        return
+    path = machine.project() / os.path.expanduser(params.evaluate.permutations)
+    if not path.is_file():
+        raise UserError(
+            f"evaluate.permutations: {path}: no such file, but evaluate.samplers asks for 'official'; give the place "
+            "of rand_perm_cam.mat, which comes with SYSU-MM01's evaluation code and not with its images, or take the "
+            "sampler 'agw'"
+        )
+
+
 def source(params: Params) -> None:
     """MSCLNET_RAW -> data/source/images.json."""
+    discard_unfinished(places.RAW)
+    check_permutations(params)
     memory = machine.home() / ".dvc" / "tmp" / "msclnet-digests.json"
     wanted = data_set(params.download.dataset).wanted
     digest = fingerprint(given_place(params), memory=memory, wanted=wanted)

@@ -357,6 +357,19 @@ def test_keys_that_are_no_words(key: Any) -> None:
     assert "train" in refusal(given)
 
 
+def test_official_galleries_need_the_place_of_their_file() -> None:
+    """Told before the training and not after it."""
+    assert "evaluate.permutations" in refusal(changed(evaluate__samplers=["agw", "official"]))
+    given = changed(evaluate__samplers=["official"], evaluate__permutations="p.mat")
+    assert check_params(given, source="x").evaluate.permutations == "p.mat"
+
+
+def test_a_sha256_may_be_written_in_capitals() -> None:
+    """As PowerShell prints it."""
+    given = changed(download__dataset="llcm", download__source={"images": {"place": "", "sha256": "AB" * 32}})
+    assert check_params(given, source="x").download.source["images"].sha256 == "AB" * 32
+
+
 @pytest.mark.parametrize(("height", "width"), [(32, 16), (48, 24), (50, 50)])
 def test_images_too_small_for_the_network(height: int, width: int) -> None:
     """Instance normalisation needs more than one place in the maps: slim leaves one for each 48 pixels."""

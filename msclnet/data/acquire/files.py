@@ -6,7 +6,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -50,7 +50,7 @@ def replacing(destination: Path) -> Iterator[IO[bytes]]:
     Raises:
         UserError: Another process is writing the same destination.
     """
-    temporary = destination.with_name(f".{destination.name}.partial")
+    temporary = _unfinished(destination)
     with exclusive(temporary) as file:
         try:
             file.truncate(0)
@@ -61,6 +61,18 @@ def replacing(destination: Path) -> Iterator[IO[bytes]]:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+
+
+def discard_unfinished(destination: Path) -> None:
+    """Remove what a killed process left of a destination; what another process is writing just now stays."""
+    unfinished = _unfinished(destination)
+    if unfinished.exists():
+        with suppress(UserError), exclusive(unfinished):
+            unfinished.unlink()
+
+
+def _unfinished(destination: Path) -> Path:
+    return destination.with_name(f".{destination.name}.partial")
 
 
 @contextmanager
