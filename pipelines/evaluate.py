@@ -21,9 +21,10 @@ from pipelines.scoring import (
     Report,
     headline,
     load_embeddings,
+    processing,
     protocol_name,
-    protocol_title,
     test_protocols,
+    trials,
 )
 from pipelines.stage import run_stage
 from pipelines.telling import tellable
@@ -76,7 +77,23 @@ def summary(reports: list[Report], params: Params) -> dict[str, Any]:
         if report["feature"] == own["feature"] and protocol_name(report) not in figures:
             means = {name: round(100 * report[name]["mean"], 4) for name in ("rank1", "mAP")}
             figures[protocol_name(report)] = {"mean": means}
-    return figures
+    # Last, so that the first protocol stays the first section.
+    return {**figures, "conditions": f"{conditions(reports)}, feature {own['feature']}"}
+
+
+def conditions(reports: list[Report]) -> str:
+    """What the names of the figures in metrics.json and in the printed table do not tell."""
+    own = reports[0]
+    re_ranked = next((processing(report) for report in reports if report["re_ranking"]), None)
+    parts = [
+        own["dataset"],
+        f"split {own['split']}" if own["split"] else None,
+        own["direction"] if own["mode"] else None,
+        trials(own),
+        processing(own),
+        f"where the name ends with reranked: {re_ranked}" if re_ranked else None,
+    ]
+    return ", ".join(part for part in parts if part)
 
 
 def score_validation(params: Params) -> dict[str, float]:
@@ -131,7 +148,7 @@ def write_cmc(path: Path, reports: list[Report], params: Params) -> None:
 def print_table(reports: list[Report]) -> None:
     """All figures in percent, mean and standard deviation over the trials."""
     width = max(len(protocol_name(report)) for report in reports)
-    print(protocol_title({**reports[0], "mode": None, "shots": None}) + ", " + reports[0]["direction"])
+    print(conditions(reports))
     print(f"{'protocol':{width}} {'feature':17}" + "".join(f"{name:>15}" for name in SHOWN))
     for r in reports:
         cells = "".join(f"{100 * r[n]['mean']:>8.2f} ± {100 * r[n]['std']:4.2f}" for n in SHOWN)
@@ -145,6 +162,7 @@ def track(tracker: "Tracker", params: Params, figures: dict[str, Any], reports: 
         for name in SHOWN:
             values[f"test/{protocol_name(report)}/{report['feature']}/{name}"] = 100 * report[name]["mean"]
     tracker.log_metrics(values, step=0)
+    tracker.set_tags({"evaluate.conditions": figures["conditions"]})
     for path in (places.METRICS, places.METRICS_REPORT, places.CMC):
         tracker.log_artifact(path, "evaluate")
     own = headline(reports, params)[0]

@@ -1,5 +1,6 @@
 """What evaluation and pictures share: embeddings, protocols, and which of the reports is the headline."""
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -46,11 +47,6 @@ def test_protocols(params: Params, images: Images) -> Iterator[Protocol]:
 
 def _sysu_mm01_protocols(params: Params, images: Images) -> Iterator[Protocol]:
     settings = params.evaluate
-    if "official" in settings.samplers and not settings.permutations:
-        raise UserError(
-            "evaluate.permutations is empty, but evaluate.samplers asks for 'official': give the place of "
-            "rand_perm_cam.mat, which comes with SYSU-MM01's evaluation code, or take the sampler 'agw'"
-        )
     for sampler in settings.samplers:
         for mode in settings.modes:
             for shots in settings.shots:
@@ -59,7 +55,7 @@ def _sysu_mm01_protocols(params: Params, images: Images) -> Iterator[Protocol]:
                     mode=mode,
                     shots=shots,
                     sampler=sampler,
-                    permutations_path=machine.project() / settings.permutations,
+                    permutations_path=machine.project() / os.path.expanduser(settings.permutations),
                     trials=settings.trials,
                     dataset=params.download.dataset,
                 )
@@ -81,21 +77,34 @@ def protocol_name(report: Report) -> str:
 
 
 def protocol_title(report: Report) -> str:
-    """The conventions behind a report's numbers, for a picture."""
+    """The protocol behind a report's numbers, for a table or a picture."""
     parts = [report["dataset"]]
-    if report.get("split"):
+    if report["split"]:
         parts.append(f"split {report['split']}")
     if report["mode"]:
         parts.append(f"{report['mode']} search")
     if report["shots"]:
         parts.append(f"{report['shots']}-shot, sampler {report['sampler']}")
-    if report.get("flip"):
-        parts.append("mirror images averaged")
     if (report.get("embedding") or {}).get("precision") == "bf16":
         parts.append("embedded in bf16")
-    if report.get("re_ranking"):
-        parts.append("k-reciprocal re-ranking")
     return ", ".join(parts)
+
+
+def trials(report: Report) -> str:
+    """How many galleries the figures are means over; where nothing is drawn, every image is in the one there is."""
+    if not report["sampler"]:
+        return "whole gallery"
+    return f"{report['trials']} trial{'s' * (report['trials'] > 1)}"
+
+
+def processing(report: Report) -> str:
+    """What was done to features and distances beyond the protocol, and what was not."""
+    settings = report["re_ranking"]
+    values = ", ".join(f"{name} {value}" for name, value in settings.items()) if settings else ""
+    return (
+        f"{'mirror images averaged' if report['flip'] else 'no mirror images'}, "
+        f"{f'k-reciprocal re-ranking ({values})' if settings else 'no re-ranking'}"
+    )
 
 
 def headline(reports: list[Report], params: Params) -> list[Report]:

@@ -26,7 +26,16 @@ from msclnet.visualization.training_curves import history_figure
 from pipelines import places
 from pipelines.config import Params
 from pipelines.outputs import fresh
-from pipelines.scoring import REFERENCES, headline, load_embeddings, protocol_title, test_protocols
+from pipelines.scoring import (
+    REFERENCES,
+    Report,
+    headline,
+    load_embeddings,
+    processing,
+    protocol_title,
+    test_protocols,
+    trials,
+)
 from pipelines.stage import run_stage
 from pipelines.tracked import joined_run
 
@@ -41,7 +50,7 @@ def visualize(params: Params) -> None:
         "heatmaps": lambda: heatmaps(params, arrays),
         "top10": lambda: retrieval(params, arrays),
         "tsne": lambda: embedding_map(params, arrays),
-        "distances": lambda: distance_figure({"MSCLNet": cross_modality(params, arrays)}),
+        "distances": lambda: distances(params, arrays),
         "training": training_curves,
         "cmc": lambda: cmc(params),
     }
@@ -110,6 +119,8 @@ def retrieval(params: Params, arrays: dict[str, np.ndarray]) -> Figure:
         distances, None if excluded is None else ~excluded, k=min(TOP, len(gallery))
     )
     shown = gallery[nearest]
+    first = headline_reports(params)[0]
+    trial = f"trial 1 of {first['trials']}" if first["trials"] > 1 else trials(first)
     pixels = open_array(places.images_of("test"))
     return retrieval_figure(
         pixels[queries],
@@ -120,7 +131,7 @@ def retrieval(params: Params, arrays: dict[str, np.ndarray]) -> Figure:
         gallery_cameras_QK=arrays["cameras"][shown],
         distances_QK=nearest_distances,
         direction=protocol.direction,
-        protocol=protocol_title(protocol.labels()),
+        protocol=f"{protocol_title(first)}, {trial}\nfeature {params.evaluate.feature}, {processing(first)}",
         distance="cosine distance",
     )
 
@@ -137,9 +148,17 @@ def embedding_map(params: Params, arrays: dict[str, np.ndarray]) -> Figure:
     return embedding_figure(points, arrays["identities"][rows], arrays["infrared"][rows])
 
 
-def cross_modality(params: Params, arrays: dict[str, np.ndarray]) -> Any:
+def distances(params: Params, arrays: dict[str, np.ndarray]) -> Figure:
     """Distances within and between identities (paper, Fig. 5 c, d)."""
-    return distance_statistics(arrays[params.evaluate.feature], arrays["identities"], arrays["infrared"])
+    feature = params.evaluate.feature
+    statistics = distance_statistics(arrays[feature], arrays["identities"], arrays["infrared"])
+    first = headline_reports(params)[0]
+    name = protocol_title({**first, "mode": None, "shots": None})
+    mirrored = "mirror images averaged" if first["flip"] else "no mirror images"
+    return distance_figure(
+        {"MSCLNet": statistics},
+        data=f"{name}, test identities, feature {feature}, {mirrored}",
+    )
 
 
 def training_curves() -> Figure:
@@ -151,16 +170,24 @@ def training_curves() -> Figure:
 
 def cmc(params: Params) -> Figure:
     """CMC of the headline protocol, beside chance and the colour histogram."""
-    reports = headline(json.loads(places.METRICS_REPORT.read_text(encoding="utf-8")), params)
+    reports = headline_reports(params)
     first = reports[0]
     curves = {r["feature"]: (r["cmc"], _deviations(r)) for r in reports if r["feature"] not in REFERENCES}
     chance = {r["feature"]: r["cmc"] for r in reports if r["feature"] in REFERENCES}
+    over = trials(first)
+    if first["trials"] > 1:
+        over = f"mean of {over}, band: standard deviation over the trials"
     return cmc_figure(
         curves,
         chance=chance,
         title=f"Cumulative matching characteristic, {first['direction']}",
-        caption=f"{protocol_title(first)}; mean of {first['trials']} trials, band: standard deviation over the trials.",
+        caption=f"{protocol_title(first)}, {processing(first)}; {over}.",
     )
+
+
+def headline_reports(params: Params) -> list[Report]:
+    """Reports of the headline's protocol, from results/metrics."""
+    return headline(json.loads(places.METRICS_REPORT.read_text(encoding="utf-8")), params)
 
 
 def _deviations(report: dict[str, Any]) -> np.ndarray:

@@ -15,11 +15,12 @@ HEADROOM = 1.35  # height of the panel over that of its curves: the room for its
 
 
 @styled()
-def distance_figure(models: Mapping[str, DistanceStatistics]) -> Figure:
+def distance_figure(models: Mapping[str, DistanceStatistics], *, data: str = "") -> Figure:
     """The two distributions of each model, one panel a model on common axes.
 
     Args:
         models: Statistics by the model's name, in drawing order.
+        data: What the distances are of, such as data set and feature; shown before the definition.
 
     Raises:
         ValueError: If no model is given.
@@ -30,7 +31,7 @@ def distance_figure(models: Mapping[str, DistanceStatistics]) -> Figure:
         max(7.5, 5.2 * len(models)),
         4.8 if len(models) == 1 else 5.0,
         title="Cross-modality distances within and between identities",
-        caption=DEFINITION,
+        caption=f"{data}. {DEFINITION}" if data else DEFINITION,
     )
     panels = figure.subplots(1, len(models), squeeze=False, sharex=True, sharey=True)[0]
     for axes, (name, statistics) in zip(panels, models.items(), strict=True):

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipelines.reporting.document import Column, Row, Table
-from pipelines.scoring import REFERENCES, protocol_name
+from pipelines.scoring import REFERENCES, processing, protocol_name, trials
 
 METRICS = {
     "rank1": "Rank-1",
@@ -37,18 +37,10 @@ def percent(value: Mapping[str, Any] | None, *, unit: float = 100, deviation: bo
 
 def conditions(report: Mapping[str, Any]) -> str:
     """What a reader must know about a figure besides data set, mode, shots and direction."""
-    parts = [f"feature {report['feature']}"]
-    if report["sampler"]:
-        parts.append(f"gallery sampler {report['sampler']}")
-    if report["trials"] > 1:
-        parts.append(f"{report['trials']} trials")
-    if report["flip"]:
-        parts.append("mirror images averaged")
+    sampler = f"gallery sampler {report['sampler']}, " if report["sampler"] else ""
+    parts = [f"feature {report['feature']}, {sampler}{trials(dict(report))}", processing(dict(report))]
     if embedding := report.get("embedding"):
         parts.append(f"embedded in {embedding['precision']} by {embedding['backend']}")
-    if settings := report["re_ranking"]:
-        values = ", ".join(f"{name} {value}" for name, value in settings.items())
-        parts.append(f"k-reciprocal re-ranking ({values})")
     return ", ".join(parts)
 
 

@@ -72,6 +72,10 @@ def test_sysu_mm01_from_an_archive(sysu):
     assert {(r["dataset"], r["direction"], r["flip"], r["re_ranking"], r["split"]) for r in found} == {
         ("sysu-mm01", "infrared-to-visible", False, False, None)
     }
+    metrics = json.loads((project.root / "results/metrics/metrics.json").read_text())
+    assert metrics["conditions"].startswith(
+        "sysu-mm01, infrared-to-visible, 10 trials, no mirror images, no re-rank"
+    )
     assert (project.root / "results/figures/top10.png").stat().st_size > 10_000
     counted = json.loads((project.root / "results/download/report.json").read_text())
     assert counted["differences"]
