@@ -71,7 +71,7 @@ def report(params: Params) -> None:
         return
     places.RAW.unlink()
     raise UserError(
-        f"{message}; complete it, or set download.differences to 'warn' to go on with what there is"
+        f"{message}\ncomplete it, or set download.differences to 'warn' to go on with what there is"
     )
 
 

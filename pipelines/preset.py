@@ -2,6 +2,7 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from pipelines.config import load_params, read_yaml
 from pipelines.orchestration.overrides import apply_preset, flatten, preset_path
@@ -31,7 +32,13 @@ def write_preset(name: str) -> None:
     changed = [key for key in {**old, **new} if old.get(key) != new.get(key)]
     print(f"{PARAMS} is now {source}; {len(changed)} values changed")
     for key in changed:
-        print(f"  {key}: {old.get(key)} -> {new.get(key)}")
+        print(f"  {key}: {_shown(old, key)} -> {_shown(new, key)}")
+
+
+def _shown(values: dict[str, Any], key: str) -> str:
+    if key not in values:
+        return "(no such key)"
+    return str(values[key]) if values[key] != "" else "(empty)"
 
 
 if __name__ == "__main__":

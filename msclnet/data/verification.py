@@ -116,11 +116,6 @@ def _compare(
     return [Difference(where, there, wanted)]
 
 
-def _in_words(identities: int | None, images: int | None) -> str:
-    counts = zip(KINDS, (identities, images), strict=True)
-    return " and ".join(f"{count:,} {kind}" for kind, count in counts if count is not None)
-
-
 def _counts(found: Survey) -> list[Count]:
     counts = []
     for part, images in found.parts.items():
