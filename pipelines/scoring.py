@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from msclnet.errors import UserError
 from msclnet.retrieval.llcm import llcm_protocol
 from msclnet.retrieval.protocol import INFRARED_TO_VISIBLE, VISIBLE_TO_INFRARED, Images, Protocol
 from msclnet.retrieval.regdb import regdb_protocol

@@ -4,8 +4,8 @@ Every test image of one modality queries a gallery of one random image of each i
 other, ten trials. A query ignores the images of its own identity by its own camera. CMC counts identities.
 
 Directions are named by the query: `visible-to-infrared` has visible queries. Public code draws the infrared
-images and scores them as queries against all visible ones under the name "visible to infrared"; its numbers
-are not comparable with either direction here.
+images and scores them as queries against all visible ones under the name "visible to infrared"; those numbers
+are not comparable with either direction here. Its "infrared to visible" is the same as here.
 
 Source: Zhang and Wang, CVPR 2023 (DEEN).
 """
