@@ -21,8 +21,9 @@ from pipelines.scoring import (
     Report,
     headline,
     load_embeddings,
-    processing,
+    mirroring,
     protocol_name,
+    re_ranking,
     test_protocols,
     trials,
 )
@@ -84,14 +85,14 @@ def summary(reports: list[Report], params: Params) -> dict[str, Any]:
 def conditions(reports: list[Report]) -> str:
     """What the names of the figures in metrics.json and in the printed table do not tell."""
     own = reports[0]
-    re_ranked = next((processing(report) for report in reports if report["re_ranking"]), None)
+    re_ranked = next((re_ranking(report) for report in reports if report["re_ranking"]), None)
     parts = [
         own["dataset"],
         f"split {own['split']}" if own["split"] else None,
         own["direction"] if own["mode"] else None,
         trials(own),
-        processing(own),
-        f"where the name ends with reranked: {re_ranked}" if re_ranked else None,
+        mirroring(own),
+        f"{re_ranked} where the name ends with reranked" if re_ranked else "no re-ranking",
     ]
     return ", ".join(part for part in parts if part)
 
@@ -122,7 +123,7 @@ def score_test(params: Params) -> Iterator[Report]:
         features["random"] = random_features(len(images), seed=params.seed)
         features["colour histogram"] = colour_histograms(open_array(places.images_of("test")))
     settings = params.evaluate.re_ranking
-    re_ranking = ReRanking(settings.k1, settings.k2, settings.lambda_) if settings.on else None
+    k_reciprocal = ReRanking(settings.k1, settings.k2, settings.lambda_) if settings.on else None
     flip = bool(arrays["flip"])
     embedding = {name: str(arrays[name]) for name in ("backend", "precision")}
     split = params.preprocess.regdb_split if params.download.dataset == "regdb" else None
@@ -131,8 +132,8 @@ def score_test(params: Params) -> Iterator[Report]:
             own = name in FEATURES
             labels = {"flip": flip and own, "embedding": embedding if own else None, "split": split}
             yield {**score(values, images, protocol, feature=name), **labels}
-            if re_ranking and name == params.evaluate.feature:
-                yield {**score(values, images, protocol, feature=name, re_ranking=re_ranking), **labels}
+            if k_reciprocal and name == params.evaluate.feature:
+                yield {**score(values, images, protocol, feature=name, re_ranking=k_reciprocal), **labels}
 
 
 def write_cmc(path: Path, reports: list[Report], params: Params) -> None:

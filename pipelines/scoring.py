@@ -98,12 +98,20 @@ def trials(report: Report) -> str:
 
 def processing(report: Report) -> str:
     """What was done to features and distances beyond the protocol, and what was not."""
+    return f"{mirroring(report)}, {re_ranking(report)}"
+
+
+def mirroring(report: Report) -> str:
+    """Whether features are averaged with those of the mirror images."""
+    return "mirror images averaged" if report["flip"] else "no mirror images"
+
+
+def re_ranking(report: Report) -> str:
+    """Whether and how the distances were re-ranked."""
     settings = report["re_ranking"]
-    values = ", ".join(f"{name} {value}" for name, value in settings.items()) if settings else ""
-    return (
-        f"{'mirror images averaged' if report['flip'] else 'no mirror images'}, "
-        f"{f'k-reciprocal re-ranking ({values})' if settings else 'no re-ranking'}"
-    )
+    if not settings:
+        return "no re-ranking"
+    return f"k-reciprocal re-ranking ({', '.join(f'{name} {value}' for name, value in settings.items())})"
 
 
 def headline(reports: list[Report], params: Params) -> list[Report]:

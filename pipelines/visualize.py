@@ -31,6 +31,7 @@ from pipelines.scoring import (
     Report,
     headline,
     load_embeddings,
+    mirroring,
     processing,
     protocol_title,
     test_protocols,
@@ -154,10 +155,9 @@ def distances(params: Params, arrays: dict[str, np.ndarray]) -> Figure:
     statistics = distance_statistics(arrays[feature], arrays["identities"], arrays["infrared"])
     first = headline_reports(params)[0]
     name = protocol_title({**first, "mode": None, "shots": None})
-    mirrored = "mirror images averaged" if first["flip"] else "no mirror images"
     return distance_figure(
         {"MSCLNet": statistics},
-        data=f"{name}, test identities, feature {feature}, {mirrored}",
+        data=f"{name}, test identities, feature {feature}, {mirroring(first)}",
     )
 
 

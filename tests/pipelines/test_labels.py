@@ -45,8 +45,8 @@ def test_re_ranking_and_mirror_images_are_named_where_they_were_on() -> None:
     figures = summary(reports, load_params(SMOKE))
     assert list(figures) == ["all-1shot-agw", "all-1shot-agw-reranked", "conditions"]
     assert figures["conditions"].startswith(
-        "sysu-mm01, infrared-to-visible, 10 trials, mirror images averaged, no re-ranking, where the name ends with "
-        "reranked: mirror images averaged, k-reciprocal re-ranking (k1 20, k2 6, lambda 0.3)"
+        "sysu-mm01, infrared-to-visible, 10 trials, mirror images averaged, "
+        "k-reciprocal re-ranking (k1 20, k2 6, lambda 0.3) where the name ends with reranked"
     )
 
 
