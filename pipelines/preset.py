@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from msclnet.errors import UserError
 from pipelines.config import load_params, read_yaml
 from pipelines.orchestration.overrides import apply_preset, flatten, preset_path
 from pipelines.places import PARAMS
@@ -24,7 +25,7 @@ def write_preset(name: str) -> None:
     Raises:
         UserError: There is no such preset, or it is not valid.
     """
-    old = flatten(read_yaml(PARAMS)) if PARAMS.is_file() else {}
+    old = _present()
     source = preset_path(Path(), name)
     load_params(source)
     apply_preset(Path(), name)
@@ -39,6 +40,14 @@ def _shown(values: dict[str, Any], key: str) -> str:
     if key not in values:
         return "(no such key)"
     return str(values[key]) if values[key] != "" else "(empty)"
+
+
+def _present() -> dict[str, Any]:
+    try:
+        values = read_yaml(PARAMS)
+    except UserError:  # missing, or broken: this command is the remedy
+        return {}
+    return flatten(values) if isinstance(values, dict) else {}
 
 
 if __name__ == "__main__":

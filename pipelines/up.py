@@ -20,7 +20,7 @@ from pathlib import Path
 from msclnet.errors import UserError
 from pipelines.orchestration.command import answers
 from pipelines.orchestration.environment import QUIET, home, project_root
-from pipelines.orchestration.listening import address_here, exposure, host_from, is_local
+from pipelines.orchestration.listening import address_here, exposures, host_from, is_local
 from pipelines.orchestration.process_tree import sigterm_raises
 from pipelines.orchestration.service import Service, ServiceError, port_from
 from pipelines.telling import mask_tracebacks, tellable
@@ -29,16 +29,6 @@ READY_SECONDS = 180.0
 POOL = "local"
 # A worker's flow runs stop their stage, which may take 20 s to save its state.
 GRACE_SECONDS = 30.0
-MLFLOW_ALLOWS = (
-    "can read, change and delete runs and registered models without a password, and what a model brings along runs as "
-    "a program where it is loaded"
-)
-PREFECT_ALLOWS = "can read all logs, start and cancel runs, and have this machine run any program as you, "
-WITHOUT_PASSWORD = (
-    "without a password (PREFECT_SERVER_API_AUTH_STRING=user:password sets one; those who use the server set the same "
-    "as PREFECT_API_AUTH_STRING)"
-)
-WITH_PASSWORD = "if they know the password of PREFECT_SERVER_API_AUTH_STRING"
 
 
 def main() -> int:
@@ -92,7 +82,7 @@ def bring_up(root: Path, down: ExitStack, say: Callable[[str], None]) -> list[Se
         )
     api = f"{address_here(prefect_host, prefect_port)}/api"
     environment = _environment(root, place, api, prefect_host)
-    for warning in warnings(mlflow_host, mlflow_port, prefect_host, prefect_port):
+    for warning in exposures(mlflow_host, mlflow_port, prefect_host, prefect_port):
         say(warning)
     services: list[Service] = []
 
@@ -129,6 +119,8 @@ def bring_up(root: Path, down: ExitStack, say: Callable[[str], None]) -> list[Se
     say("In another terminal, in this folder, with .venv activated:")
     if _address_in_prefect_toml(root) != api:
         say(f"  export PREFECT_API_URL={api}")
+    if login:
+        say("  export PREFECT_API_AUTH_STRING=...   (what PREFECT_SERVER_API_AUTH_STRING says)")
     say("  prefect deployment run train/train --watch")
     say("Ctrl-C ends everything.")
     return services
@@ -153,25 +145,6 @@ def _address_in_prefect_toml(root: Path) -> str | None:
     except (OSError, tomllib.TOMLDecodeError):
         return None
     return settings.get("api", {}).get("url")
-
-
-def warnings(mlflow_host: str, mlflow_port: int | None, prefect_host: str, prefect_port: int) -> list[str]:
-    """What becomes reachable from elsewhere; empty while everything stays on this machine."""
-    password = WITH_PASSWORD if os.environ.get("PREFECT_SERVER_API_AUTH_STRING") else WITHOUT_PASSWORD
-    found = [
-        exposure(
-            "Prefect",
-            prefect_host,
-            prefect_port,
-            variable="PREFECT_HOST",
-            allows=PREFECT_ALLOWS + password,
-        )
-    ]
-    if mlflow_port is not None:
-        found.append(
-            exposure("MLflow", mlflow_host, mlflow_port, variable="MLFLOW_HOST", allows=MLFLOW_ALLOWS)
-        )
-    return [warning for warning in found if warning]
 
 
 def _environment(root: Path, place: Path, api: str, prefect_host: str) -> dict[str, str]:

@@ -7,6 +7,16 @@ from ipaddress import IPv6Address, ip_address
 from msclnet.errors import UserError
 
 LOOPBACK = "127.0.0.1"
+MLFLOW_ALLOWS = (
+    "can read, change and delete runs and registered models without a password, and what a model brings along runs as "
+    "a program where it is loaded"
+)
+PREFECT_ALLOWS = "can read all logs, start and cancel runs, and have this machine run any program as you, "
+WITHOUT_PASSWORD = (
+    "without a password (PREFECT_SERVER_API_AUTH_STRING=user:password sets one; those who use the server set the same "
+    "as PREFECT_API_AUTH_STRING)"
+)
+WITH_PASSWORD = "if they know the password of PREFECT_SERVER_API_AUTH_STRING"
 
 
 def host_from(variable: str) -> str:
@@ -82,6 +92,25 @@ def exposure(server: str, host: str, port: int, *, variable: str, allows: str) -
         f"Traffic is not encrypted. Unset {variable} to keep it to this machine, or put a firewall or a proxy with a "
         "password and TLS before it."
     )
+
+
+def exposures(mlflow_host: str, mlflow_port: int | None, prefect_host: str, prefect_port: int) -> list[str]:
+    """What becomes reachable from elsewhere; empty while everything stays on this machine."""
+    password = WITH_PASSWORD if os.environ.get("PREFECT_SERVER_API_AUTH_STRING") else WITHOUT_PASSWORD
+    found = [
+        exposure(
+            "Prefect",
+            prefect_host,
+            prefect_port,
+            variable="PREFECT_HOST",
+            allows=PREFECT_ALLOWS + password,
+        )
+    ]
+    if mlflow_port is not None:
+        found.append(
+            exposure("MLflow", mlflow_host, mlflow_port, variable="MLFLOW_HOST", allows=MLFLOW_ALLOWS)
+        )
+    return [warning for warning in found if warning]
 
 
 def _family(host: str) -> socket.AddressFamily:

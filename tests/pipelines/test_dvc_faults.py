@@ -104,6 +104,36 @@ def dvc_output(root: Path) -> str:
     return output
 
 
+RUN = """
+import sys
+from pathlib import Path
+from msclnet.errors import UserError
+from pipelines.orchestration.runs import RunOptions, run_workspace
+try:
+    run_workspace(Path(sys.argv[1]), options=RunOptions(on_line=print))
+except UserError as error:
+    print(f"error: {error}")
+"""
+
+
+def test_a_flow_looks_at_the_cache_before_the_first_stage(tiny: tuple[Path, Path]) -> None:
+    root, home = tiny
+    cache = root / ".dvc" / "cache"
+    cache.mkdir()
+    with read_only(cache):
+        done = subprocess.run(
+            [sys.executable, "-c", RUN, str(root)],
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+            preexec_fn=obey_permission_bits,
+            capture_output=True,
+            text=True,
+        )
+    assert done.stdout.startswith(
+        f"error: the DVC cache {cache} cannot be written (Permission denied): make room"
+    )
+    assert tiny_project.runs(home) == []
+
+
 @pytest.mark.parametrize(
     ("folder", "changes", "repeated"),
     [

@@ -8,6 +8,7 @@ from msclnet.errors import UserError
 from pipelines.config import read_yaml
 from pipelines.orchestration.overrides import apply_overrides, parse_settings
 from pipelines.orchestration.project import output_files, read_stages
+from pipelines.preset import write_preset
 from pipelines.safe_yaml import MOST_BYTES, MOST_DEPTH, load_yaml
 
 # Each line names the one before ten times: ten thousand million values in 400 characters.
@@ -87,3 +88,18 @@ def test_wherever_yaml_is_read(kind: str, tmp_path: Path) -> None:
         with pytest.raises(UserError, match="is no valid YAML"):
             read()
     assert (tmp_path / "params.yaml").read_text() == text
+
+
+@pytest.mark.parametrize("broken", [None, "", "- 1", "a: [", LAUGHS])
+def test_a_preset_takes_the_place_of_params_that_cannot_be_read(
+    broken: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The very command that messages about broken params name."""
+    root = Path(__file__).resolve().parents[2]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "presets").symlink_to(root / "presets")
+    if broken is not None:
+        (tmp_path / "params.yaml").write_text(broken)
+    write_preset("smoke")
+    assert (tmp_path / "params.yaml").read_bytes() == (root / "presets/smoke.yaml").read_bytes()
+    assert "  train.epochs: None -> 3" in capsys.readouterr().out

@@ -13,6 +13,7 @@ import torch
 from tiny_training import EPOCHS, STEPS, at, equal_weights, make_training, resumed, without_timings
 from torch import Tensor
 
+from msclnet.processes import Processes
 from msclnet.training import checkpoint
 from msclnet.training.checkpoint import CheckpointFolder
 from msclnet.training.loop import Training
@@ -210,6 +211,29 @@ def test_a_half_made_step_is_never_saved(tmp_path: Path) -> None:
     with pytest.raises(SystemExit):
         training.run()
     assert place(tmp_path) == (1, 0)
+
+
+def test_several_processes_keep_whole_epochs_alone(tmp_path: Path) -> None:
+    """They stop at different steps, and share their batch norms' statistics at an epoch's end."""
+
+    def load(first: int, last: int) -> Iterator[Any]:
+        for number, batch in enumerate(tiny_training.load(first, last), start=first):
+            if number == STEPS + 2:
+                training.processes = Processes(rank=0, world=2)
+                send()
+            yield batch
+
+    training = make_training(tmp_path, loader=load)
+    with pytest.raises(SystemExit, match="143"):
+        training.run()
+    assert training.progress.part.steps == 2
+    assert place(tmp_path) == (1, 0)
+
+
+def test_one_of_several_processes_waits_for_no_step() -> None:
+    with Stopping(waits=False) as stopping, stopping.held_back():
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_the_signals_own_handlers_decide_and_are_put_back() -> None:
