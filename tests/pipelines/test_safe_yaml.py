@@ -102,4 +102,4 @@ def test_a_preset_takes_the_place_of_params_that_cannot_be_read(
         (tmp_path / "params.yaml").write_text(broken)
     write_preset("smoke")
     assert (tmp_path / "params.yaml").read_bytes() == (root / "presets/smoke.yaml").read_bytes()
-    assert "  train.epochs: None -> 3" in capsys.readouterr().out
+    assert "  train.epochs: (no such key) -> 3" in capsys.readouterr().out
