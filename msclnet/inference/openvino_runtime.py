@@ -7,6 +7,7 @@ import numpy as np
 
 from msclnet.errors import UserError
 from msclnet.inference.packages import optional
+from msclnet.inference.signal_stack import use_the_ordinary_stack
 from msclnet.inference.stream import ArrayFunction
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ def openvino_function(model: Any, *, precision: str, threads: int) -> ArrayFunct
             "ENABLE_CPU_PINNING": False,
         },
     )
+    use_the_ordinary_stack()
     request = compiled.create_infer_request()
 
     def run(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

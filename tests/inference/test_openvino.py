@@ -18,6 +18,7 @@ from msclnet.inference.openvino_runtime import (
     save_openvino,
 )
 from msclnet.inference.packages import optional
+from msclnet.inference.signal_stack import signal_stack_size
 
 OPENVINO = optional("openvino", what_for="the tests")  # never imported by itself: see the last test
 HAS_BF16 = "BF16" in OPENVINO.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
@@ -85,6 +86,13 @@ def test_files_that_cannot_be_written_or_read(tmp_path: Path) -> None:
     (tmp_path / "visible.xml").write_text("<no model>")
     with pytest.raises(UserError, match=r"visible\.xml cannot be read by OpenVINO"):
         openvino_model(tmp_path / "visible.xml")
+
+
+def test_compiling_leaves_signals_on_the_ordinary_stack() -> None:
+    """On OpenVINO's own, which is small, a signal's frame may not fit, and the kernel would end the process."""
+    for _ in range(2):
+        openvino_function(openvino_model(graph("slim", True)), precision="fp32", threads=1)(IMAGES[:1])
+        assert signal_stack_size() == 0
 
 
 def test_importing_it_sends_no_statistics() -> None:
