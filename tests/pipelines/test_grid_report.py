@@ -123,7 +123,7 @@ def test_divergence_cost_and_curves(project: Path) -> None:
     sections = grid_sections(project)
     blocks = section(sections, "Readings")
 
-    rows = table(blocks, 1)
+    rows = table(blocks, 2)  # after baseline and complement
     assert rows["L_div: minus KL, as printed (with a softmax)"][:2] == ["2", "diverged"]
     said = table(blocks, -1)
     assert said == {"readings, div-kl": ["0, 1", "training stopped in epoch 3, step 20: loss_inter = nan"]}
