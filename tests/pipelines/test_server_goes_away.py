@@ -1,4 +1,4 @@
-"""The MLflow server ends in the middle of a training: the training goes on, and its metrics can be sent again."""
+"""The MLflow server ends in the middle of a training: it changes nothing, and the metrics can be sent again."""
 
 import csv
 import json
@@ -8,6 +8,7 @@ import time
 import pytest
 from mlflow_stores import MlflowServer, run_status, stored_metrics
 from test_interrupted import forget_checkpoints
+from test_interrupted import history as without_times
 
 from msclnet.tracking.naming import metric
 
@@ -49,6 +50,7 @@ def test_a_training_outlives_its_server(project, tmp_path):
         assert "msclnet.tracking.resend" in output
         history = rows(project)
         assert told < EPOCHS == len(history)
+        weights = (project.root / "results/train/model.safetensors").read_bytes()
 
         server.start()
         run = json.loads((project.root / "results/train/run.json").read_text())
@@ -70,6 +72,12 @@ def test_a_training_outlives_its_server(project, tmp_path):
         assert run_status(server.database, run["run_id"]) == "FINISHED"
     finally:
         server.stop()
+
+    disturbed = without_times(project)
+    forget_checkpoints(project)
+    project.run("python", "-m", "pipelines.train")
+    assert (project.root / "results/train/model.safetensors").read_bytes() == weights
+    assert without_times(project) == disturbed
 
 
 def stored(server: MlflowServer, run_id: str) -> dict[tuple[str, int], float]:

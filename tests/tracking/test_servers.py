@@ -142,6 +142,21 @@ def test_training_outlives_its_server(
     assert sorted(set(stored(tracker))) == everything
     assert run_status(mlflow_server.database, tracker.run_id) == "FINISHED"
 
+    # It hangs and is back before the end: nothing is missed, and nothing has to be sent by hand.
+    caplog.clear()
+    third = start()
+    mlflow_server.signal(signal.SIGSTOP)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    train(third, range(20))
+    wait_for(lambda: "does not answer" in caplog.text)
+    mlflow_server.signal(signal.SIGCONT)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
+    third.finish("FINISHED")
+    assert third.delivered
+    assert "answers again" in caplog.text
+    assert sorted(set(stored(third))) == everything
+    assert run_status(mlflow_server.database, third.run_id) == "FINISHED"
+
     # It dies.
     second = start()
     train(second, range(5))
