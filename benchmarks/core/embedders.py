@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmarks.core.presets import HEIGHT, IDENTITIES, WIDTH, build, preset
+from benchmarks.core.presets import HEIGHT, IDENTITIES, WHOLE, WIDTH, build, preset
 from benchmarks.textbook.network import TextbookNetwork, normalised
 from benchmarks.textbook.weights import copy_weights
 from msclnet.errors import UserError
@@ -39,7 +39,7 @@ class Embedder:
 
 def trained_like_network(images: np.ndarray, *, device: torch.device) -> MSCLNet:
     """ResNet-50 with random weights whose batch norms have seen some images, as after loading; channels last."""
-    network = build(preset("sysu-mm01")).to(device)
+    network = build(preset(WHOLE)).to(device)
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)]
     for norm in norms:
         norm.momentum = 1.0  # statistics of this one batch
@@ -49,15 +49,18 @@ def trained_like_network(images: np.ndarray, *, device: torch.device) -> MSCLNet
     return network.eval().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
-def textbook_embedder(network: MSCLNet, images: np.ndarray, *, device: torch.device) -> Embedder:
+def textbook_function(images: np.ndarray, *, device: torch.device) -> Callable[[], np.ndarray]:
     """The textbook network with our weights, on images that are floating-point numbers already.
 
     Args:
-        network: Its weights are copied.
-        images: The only ones that it can embed.
+        images: What it embeds, uint8 RGB (N, 288, 144, 3).
         device: Where.
+
+    Returns:
+        A function that gives BNNeck features float32 (N, 2048).
     """
-    model = preset("sysu-mm01")["model"]
+    network = trained_like_network(images, device=device)
+    model = preset(WHOLE)["model"]
     with torch.device("meta"):
         textbook = TextbookNetwork(IDENTITIES, inner=model["non_local_inner"], p=model["gem_p"])
     textbook = textbook.to_empty(device=device).eval()
@@ -65,11 +68,11 @@ def textbook_embedder(network: MSCLNet, images: np.ndarray, *, device: torch.dev
     textbook = textbook.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
     floats = normalised(torch.from_numpy(images)).to(device)
 
-    def embed(_: np.ndarray) -> np.ndarray:
+    def embed() -> np.ndarray:
         with torch.no_grad():
             return textbook.embed(floats, infrared=INFRARED)[1].cpu().numpy()
 
-    return Embedder("textbook, fp32 contiguous", "fp32", embed)
+    return embed
 
 
 def our_embedders(network: MSCLNet, *, device: torch.device) -> Iterator[Embedder]:

@@ -1,16 +1,20 @@
 """The training step: ResNet-50, 288 x 144, last stride 1, the baseline's losses and the whole method's."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from statistics import median
 
+import torch
+
+from benchmarks.core.elsewhere import Elsewhere
 from benchmarks.core.limits import has_bf16, product_rates, product_ways
 from benchmarks.core.operations import count_operations
 from benchmarks.core.presets import BASELINE, WHOLE, preset
-from benchmarks.core.result import Section
+from benchmarks.core.result import Row, Section
 from benchmarks.core.rows import network_row
 from benchmarks.core.settings import Settings, device, synchroniser
 from benchmarks.core.target import Target
-from benchmarks.core.training_step import Step, our_step, textbook_step
+from benchmarks.core.training_step import our_step, textbook_step
 from benchmarks.core.turns import in_turns
 
 BATCH = {"cpu": 32, "cuda": 64}
@@ -24,99 +28,126 @@ WHOLE_PLAIN = "ours, whole method, fp32 contiguous"
 WHOLE_OURS = "ours, whole method, bf16 channels last"
 
 
+@dataclass(frozen=True)
+class Way:
+    """One of our ways to take a step."""
+
+    name: str
+    losses: str  # a preset
+    precision: str
+    channels_last: bool
+    compiled: bool = False
+
+
+WAYS = (
+    Way("ours, baseline, fp32 contiguous", BASELINE, "fp32", channels_last=False),
+    Way("ours, baseline, fp32 channels last", BASELINE, "fp32", channels_last=True),
+    Way(OURS, BASELINE, "bf16", channels_last=True),
+    Way(WHOLE_PLAIN, WHOLE, "fp32", channels_last=False),
+    Way(WHOLE_OURS, WHOLE, "bf16", channels_last=True),
+)
+COMPILED = (
+    Way(f"{OURS}, compiled", BASELINE, "bf16", channels_last=True, compiled=True),
+    Way(f"{WHOLE_OURS}, compiled", WHOLE, "bf16", channels_last=True, compiled=True),
+)
+
+
 def run(settings: Settings) -> Section:
     """Measure every way in turns."""
     on = device()
     images = settings.batch or (QUICK_BATCH if settings.quick else BATCH[on.type])
-    baseline, whole = preset(BASELINE), preset(WHOLE)
-
-    def ours(parameters, precision: str, channels_last: bool, compiled: bool = False) -> Step:
-        return our_step(
-            parameters,
+    presets = {name: preset(name) for name in (BASELINE, WHOLE)}
+    ways = (*WAYS, *COMPILED) if settings.compile else WAYS
+    steps: dict[str, Callable[[], object]] = {
+        way.name: our_step(
+            presets[way.losses],
             images=images,
-            precision=precision,
-            channels_last=channels_last,
+            precision=way.precision,
+            channels_last=way.channels_last,
             device=on,
-            compiled=compiled,
+            compiled=way.compiled,
         )
-
-    ways: dict[str, tuple[Step, str]] = {
-        REFERENCE: (textbook_step(baseline, images=images, device=on), "fp32"),
-        "ours, baseline, fp32 contiguous": (ours(baseline, "fp32", False), "fp32"),
-        "ours, baseline, fp32 channels last": (ours(baseline, "fp32", True), "fp32"),
-        OURS: (ours(baseline, "bf16", True), "bf16"),
-        WHOLE_PLAIN: (ours(whole, "fp32", False), "fp32"),
-        WHOLE_OURS: (ours(whole, "bf16", True), "bf16"),
+        for way in ways
     }
-    operations = {
-        name: count_operations(step, precision=precision) for name, (step, precision) in ways.items()
-    }
-    if settings.compile:
-        for name, parameters in ((OURS, baseline), (WHOLE_OURS, whole)):
-            compiled = f"{name}, compiled"
-            ways[compiled] = (ours(parameters, "bf16", True, True), "bf16")
-            operations[compiled] = operations[
-                name
-            ]  # the same work; counting it would break the compiled graph
+    operations = count_all(steps)
     precisions = ["fp32", "bf16"] if has_bf16(on) else ["fp32"]
-    timed: dict[str, Callable[[], object]] = {name: step for name, (step, _) in ways.items()}
-    for precision in precisions:
-        timed |= product_ways(precision, on)
-    timings = in_turns(
-        timed,
-        turns=settings.turns(7),
-        budget=BUDGET + settings.compile * BUDGET_COMPILED,
-        synchronise=synchroniser(on),
-    )
+    limits = {name: way for precision in precisions for name, way in product_ways(precision, on).items()}
+    with Elsewhere(textbook_step, device=on, parameters=presets[BASELINE], images=images) as textbook:
+        timings = in_turns(
+            {REFERENCE: textbook, **steps, **limits},
+            turns=settings.turns(7),
+            budget=BUDGET + settings.compile * BUDGET_COMPILED,
+            synchronise=synchroniser(on),
+        )
     rates = {precision: product_rates(timings, precision, on) for precision in precisions}
     rows = [
         network_row(
-            name,
+            way.name,
             timings,
             images=images,
             reference=REFERENCE,
-            operations=operations[name],
+            operations=operations[way.losses, way.precision],
             rates=rates,
-            note=f"{timings.times(name, WHOLE_PLAIN):.2f} x the whole method in fp32 contiguous"
-            if name.startswith(WHOLE_OURS)
+            note=f"{timings.times(way.name, WHOLE_PLAIN):.2f} x the whole method in fp32 contiguous"
+            if way.name.startswith(WHOLE_OURS)
             else "",
         )
-        for name in ways
-    ]
-    found = next(row for row in rows if row.name == OURS)
-    targets = [
-        Target(
-            "training step, baseline, bf16, times the textbook's", found.times, TIMES, least=True, unit="x"
-        ),
-        Target(
-            "training step, baseline, bf16, share of the bf16 product limit",
-            None if found.share is None else 100 * found.share,
-            SHARE,
-            least=True,
-            unit="%",
-            reason="not applicable: no bf16 instructions",
-        ),
-        Target(
-            "training step of 64 images on a GPU, bf16",
-            found.value if on.type == "cuda" and images == BATCH["cuda"] else None,
-            GPU_MS,
-            least=False,
-            unit="ms",
-            reason="not measured: " + ("another batch" if on.type == "cuda" else "no GPU"),
-        ),
+        for way in (Way(REFERENCE, BASELINE, "fp32", channels_last=False), *ways)
     ]
     return Section(
         key="training",
         title="Training step",
         text=(
             f"ResNet-50, 288 x 144, last stride 1, {images} images a step (half of them infrared): forward, losses, "
-            "backward, update. The textbook implements the baseline (AGW) alone and starts from normalised floats; "
-            "ours starts from uint8. The limit is the time of the step's products alone: convolutions in the step's "
-            "precision, heads and losses always in fp32, each at the rate of the fastest square product of the same "
-            "precision in the same turns."
+            "backward, update. The textbook implements the baseline (AGW) alone, starts from normalised floats and "
+            "has a plain process of its own; ours starts from uint8 in a process that is set up as the stages are. "
+            "The limit is the time of the step's products alone: convolutions in the step's precision, heads and "
+            "losses always in fp32, each at the rate of the fastest square product of the same precision in the same "
+            "turns."
         ),
         reference=REFERENCE,
         rows=rows,
-        targets=targets,
+        targets=targets_of({row.name: row for row in rows}, on, images=images),
         limits={f"{precision} product, GFLOP/s": median(rate) / 1e9 for precision, rate in rates.items()},
     )
+
+
+def count_all(steps: dict[str, Callable[[], object]]) -> dict[tuple[str, str], dict[str, float]]:
+    """Operations by losses and precision.
+
+    They are counted without compiling, which counting would disturb, and hold for the textbook as well.
+    """
+    return {
+        (way.losses, way.precision): count_operations(steps[way.name], precision=way.precision)
+        for way in WAYS
+    }
+
+
+def targets_of(rows: dict[str, Row], on: torch.device, *, images: int) -> list[Target]:
+    """What is asked of a CPU and of a GPU; without the other one that part is not measured."""
+    ours = rows[OURS]
+    gpu = on.type == "cuda" and images == BATCH["cuda"]
+    return [
+        Target(
+            "training step, baseline, bf16, times the textbook's", ours.times, TIMES, least=True, unit="x"
+        ),
+        Target(
+            "training step, baseline, bf16, share of the product limit",
+            None if ours.share is None else 100 * ours.share,
+            SHARE,
+            least=True,
+            unit="%",
+            reason="not applicable: no bf16 instructions",
+        ),
+        *(
+            Target(
+                f"training step of 64 images on a GPU, {name}",
+                rows[row].value if gpu else None,
+                GPU_MS,
+                least=False,
+                unit="ms",
+                reason="not measured: " + ("another batch" if on.type == "cuda" else "no GPU"),
+            )
+            for name, row in (("baseline, bf16", OURS), ("whole method, bf16", WHOLE_OURS))
+        ),
+    ]

@@ -1,14 +1,18 @@
 """The benchmarks refuse to time what is wrong, and measure the pipeline's own operations."""
 
 import importlib
+import os
+from collections.abc import Callable
 from typing import Any, cast
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from torch import nn
 
 from benchmarks.core.agreement import agreement, check
+from benchmarks.core.elsewhere import Elsewhere
 from benchmarks.core.embedders import BACKENDS, our_embedders
 from benchmarks.core.memory import GIB, lacking, peak_bytes
 from benchmarks.core.presets import HEIGHT, WHOLE, WIDTH, preset
@@ -95,3 +99,35 @@ def test_back_ends_that_cannot_be_imported_are_told(monkeypatch: pytest.MonkeyPa
         "ours, torch, fp32",
         "ours, torch, bf16",
     ]
+
+
+def counting(*, device: torch.device, start: int) -> Callable[[], list[int]]:
+    """Of the process elsewhere: its number, how often it was called, and its threads."""
+    calls = iter(range(start, 10**9))
+    return lambda: [os.getpid(), next(calls), torch.get_num_threads()]
+
+
+def failing(*, device: torch.device) -> Callable[[], object]:
+    return lambda: os._exit(3)
+
+
+def test_a_function_elsewhere_keeps_its_process_and_its_state() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with Elsewhere(counting, device=torch.device("cpu"), start=5) as function:
+            first, second = function(), function()
+    finally:
+        torch.set_num_threads(before)
+    assert first[0] == second[0] != os.getpid()
+    assert (first[1], second[1]) == (5, 6)
+    assert first[2] == 2
+    assert not psutil.pid_exists(first[0])
+
+
+def test_a_process_elsewhere_that_ends_is_told() -> None:
+    with (
+        Elsewhere(failing, device=torch.device("cpu")) as function,
+        pytest.raises(RuntimeError, match="ended with 3"),
+    ):
+        function()

@@ -1,0 +1,78 @@
+"""A function in a process of its own, called from this one.
+
+Ours is timed in a process that is set up as the pipeline's stages are (see pipelines.machine.device); a textbook's
+program would not have that. Each has a process, and only one of them works at a time.
+"""
+
+import multiprocessing
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from types import TracebackType
+from typing import Any
+
+import torch
+
+from benchmarks.core.settings import synchroniser
+
+
+class Elsewhere:
+    """Calls what `make` gives, over there. To be used as a context manager.
+
+    Args:
+        make: A function of a module; called once over there with the other arguments.
+        device: Where it works; a call waits for the device.
+        arguments: For `make`, by name.
+    """
+
+    def __init__(
+        self, make: Callable[..., Callable[[], Any]], *, device: torch.device, **arguments: Any
+    ) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._connection, other = context.Pipe()
+        self._process = context.Process(
+            target=_serve, args=(other, make, device, arguments, torch.get_num_threads()), daemon=True
+        )
+        self._process.start()
+        other.close()
+
+    def __call__(self) -> Any:
+        """One call; what it returns must be plain values or arrays.
+
+        Raises:
+            RuntimeError: It failed over there.
+        """
+        try:
+            self._connection.send(None)
+            return self._connection.recv()
+        except (EOFError, OSError) as error:
+            self._process.join()
+            raise RuntimeError(f"the process elsewhere ended with {self._process.exitcode}") from error
+
+    def __enter__(self) -> "Elsewhere":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._connection.close()
+        self._process.terminate()
+        self._process.join()
+
+
+def _serve(
+    connection: Connection,
+    make: Callable[..., Callable[[], Any]],
+    device: torch.device,
+    arguments: dict[str, Any],
+    threads: int,
+) -> None:
+    torch.set_num_threads(threads)
+    function, synchronise = make(device=device, **arguments), synchroniser(device)
+    while True:
+        try:
+            connection.recv()
+        except EOFError:
+            return
+        result = function()
+        synchronise()
+        connection.send(result)
