@@ -53,8 +53,9 @@ audit: $(READY)
 up: $(READY)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pipelines.up
 
+# COMPILE=1: torch.compile as well, which takes minutes to start
 bench: $(READY)
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m benchmarks
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m benchmarks $(if $(COMPILE),--compile)
 
 # PERMUTATIONS=/path/to/rand_perm_cam.mat BACKBONE=resnet50|slim PRECISION=fp32|bf16 WORKERS=N KEEP=/new/folder
 rehearse-sysu: $(READY)

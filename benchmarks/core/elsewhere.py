@@ -1,7 +1,7 @@
 """A function in a process of its own, called from this one.
 
-Ours is timed in a process that is set up as the pipeline's stages are (see pipelines.machine.device); a textbook's
-program would not have that. Each has a process, and only one of them works at a time.
+Ours is timed in a process that is set up as the pipeline's stages are: it keeps the memory that it frees (see
+pipelines.machine). A textbook's program would not have that, so it has a process of its own; only one works at a time.
 """
 
 import multiprocessing
@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from benchmarks.core.settings import synchroniser
+from pipelines import machine
 
 
 class Elsewhere:
@@ -21,16 +22,24 @@ class Elsewhere:
     Args:
         make: A function of a module; called once over there with the other arguments.
         device: Where it works; a call waits for the device.
+        keep_memory: Whether that process keeps the memory that it frees as well.
         arguments: For `make`, by name.
     """
 
     def __init__(
-        self, make: Callable[..., Callable[[], Any]], *, device: torch.device, **arguments: Any
+        self,
+        make: Callable[..., Callable[[], Any]],
+        *,
+        device: torch.device,
+        keep_memory: bool = False,
+        **arguments: Any,
     ) -> None:
         context = multiprocessing.get_context("spawn")
         self._connection, other = context.Pipe()
         self._process = context.Process(
-            target=_serve, args=(other, make, device, arguments, torch.get_num_threads()), daemon=True
+            target=_serve,
+            args=(other, make, device, keep_memory, arguments, torch.get_num_threads()),
+            daemon=True,
         )
         self._process.start()
         other.close()
@@ -63,10 +72,13 @@ def _serve(
     connection: Connection,
     make: Callable[..., Callable[[], Any]],
     device: torch.device,
+    keep_memory: bool,
     arguments: dict[str, Any],
     threads: int,
 ) -> None:
     torch.set_num_threads(threads)
+    if keep_memory:
+        machine.keep_freed_memory()
     function, synchronise = make(device=device, **arguments), synchroniser(device)
     while True:
         try:
