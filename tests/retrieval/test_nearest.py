@@ -24,7 +24,7 @@ def test_equals_the_first_columns_of_the_whole_order_with_its_ties(count: int, b
     found, values = nearest(queries, gallery, count=count, block=block)
     assert found.tolist() == order[:, :count].tolist()
     np.testing.assert_array_equal(values, similarities[:, :count])
-    assert (found.dtype, values.dtype) == (np.int64, np.float32)
+    assert (found.dtype, values.dtype) == (np.int64, np.float64)
 
 
 def test_half_precision_in_a_file_is_searched_as_it_is(tmp_path: Path) -> None:
