@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from smoke_project import Project, ask, copy_project, prefect_server
+from smoke_project import SECRET_ADDRESS, SECRET_PASSWORD, Project, ask, copy_project, prefect_server
 
 
 @pytest.fixture(scope="session")
@@ -14,7 +14,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """
     project = copy_project(tmp_path_factory.mktemp("finished"))
     with prefect_server(project, tmp_path_factory.mktemp("prefect")) as address:
-        project.run("python", "-m", "pipelines.flows", "train", PREFECT_API_URL=address)
+        project.run(
+            *("python", "-m", "pipelines.flows", "train"),
+            PREFECT_API_URL=address,
+            MSCLNET_RAW=SECRET_ADDRESS,
+            MLFLOW_TRACKING_PASSWORD=SECRET_PASSWORD,
+        )
         artifacts = ask(f"{address}/artifacts/filter", {"limit": 100})
         tasks = ask(f"{address}/task_runs/filter", {"limit": 100})
     shown = {entry["key"]: entry["data"] for entry in artifacts}

@@ -19,6 +19,8 @@ from pipelines.orchestration.command import answers
 
 ROOT = Path(__file__).resolve().parents[2]
 Run = subprocess.CompletedProcess[str]
+# Of no use to the synthetic data set and the local database; they must not be found anywhere afterwards.
+SECRET_ADDRESS, SECRET_PASSWORD = "https://me:hunter2xyz@host.example/a.zip", "pass4mlflow"
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,12 @@
 import csv
 import json
 import zipfile
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
 from PIL import Image
+from smoke_project import SECRET_ADDRESS, SECRET_PASSWORD
 
 pytestmark = pytest.mark.pipeline
 
@@ -45,6 +47,16 @@ def test_every_stage_ran_once_and_left_its_outputs(finished):
     for split in ("train", "val", "test"):
         images = np.load(finished.root / f"data/processed/images_{split}.npy", mmap_mode="r")
         assert images.shape == (sum(row["split"] == split for row in rows), 96, 48, 3)
+
+
+def test_no_secret_of_the_environment_is_in_any_file(finished):
+    """Reports, run.json, dvc.lock, the cache, MLflow's database and artifacts, what Prefect shows."""
+    files = [path for path in finished.root.rglob("*") if path.is_file()]
+    assert len(files) > 200
+    for secret in (urlsplit(SECRET_ADDRESS).password, SECRET_PASSWORD):
+        assert secret
+        assert [path for path in files if secret.encode() in path.read_bytes()] == []
+        assert secret not in str(finished.flow_artifacts)
 
 
 def test_prefect_shows_a_task_for_each_stage_the_metrics_and_the_figures(finished):
