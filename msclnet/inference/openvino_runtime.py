@@ -7,7 +7,7 @@ import numpy as np
 
 from msclnet.errors import UserError
 from msclnet.inference.packages import optional
-from msclnet.inference.signal_stack import use_the_ordinary_stack
+from msclnet.inference.signal_stack import signal_stack_kept
 from msclnet.inference.stream import ArrayFunction
 
 if TYPE_CHECKING:
@@ -23,7 +23,11 @@ def check_openvino(precision: str) -> None:
         UserError: The package is missing, or this processor has no bf16 instructions.
     """
     openvino = optional("openvino", what_for="the back end openvino")
-    if precision == "bf16" and "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    if precision != "bf16":
+        return
+    with signal_stack_kept():
+        abilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if "BF16" not in abilities:
         raise UserError(
             "embed.precision: this processor has no bf16 instructions, and OpenVINO would silently compute in fp32: "
             "set embed.precision to fp32, or embed.backend to torch"
@@ -78,18 +82,15 @@ def openvino_function(model: Any, *, precision: str, threads: int) -> ArrayFunct
     """
     check_openvino(precision)
     openvino = optional("openvino", what_for="OpenVINO")
-    compiled = openvino.Core().compile_model(
-        model,
-        "CPU",
-        {
-            "INFERENCE_PRECISION_HINT": PRECISIONS[precision],
-            "INFERENCE_NUM_THREADS": threads,
-            "NUM_STREAMS": 1,
-            # Processes side by side would all be pinned to the same first cores.
-            "ENABLE_CPU_PINNING": False,
-        },
-    )
-    use_the_ordinary_stack()
+    settings = {
+        "INFERENCE_PRECISION_HINT": PRECISIONS[precision],
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": 1,
+        # Processes side by side would all be pinned to the same first cores.
+        "ENABLE_CPU_PINNING": False,
+    }
+    with signal_stack_kept():
+        compiled = openvino.Core().compile_model(model, "CPU", settings)
     request = compiled.create_infer_request()
 
     def run(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
