@@ -53,7 +53,9 @@ class IdentitySampler:
             raise UserError(
                 f"train.batch.identities is {identities}, which {world} processes cannot share; make it a multiple"
             )
-        self._visible, self._infrared = (_RowsOfIdentities(rows, infrared=infrared) for infrared in (False, True))
+        self._visible, self._infrared = (
+            _RowsOfIdentities(rows, infrared=infrared) for infrared in (False, True)
+        )
         self.identities = paired_identities(rows)
         if len(self.identities) < identities:
             raise UserError(
