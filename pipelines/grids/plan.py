@@ -167,13 +167,16 @@ def _checked(
 
 
 def _check_results(root: Path, cells: Sequence[GridCell]) -> None:
-    """Refuse to overwrite the record of another setting; of other code alone it may be made anew, git has the old."""
+    """Refuse to overwrite the record of another setting; of other code alone it may be made anew, git has the old.
+
+    A parameter that the record's code did not know yet is a matter of code.
+    """
     for cell in cells:
         result = read_result(root, cell.path)
         if result is None:
             continue
         theirs = result["params"]
-        other = [key for key in {**theirs, **cell.params} if theirs.get(key) != cell.params.get(key)]
+        other = [key for key in theirs if theirs[key] != cell.params.get(key)]
         if other or result["score"] != cell.score:
             changes = [f"{key}: {theirs.get(key)} -> {cell.params.get(key)}" for key in other] or [
                 f"score: {result['score']} -> {cell.score}"

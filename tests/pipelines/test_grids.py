@@ -162,6 +162,15 @@ def test_cells_are_judged_by_their_inputs_and_not_by_their_names(tiny: tuple[Pat
     assert second["code"] != first["code"]
     assert second["params"] == first["params"]
 
+    # A parameter that the record's code did not know is a matter of code too: the cell is trained again.
+    path = root / "experiments/results/ablation/B-s0.json"
+    path.write_text(
+        json.dumps({**second, "params": {k: v for k, v in second["params"].items() if k != "train.epochs"}})
+    )
+    run(root, rows=["B"], seeds=[0])
+    second = tiny_grid.record(root, "ablation", "B", 0)
+    assert second["params"] == first["params"]
+
     # Other parameters under the same name are refused, and what is there stays.
     with pytest.raises(
         UserError, match=r"row B: experiments with other parameters \(train\.epochs: 3 -> 7\)"
