@@ -14,8 +14,8 @@ from msclnet.data.verification import verify
 from msclnet.errors import UserError
 from pipelines import machine, places
 from pipelines.config import Params
+from pipelines.given_place import given_place
 from pipelines.outputs import write_json
-from pipelines.source import given_place
 from pipelines.stage import run_stage
 from pipelines.telling import tellable
 

@@ -5,6 +5,7 @@ from pathlib import Path
 PARAMS = Path("params.yaml")
 
 SOURCE = Path("data/source/images.json")
+PERMUTATIONS = Path("data/permutations/images.json")
 DOWNLOAD_REPORT = Path("results/download/report.json")
 RAW = Path("data/raw/images.zip")
 

@@ -1,51 +1,32 @@
-"""Stage `source`: where the images of a real data set lie, and the digest of what lies there.
+"""Stage `source`: where a real data set's images and gallery permutations lie, and the digests of what lies there.
 
 It runs first and always, so that it also looks at what a later stage needs from outside: nobody should train for days
 to be told then that a file is missing.
 """
 
+import hashlib
 import os
 
 from msclnet.data.acquire.files import discard_unfinished
 from msclnet.data.acquire.fingerprint import fingerprint
-from msclnet.data.acquire.place import Place, read_place
 from msclnet.data.datasets import data_set
 from msclnet.errors import UserError
+from msclnet.retrieval.permutations import read_permutations
 from pipelines import machine, places
 from pipelines.config import Params
+from pipelines.given_place import given_place
 from pipelines.outputs import write_json
 from pipelines.stage import run_stage
 
-VARIABLE = "MSCLNET_RAW"
 
-
-def given_place(params: Params) -> Place:
-    """What MSCLNET_RAW, or else download.source.images.place, names.
+def permutations_digest(params: Params) -> str | None:
+    """SHA-256 of the official permutations where they are asked for; None where they are not.
 
     Raises:
-        UserError: Neither names anything, or there is nothing there.
-    """
-    given = params.download.source["images"]
-    text = os.environ.get(VARIABLE) or given.place
-    if not text:
-        dataset = data_set(params.download.dataset)
-        raise UserError(
-            f"{dataset.title}: no images. {dataset.access} Then set {VARIABLE}, or "
-            "download.source.images.place in params.yaml, to the folder, archive or URL"
-        )
-    if "://" not in text:
-        text = str(machine.project() / os.path.expanduser(text))
-    return read_place(text, sha256=given.sha256)
-
-
-def check_permutations(params: Params) -> None:
-    """Whether the official permutations are there, where they are asked for.
-
-    Raises:
-        UserError: They are not.
+        UserError: They are asked for and are not there, or are something else.
     """
     if params.download.dataset != "sysu-mm01" or "official" not in params.evaluate.samplers:
-        return
+        return None
     path = machine.project() / os.path.expanduser(params.evaluate.permutations)
     if not path.is_file():
         raise UserError(
@@ -53,12 +34,15 @@ def check_permutations(params: Params) -> None:
             "of rand_perm_cam.mat, which comes with SYSU-MM01's evaluation code and not with its images, or take the "
             "sampler 'agw'"
         )
+    read_permutations(path)
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def source(params: Params) -> None:
-    """MSCLNET_RAW -> data/source/images.json."""
+    """MSCLNET_RAW, evaluate.permutations -> data/source/images.json, data/permutations/images.json."""
     discard_unfinished(places.RAW)
-    check_permutations(params)
+    write_json(places.PERMUTATIONS, {"sha256": permutations_digest(params)})
     memory = machine.home() / ".dvc" / "tmp" / "msclnet-digests.json"
     wanted = data_set(params.download.dataset).wanted
     digest = fingerprint(given_place(params), memory=memory, wanted=wanted)

@@ -6,7 +6,7 @@ from pathlib import Path
 from benchmarks.rehearsal.listing import Cells
 from msclnet.errors import UserError
 from msclnet.retrieval.mat_file import load_mat
-from msclnet.retrieval.sampling import read_permutations
+from msclnet.retrieval.permutations import read_permutations
 
 TEST_IMAGES = 10_578
 TEST_IDENTITIES = 96

@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from msclnet.retrieval.exclusion import same_room
+from msclnet.retrieval.permutations import read_permutations
 from msclnet.retrieval.protocol import INFRARED_TO_VISIBLE, Images, Protocol
-from msclnet.retrieval.sampling import draw_agw, draw_official, group, read_permutations
+from msclnet.retrieval.sampling import draw_agw, draw_official, group
 
 QUERY_CAMERAS = (3, 6)
 GALLERY_CAMERAS = {"all": (1, 2, 4, 5), "indoor": (1, 2)}
