@@ -12,7 +12,7 @@ from msclnet.retrieval.baselines import colour_histograms, random_features
 from msclnet.retrieval.evaluation import evaluate as score
 from msclnet.retrieval.protocol import Images
 from msclnet.retrieval.re_ranking import ReRanking
-from pipelines import places
+from pipelines import machine, places
 from pipelines.config import Params
 from pipelines.outputs import fresh, write_json
 from pipelines.registration import register_network
@@ -131,7 +131,7 @@ def score_test(params: Params) -> Iterator[Report]:
         for name, values in features.items():
             own = name in FEATURES
             labels = {"flip": flip and own, "embedding": embedding if own else None, "split": split}
-            yield {**score(values, images, protocol, feature=name), **labels}
+            yield {**score(values, images, protocol, feature=name, threads=machine.threads()), **labels}
             if k_reciprocal and name == params.evaluate.feature:
                 yield {**score(values, images, protocol, feature=name, re_ranking=k_reciprocal), **labels}
 

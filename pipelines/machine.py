@@ -5,7 +5,7 @@ MSCLNET_DEVICE     auto (default), cpu, cuda or cuda:N
 MSCLNET_PROCESSES  processes that train and embed together, each on a GPU of its own where there are any (default: 1)
 MSCLNET_WORKERS    processes that prepare batches or images (default: by the number of cores)
 MSCLNET_RAW        where the images of a real data set lie: a folder, an archive or a URL
-MSCLNET_THREADS    threads of torch on the CPU (default: torch's own)
+MSCLNET_THREADS    threads of torch on the CPU (default: torch's own) and of the evaluation (default: the cores)
 MSCLNET_KEEP_CHECKPOINTS  how many of a training's latest checkpoints stay on the disk (default: 2)
 
 Processes that were started together know each other by torchrun's variables: RANK, WORLD_SIZE, LOCAL_RANK (on this
@@ -37,6 +37,11 @@ def cores() -> int:
     """Cores that this process may use: its share of them, where it was started together with others."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, count // _number("LOCAL_WORLD_SIZE", 1)) if started_together() else count
+
+
+def threads() -> int:
+    """Threads of what is no work of torch's."""
+    return _number("MSCLNET_THREADS", 0) or cores()
 
 
 def processes() -> int:

@@ -4,6 +4,7 @@ Axes: N images, D feature width, Q queries, G gallery images, U gallery images u
 """
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,10 +28,11 @@ def evaluate(
     feature: str,
     ranks: Sequence[int] = RANKS,
     re_ranking: ReRanking | None = None,
+    threads: int = 1,
 ) -> dict:
     """Score features by a protocol, trial by trial.
 
-    Each distance is computed once, whichever trials use it; memory is bounded by one block of queries
+    Each distance is computed once, whichever trials use it; memory is bounded by one block of queries a thread
     against the images that any trial uses. Re-ranking needs all queries at once: queries squared in float32, and
     a trial's distances a few times over.
 
@@ -43,6 +45,7 @@ def evaluate(
         re_ranking: Settings of k-reciprocal re-ranking, or None for the distances themselves. Each trial's gallery
             is re-ranked with all queries, then the protocol's exclusion applies: an image that a query must
             ignore may be its neighbour, but is not in its list.
+        threads: That score blocks of queries side by side; the result is the same with any number. Re-ranking has one.
 
     Returns:
         A dict ready for JSON, numbers as fractions in [0, 1]:
@@ -59,7 +62,7 @@ def evaluate(
     if len(features_ND) != len(images):
         raise ValueError(f"{len(features_ND)} features for {len(images)} images")
     if re_ranking is None:
-        scores_of_trials = _score_trials(features_ND, images, protocol)
+        scores_of_trials = _score_trials(features_ND, images, protocol, threads)
     else:
         scores_of_trials = _score_re_ranked(features_ND, images, protocol, re_ranking)
     rankings = [_mean(scores, protocol, max(ranks)) for scores in scores_of_trials]
@@ -80,22 +83,28 @@ def evaluate(
     }
 
 
-def _score_trials(features_ND: NDArray, images: Images, protocol: Protocol) -> list[QueryScores]:
+def _score_trials(
+    features_ND: NDArray, images: Images, protocol: Protocol, threads: int
+) -> list[QueryScores]:
     used_U, inverse = np.unique(np.concatenate(protocol.galleries), return_inverse=True)
     columns = np.split(inverse, np.cumsum([len(gallery) for gallery in protocol.galleries])[:-1])
     gallery_UD = l2_normalise(features_ND[used_U])
-    blocks: list[list[QueryScores]] = [[] for _ in protocol.galleries]
-    for start in range(0, len(protocol.queries), BLOCK_QUERIES):
+
+    def trials_of(start: int) -> list[QueryScores]:
         queries_B = protocol.queries[start : start + BLOCK_QUERIES]
         distances_BU = unit_distances(l2_normalise(features_ND[queries_B]), gallery_UD)
-        for trial, gallery_G in enumerate(protocol.galleries):
-            distances_BG = np.take(distances_BU, columns[trial], axis=1)
-            blocks[trial].append(_score(distances_BG, images, protocol, queries_B, gallery_G))
+        return [
+            _score(np.take(distances_BU, columns_G, axis=1), images, protocol, queries_B, gallery_G)
+            for columns_G, gallery_G in zip(columns, protocol.galleries, strict=True)
+        ]
+
+    with ThreadPoolExecutor(threads) as pool:
+        blocks = list(pool.map(trials_of, range(0, len(protocol.queries), BLOCK_QUERIES)))
     return [
         QueryScores(
             *(np.concatenate(parts) for parts in zip(*(vars(s).values() for s in trial), strict=True))
         )
-        for trial in blocks
+        for trial in zip(*blocks, strict=True)
     ]
 
 

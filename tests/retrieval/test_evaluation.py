@@ -30,12 +30,12 @@ def make_features(images, signal=0.6):
     return signal * people[images.identities] + generator.standard_normal((len(images), 16))
 
 
-@pytest.mark.parametrize("shots", [1, 10])
-def test_every_trial_is_the_public_ranking_of_its_own_distances(shots):
+@pytest.mark.parametrize(("shots", "threads"), [(1, 1), (10, 1), (10, 3)])
+def test_every_trial_is_the_public_ranking_of_its_own_distances(shots, threads):
     images = make_images(identities=45)  # more than one block of queries
     features = make_features(images)
     protocol = sysu_mm01_protocol(images, mode="all", shots=shots, sampler="agw", trials=3)
-    report = evaluate(features, images, protocol, feature="pooled")
+    report = evaluate(features, images, protocol, feature="pooled", threads=threads)
     for trial, gallery in enumerate(protocol.galleries):
         alone = rank(
             cosine_distances(features[protocol.queries], features[gallery]),
