@@ -30,6 +30,8 @@ IDENTITIES = 8
 def settings(*, on: tuple[str, ...] | None = None, **changes: Any) -> dict[str, Any]:
     """The synthetic preset's `model`, `synergy` and `loss`, for a network that is tested in no time.
 
+    L_div reaches the extractors, as in the paper, unless a test says otherwise.
+
     Args:
         on: The terms to switch on; None leaves the preset's.
         changes: Values by key with "__" for the dot: loss__routing="joint".
@@ -37,6 +39,7 @@ def settings(*, on: tuple[str, ...] | None = None, **changes: Any) -> dict[str, 
     preset = read_yaml(PRESETS / "synthetic.yaml")
     values = copy.deepcopy({name: preset[name] for name in ("model", "synergy", "loss")})
     values["model"] |= {"width": 4, "parts": 3}
+    values["loss"]["divergence"]["reach"] = "extractors"
     if on is not None:
         for term in TERMS:
             values["loss"][term]["on"] = term in on

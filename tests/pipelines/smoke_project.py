@@ -85,7 +85,7 @@ def copy_project(target: Path) -> Project:
     )
     for name in filter(None, listed.stdout.split("\0")):
         source = ROOT / name
-        if source.is_file() and not name.startswith(("tests/", "dvc.lock")):
+        if source.is_file() and not name.startswith(("tests/", "experiments/results/", "dvc.lock")):
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target / name)
     shutil.copyfile(ROOT / "presets" / "smoke.yaml", target / "params.yaml")
