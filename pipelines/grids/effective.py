@@ -30,6 +30,15 @@ def effective(params: Mapping[str, Any]) -> str:
     return json.dumps(kept, sort_keys=True, default=str)
 
 
+def same_setting(recorded: Mapping[str, Any], present: Mapping[str, Any]) -> bool:
+    """Whether a record was made with the present parameters, as far as they have an effect.
+
+    A parameter that the record's code did not know yet is a matter of code, and one without effect in both, such as the
+    form of a loss that is off, makes no other setting. Seeds are not compared.
+    """
+    return effective({**present, **recorded}) == effective(present)
+
+
 def branch_reaches_extractors(params: Mapping[str, Any]) -> bool:
     """Whether anything that the synergistic branch learns can reach what is tested."""
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from msclnet.errors import UserError
-from pipelines.grids.effective import effective
+from pipelines.grids.effective import effective, same_setting
 from pipelines.grids.inputs import code_digest, relevant
 from pipelines.grids.results import read_result, result_path
 from pipelines.grids.schema import FOLDER, SEED_KEY, Grid, Row, close
@@ -167,17 +167,14 @@ def _checked(
 
 
 def _check_results(root: Path, cells: Sequence[GridCell]) -> None:
-    """Refuse to overwrite the record of another setting; of other code alone it may be made anew, git has the old.
-
-    A parameter that the record's code did not know yet is a matter of code.
-    """
+    """Refuse to overwrite the record of another setting; of other code alone it may be made anew, git has the old."""
     for cell in cells:
         result = read_result(root, cell.path)
         if result is None:
             continue
-        theirs = result["params"]
-        other = [key for key in theirs if theirs[key] != cell.params.get(key)]
-        if other or result["score"] != cell.score:
+        theirs, same = result["params"], same_setting(result["params"], cell.params)
+        if not same or result["score"] != cell.score:
+            other = [] if same else [key for key in theirs if theirs[key] != cell.params.get(key)]
             changes = [f"{key}: {theirs.get(key)} -> {cell.params.get(key)}" for key in other] or [
                 f"score: {result['score']} -> {cell.score}"
             ]

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.config import read_yaml
-from pipelines.grids.effective import effective
+from pipelines.grids.effective import effective, same_setting
 from pipelines.grids.results import RESULTS, read_results
-from pipelines.grids.schema import SEED_KEY, Grid, Row, load_grid
+from pipelines.grids.schema import Grid, Row, load_grid
 from pipelines.grids.statistics import RowStatistics, grid_rows
 from pipelines.orchestration.overrides import flatten, preset_path
 from pipelines.reporting.document import Block, Paragraph
@@ -116,4 +116,4 @@ def budget(view: GridView) -> str:
 def _made_as(record: Record, expected: Mapping[str, Any] | None, grid: Grid) -> bool:
     if expected is None or record["score"] != grid.score:
         return False
-    return all(expected.get(key) == value for key, value in record["params"].items() if key != SEED_KEY)
+    return same_setting(record["params"], expected)

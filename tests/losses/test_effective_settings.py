@@ -7,7 +7,7 @@ import torch
 from synthetic_settings import pair_batch, settings, small_network
 
 from msclnet.losses.objective import Objective
-from pipelines.grids.effective import effective
+from pipelines.grids.effective import effective, same_setting
 from pipelines.grids.schema import load_grid
 from pipelines.orchestration.overrides import flatten
 
@@ -63,3 +63,16 @@ def test_what_changes_no_figure_does_not_count_and_everything_unknown_does() -> 
     )
     assert effective(params) != effective({**params, "train.epochs": 4})
     assert effective(params) != effective({**params, "another.key": 1})
+
+
+def test_a_record_is_of_the_present_setting_as_far_as_parameters_have_an_effect() -> None:
+    present = flatten({**settings(loss__divergence__on=False), "train": {"epochs": 3}})
+    without = {key: value for key, value in present.items() if key != "train.epochs"}
+    assert same_setting(present, present)
+    assert same_setting({**present, "loss.divergence.reach": "affine"}, present)  # L_div is off
+    assert same_setting(without, present)  # its code did not know it
+    assert not same_setting(present, without)  # no longer known, and what it did is
+    assert not same_setting({**present, "train.epochs": 4}, present)
+    on = {**present, "loss.divergence.on": True}
+    assert not same_setting({**on, "loss.divergence.reach": "affine"}, on)
+    assert not same_setting(on, present)

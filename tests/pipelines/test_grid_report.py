@@ -11,7 +11,8 @@ from scipy.stats import ttest_rel
 from pipelines import report as command
 from pipelines.grids.effective import effective
 from pipelines.grids.inputs import relevant
-from pipelines.grids.results import result_path, write_result
+from pipelines.grids.plan import make_plan
+from pipelines.grids.results import RESULTS, read_results, result_path, write_result
 from pipelines.grids.schema import grid_names, load_grid
 from pipelines.reporting.document import Block, Section, Table
 from pipelines.reporting.grid_sections import OWN_SECTION, grid_sections
@@ -171,3 +172,13 @@ def test_table_1_and_figure_6_have_the_papers_rows(project: Path) -> None:
     assert sorted({point.value for point in points}) == [0.1, 0.8, 1.25, 1.5, 1.75, 2, 4, 6, 9]
     assert [point.parameter for point in points].count("lambda_global") == 9
     assert len(points) == 36
+
+
+@pytest.mark.parametrize("name", [name for name in grid_names(ROOT) if (ROOT / RESULTS / name).is_dir()])
+def test_every_committed_record_is_shown_and_can_be_continued(name: str) -> None:
+    records = read_results(ROOT, name)
+    assert records
+    assert read_view(ROOT, name).stale == []
+    seeds = sorted({record["seed"] for record in records})
+    planned = {cell.path for cell in make_plan(ROOT, load_grid(ROOT, name), seeds=seeds).cells}
+    assert planned >= {result_path(name, record["row"], record["seed"]) for record in records}
