@@ -91,8 +91,8 @@ def _draw_augmentation(params: Params) -> None:
     low, high = (100 * share for share in augment["erasing"]["area"])
     caption = (
         f"In training: {augment['padding']} pixels of zero padding before the crop, flipped with probability "
-        f"{augment['flip']}, erased with probability {augment['erasing']['probability']}, {low:g} to {high:g} % "
-        "of the image."
+        f"{augment['flip']}, one channel in place of all three with probability {augment['channel_exchange']}, "
+        f"erased with probability {augment['erasing']['probability']}, {low:g} to {high:g} % of the image."
     )
     save(augmentation_figure(examples, caption=caption), fresh(places.AUGMENTATION_PICTURE))
 

@@ -101,6 +101,7 @@ class Erasing(Section):
 class Augment(Section):
     padding: Annotated[int, Field(ge=0, le=1024)]
     flip: Fraction
+    channel_exchange: Fraction
     erasing: Erasing
 
 
@@ -237,6 +238,7 @@ class Train(Section):
     validate_every: Count
     gradients_every: CountOrNone
     norm_limit: Positive
+    weight_average: Annotated[float, Field(ge=0, lt=1)]
 
 
 class Embed(Section):

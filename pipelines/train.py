@@ -199,6 +199,7 @@ def build_training(
             validate_every=params.train.validate_every,
             gradients_every=params.train.gradients_every,
             norm_limit=params.train.norm_limit,
+            weight_average=params.train.weight_average,
             keep=params.train.keep,
         ),
         device=device,

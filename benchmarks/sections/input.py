@@ -24,7 +24,12 @@ FILES = 16
 IMAGES = 256  # of one call
 FEWER = 64  # of one call that decodes
 BYTES = HEIGHT * WIDTH * 3
-STEPS = {"cropped": "padded and cropped", "flipped": "flipped", "erased": "erased"}
+STEPS = {
+    "cropped": "padded and cropped",
+    "flipped": "flipped",
+    "exchanged": "channels exchanged",
+    "erased": "erased",
+}
 
 
 def run(settings: Settings) -> Section:
@@ -90,6 +95,8 @@ def cumulative(augment: dict[str, Any]) -> dict[str, A.Compose]:
     transforms: list[A.BasicTransform | A.BaseCompose] = []
     stages = {}
     for name, steps in augmentation_steps(augment, height=HEIGHT, width=WIDTH).items():
+        if not steps:
+            continue
         transforms = [*transforms, *steps]
         stages[STEPS[name]] = A.Compose(transforms)
     return stages

@@ -59,12 +59,28 @@ class RandomErasing(A.ImageOnlyTransform):
         return erased
 
 
+class ChannelExchange(A.ImageOnlyTransform):
+    """Replace all three channels by one of them, drawn with equal chances.
+
+    Colour says nothing about how a garment reflects infrared light; an image of one channel cannot tell it. Infrared
+    images, whose channels are equal, stay as they are.
+
+    Source: Ye et al., Channel Augmented Joint Learning for Visible-Infrared Recognition, ICCV 2021.
+    """
+
+    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+        return {"channel": self.py_random.randrange(3)}
+
+    def apply(self, img: np.ndarray, channel: int, **_: Any) -> np.ndarray:
+        return np.repeat(img[:, :, channel : channel + 1], 3, axis=2)
+
+
 def build_augmentation(augment: Mapping[str, Any], *, height: int, width: int) -> A.Compose:
-    """Zero padding and random crop back to the size, horizontal flip, random erasing.
+    """Zero padding and random crop back to the size, horizontal flip, channel exchange, random erasing.
 
     Args:
         augment: Section `augment` of params.yaml: `padding` (pixels on each side), `flip` (probability),
-            `erasing` (`probability`, `area`, `ratio`).
+            `channel_exchange` (probability), `erasing` (`probability`, `area`, `ratio`).
         height: Of the images.
         width: Of the images.
 
@@ -79,21 +95,27 @@ def build_augmentation(augment: Mapping[str, Any], *, height: int, width: int) -
 def augmentation_steps(
     augment: Mapping[str, Any], *, height: int, width: int, always: bool = False
 ) -> dict[str, list[A.BasicTransform]]:
-    """The steps of `build_augmentation` by name: `cropped`, `flipped`, `erased`.
+    """The steps of `build_augmentation` by name: `cropped`, `flipped`, `exchanged`, `erased`.
+
+    Without padding or channel exchange theirs is an empty list.
 
     Args:
         augment: As for `build_augmentation`.
         height: Of the images.
         width: Of the images.
-        always: Probability 1 for all of them, to show what they do.
+        always: Probability 1 for all of them that are not off, to show what they do.
     """
     padding, erasing = augment["padding"], augment["erasing"]
     crop: list[A.BasicTransform] = []
     if padding:
         crop = [A.Pad(padding=padding, fill=0), A.RandomCrop(height=height, width=width)]
+    exchange: list[A.BasicTransform] = []
+    if augment["channel_exchange"]:
+        exchange = [ChannelExchange(p=1.0 if always else augment["channel_exchange"])]
     return {
         "cropped": crop,
         "flipped": [A.HorizontalFlip(p=1.0 if always else augment["flip"])],
+        "exchanged": exchange,
         "erased": [
             RandomErasing(
                 area=tuple(erasing["area"]),

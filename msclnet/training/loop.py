@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from msclnet.errors import UserError
 from msclnet.features import PairLabels
@@ -55,6 +56,9 @@ class Settings:
         validate_every: Epochs between validations; the last epoch is always validated.
         gradients_every: Epochs between measurements of each term's gradient; 0 for none.
         norm_limit: Largest mean norm of the pooled feature.
+        weight_average: Decay a of a moving average of all weights and running statistics, m <- a m + (1 - a) w after
+            each step (Polyak and Juditsky, Acceleration of Stochastic Approximation by Averaging, 1992); it is what is
+            validated and kept. 0: the weights themselves are.
         keep: `last` or `best` (by the validation score).
     """
 
@@ -64,6 +68,7 @@ class Settings:
     validate_every: int
     gradients_every: int
     norm_limit: float
+    weight_average: float
     keep: str
 
 
@@ -133,6 +138,10 @@ class Training:
         self.extra = dict(extra or {})
         self.processes = processes
         self.progress = Progress()
+        self._average: AveragedModel | None = None
+        if settings.weight_average:
+            rule = get_ema_multi_avg_fn(settings.weight_average)
+            self._average = AveragedModel(network, multi_avg_fn=rule, use_buffers=True)
         self.after_step: Callable[[], None] = lambda: None
         self._stopping = Stopping(waits=processes.world == 1)
         self._batches: Iterator[Batch] = iter(())
@@ -141,6 +150,8 @@ class Training:
         """Go on from a checkpoint's state."""
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self._average is not None:
+            self._average.load_state_dict(state["average"])
         self.progress = Progress(**{**state["progress"], "part": Part(**state["progress"]["part"])})
 
     def state(self) -> dict[str, Any]:
@@ -148,9 +159,19 @@ class Training:
         return {
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "average": {} if self._average is None else self._average.state_dict(),
             "progress": {**vars(self.progress), "part": vars(self.progress.part)},
             "extra": self.extra,
         }
+
+    @property
+    def tested(self) -> nn.Module:
+        """The network that is validated and kept: the average, where there is one."""
+        return self.network if self._average is None else self._average.module
+
+    @property
+    def _networks(self) -> tuple[nn.Module, ...]:
+        return (self.network,) if self._average is None else (self.network, self._average.module)
 
     @property
     def steps_done(self) -> int:
@@ -184,7 +205,8 @@ class Training:
         settings, progress = self.settings, self.progress
         first, last = self.steps_done, settings.epochs * settings.steps_per_epoch
         started, hidden = time.perf_counter(), not self.processes.first
-        same_start(self.network, self.processes)
+        for network in self._networks:
+            same_start(network, self.processes)
         if first < last:
             self._batches = iter(self.loader(first, last))
         with progress_bar(total=last, initial=first, desc="train", unit="step", disable=hidden) as bar:
@@ -192,10 +214,11 @@ class Training:
                 epoch = progress.epoch + 1
                 row: dict[str, float] = {"epoch": epoch}
                 row |= self._train_epoch(epoch=epoch, bar=bar)
-                average_statistics(self.network, self.processes)
+                for network in self._networks:
+                    average_statistics(network, self.processes)
                 figures: Mapping[str, float] = {}
                 if epoch % settings.validate_every == 0 or epoch == settings.epochs:
-                    figures = self.validate(self.network)
+                    figures = self.validate(self.tested)
                     row |= {f"val_{name}": value for name, value in figures.items()}
                 done = self.steps_done
                 row |= time_left(time.perf_counter() - started, done=done - first, left=last - done)
@@ -203,7 +226,7 @@ class Training:
                     self._end_epoch(row, figures)
         if settings.keep == "best":
             return progress.best_weights
-        return weights_of(self.network)
+        return weights_of(self.tested)
 
     def _end_epoch(self, row: dict[str, float], figures: Mapping[str, float]) -> None:
         progress = self.progress
@@ -302,6 +325,8 @@ class Training:
         terms.total.backward()
         add_gradients(self.network, self.processes)
         self.optimizer.step()
+        if self._average is not None:
+            self._average.update_parameters(self.network)
         norms = torch.cat([features.visible.pooled, features.infrared.pooled]).detach().norm(dim=1)
         losses = {f"loss_{name}": value.detach() for name, value in terms.values.items()}
         return {**losses, "total": terms.total.detach(), "feature_norm": norms.mean()}
@@ -310,7 +335,7 @@ class Training:
         if score > self.progress.best_score or not self.progress.best_epoch:
             self.progress.best_score, self.progress.best_epoch = score, epoch
             if self.settings.keep == "best":
-                self.progress.best_weights = weights_of(self.network)
+                self.progress.best_weights = weights_of(self.tested)
 
 
 def weights_of(network: nn.Module) -> dict[str, Tensor]:

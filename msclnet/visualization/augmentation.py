@@ -23,6 +23,7 @@ class AugmentationSteps:
         resized: As stored for training.
         cropped: After zero padding and random crop.
         flipped: After the horizontal flip.
+        exchanged: After the channel exchange; equal to `flipped` where that is off.
         erased: After random erasing.
     """
 
@@ -31,10 +32,11 @@ class AugmentationSteps:
     resized: np.ndarray
     cropped: np.ndarray
     flipped: np.ndarray
+    exchanged: np.ndarray
     erased: np.ndarray
 
 
-STEPS = ("original", "resized", "cropped", "flipped", "erased")
+STEPS = ("original", "resized", "cropped", "flipped", "exchanged", "erased")
 
 
 @styled()
@@ -52,7 +54,7 @@ def augmentation_figure(rows: Sequence[AugmentationSteps], *, caption: str = "")
         raise ValueError("an augmentation figure needs at least one image")
     cell_height = 2.6
     figure = new_figure(
-        7.8,
+        9.3,
         (cell_height + 0.3) * len(rows) + 1.2,
         title="From the original image to the training image",
         caption=" ".join(

@@ -45,6 +45,7 @@ def batches_of(
     augment: dict[str, Any] = {
         "padding": 4 if augmented else 0,
         "flip": 0.5 if augmented else 0.0,
+        "channel_exchange": 0.5 if augmented else 0.0,
         "erasing": {"probability": 0.5 if augmented else 0.0, "area": [0.02, 0.4], "ratio": [0.3, 3.3]},
     }
     sampler = IdentitySampler(ROWS, identities=4, images=2, seed=seed, rank=rank, world=world)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from msclnet.data.transforms import FILL, RandomErasing, augmentation_steps, build_augmentation
+from msclnet.data.transforms import FILL, RandomErasing, augmentation_steps, build_augmentation, seed_steps
 
 HEIGHT, WIDTH = 288, 144
 BLANK = np.full((HEIGHT, WIDTH, 3), 255, dtype=np.uint8)  # no pixel of it is the fill colour
@@ -21,9 +21,10 @@ def settings(
     probability: float = 0.0,
     area: tuple[float, float] = (0.02, 0.4),
     ratio: tuple[float, float] = (0.3, 3.3),
+    channel_exchange: float = 0.0,
 ) -> dict[str, Any]:
     erasing = {"probability": probability, "area": list(area), "ratio": list(ratio)}
-    return {"padding": padding, "flip": flip, "erasing": erasing}
+    return {"padding": padding, "flip": flip, "channel_exchange": channel_exchange, "erasing": erasing}
 
 
 def numbered(height: int, width: int) -> np.ndarray:
@@ -158,6 +159,43 @@ def test_flip(flip: float) -> None:
     assert stats.binomtest(flipped, count, flip).pvalue > 0.001
 
 
+@pytest.mark.parametrize("probability", [0.2, 0.5, 1.0])
+def test_each_channel_takes_the_place_of_all_three_as_often(probability: float) -> None:
+    image = numbered(20, 12)
+    transform = build_augmentation(settings(channel_exchange=probability), height=20, width=12)
+    transform.set_random_seed(5)
+    count, found = 1500, Counter[str]()
+    ways = {"none": image, **{str(c): np.stack([image[:, :, c]] * 3, axis=2) for c in range(3)}}
+    for _ in range(count):
+        result = transform(image=image)["image"]
+        (way,) = [name for name, expected in ways.items() if np.array_equal(result, expected)]
+        found[way] += 1
+    exchanged = count - found["none"]
+    assert stats.binomtest(exchanged, count, probability).pvalue > 0.001
+    assert stats.chisquare([found[str(c)] for c in range(3)]).pvalue > 0.001
+
+
+def test_an_infrared_image_has_no_channel_to_exchange() -> None:
+    gray = np.random.default_rng(2).integers(0, 256, size=(20, 12, 1), dtype=np.uint8).repeat(3, axis=2)
+    transform = build_augmentation(settings(channel_exchange=1.0), height=20, width=12)
+    for _ in range(5):
+        np.testing.assert_array_equal(transform(image=gray)["image"], gray)
+
+
+def test_without_channel_exchange_the_other_steps_draw_as_ever() -> None:
+    assert augmentation_steps(settings(), height=20, width=12, always=True)["exchanged"] == []
+    with_it, without = (
+        build_augmentation(settings(padding=3, flip=0.5, channel_exchange=p), height=20, width=12)
+        for p in (1.0, 0.0)
+    )
+    image = numbered(20, 12)
+    for seed in range(20):
+        seed_steps(with_it, seed)
+        seed_steps(without, seed)
+        moved, plain = with_it(image=image)["image"], without(image=image)["image"]
+        assert any(np.array_equal(moved[:, :, 0], plain[:, :, c]) for c in range(3))
+
+
 def test_without_padding_nothing_is_cropped() -> None:
     image = numbered(20, 12)
     transform = build_augmentation(settings(), height=20, width=12)
@@ -203,10 +241,10 @@ def test_same_seed_same_pixels() -> None:
 
 def test_always_does_everything() -> None:
     steps = augmentation_steps(
-        settings(padding=2, flip=0.1, probability=0.1), height=20, width=12, always=True
+        settings(padding=2, flip=0.1, probability=0.1, channel_exchange=0.1), height=20, width=12, always=True
     )
-    assert list(steps) == ["cropped", "flipped", "erased"]
+    assert list(steps) == ["cropped", "flipped", "exchanged", "erased"]
     image = numbered(20, 12)
-    for name in ("flipped", "erased"):
+    for name in ("flipped", "exchanged", "erased"):
         for _ in range(20):
             assert (steps[name][0](image=image)["image"] != image).any(), name

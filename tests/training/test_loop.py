@@ -261,6 +261,48 @@ def test_low_precision_trains_too(tmp_path: Path) -> None:
     assert not equal_weights(weights, make_training(tmp_path / "fp32", epochs=1).run())
 
 
+@pytest.mark.parametrize("decay", [0.3, 0.98])
+def test_what_is_kept_is_the_moving_average(tmp_path: Path, decay: float) -> None:
+    """Weights and running statistics after each step, averaged by hand."""
+    validated: list[dict[str, Tensor]] = []
+
+    def validate(network: Any) -> dict[str, float]:
+        validated.append(weights_of(network))
+        return {"score": 0.0}
+
+    training = make_training(tmp_path, weight_average=decay, validate_every=1, validate=validate)
+    mean: dict[str, Tensor] = {}
+    epochs: list[dict[str, Tensor]] = []
+
+    def after_step() -> None:
+        for name, value in weights_of(training.network).items():
+            old = mean.get(name)
+            mean[name] = value.double() if old is None else decay * old + (1 - decay) * value.double()
+        if training.steps_done % STEPS == 0:
+            epochs.append({name: value.clone() for name, value in mean.items()})
+
+    training.after_step = after_step
+    kept = training.run()
+    assert len(epochs) == EPOCHS
+    for found, expected in zip([*validated, kept], [*epochs, epochs[-1]], strict=True):
+        for name, value in found.items():
+            if value.is_floating_point():
+                torch.testing.assert_close(value.double(), expected[name], rtol=1e-5, atol=1e-6, msg=name)
+    assert not equal_weights(kept, weights_of(training.network))
+
+
+def test_without_an_average_the_weights_themselves_are_kept(tmp_path: Path) -> None:
+    training = make_training(tmp_path, weight_average=0.0)
+    assert equal_weights(training.run(), weights_of(training.network))
+
+
+def test_an_average_changes_no_step(tmp_path: Path) -> None:
+    plain, averaged = (make_training(tmp_path / str(decay), weight_average=decay) for decay in (0.0, 0.9))
+    plain.run()
+    averaged.run()
+    assert equal_weights(weights_of(plain.network), weights_of(averaged.network))
+
+
 def test_kept_weights_are_copies(tmp_path: Path) -> None:
     training = make_training(tmp_path, epochs=1)
     weights = training.run()

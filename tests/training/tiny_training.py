@@ -76,6 +76,7 @@ def make_training(folder: Path, **changes: Any) -> Training:
         "validate_every": 2,
         "gradients_every": 3,
         "norm_limit": 1e4,
+        "weight_average": 0.9,
         "keep": "last",
     }
     settings |= {name: changes.pop(name) for name in list(changes) if name in settings}

@@ -11,10 +11,11 @@ def steps(person, identity: int, *, infrared: bool, size: tuple[int, int]) -> Au
     resized = person(identity, 1, infrared=infrared)
     cropped = np.pad(resized, ((10, 10), (10, 10), (0, 0)))[3:291, 17:161]
     flipped = cropped[:, ::-1]
-    erased = flipped.copy()
+    exchanged = flipped[:, :, [1, 1, 1]]
+    erased = exchanged.copy()
     erased[50:150, 20:100] = 110
     label = "infrared, camera 1" if infrared else "visible, camera 1"
-    return AugmentationSteps(label, original, resized, cropped, flipped, erased)
+    return AugmentationSteps(label, original, resized, cropped, flipped, exchanged, erased)
 
 
 @pytest.mark.parametrize("sizes", [[(150, 60)], [(150, 60), (300, 150), (288, 144)]])
@@ -23,7 +24,7 @@ def test_rows_show_the_given_images_in_order_at_one_scale(person, assert_legible
     figure = augmentation_figure(
         rows, caption="Padding 10 pixels, flip probability 0.5, erased area 2 to 20 %."
     )
-    grid = np.array(figure.axes).reshape(len(rows), 5)
+    grid = np.array(figure.axes).reshape(len(rows), 6)
     assert [axes.get_title() for axes in grid[0]] == list(STEPS)
     for axes_of_row, row in zip(grid, rows, strict=True):
         assert axes_of_row[0].get_ylabel() == row.label
@@ -48,4 +49,4 @@ def test_no_row_and_no_image_are_refused(person):
         augmentation_figure([])
     good = steps(person, 0, infrared=False, size=(10, 10))
     with pytest.raises(ValueError, match="uint8"):
-        augmentation_figure([AugmentationSteps("a", good.original / 255, *[good.resized] * 4)])
+        augmentation_figure([AugmentationSteps("a", good.original / 255, *[good.resized] * 5)])
