@@ -233,6 +233,7 @@ class Train(Section):
     batch: Batch
     optimizer: Optimizer
     precision: Literal["bf16", "fp32"]
+    compile: bool
     sync_batch_norm: bool
     keep: Literal["last", "best"]
     validate_every: Count

@@ -26,6 +26,7 @@ from msclnet.shared_embedding import embed_together
 from msclnet.tracking.run import Tracker
 from msclnet.tracking.run_setup import DatasetInfo
 from msclnet.training.checkpoint import CheckpointFolder, remove_finished
+from msclnet.training.compilation import compile_backbone, not_compiled
 from msclnet.training.distributed import synchronise_batch_norm
 from msclnet.training.history import write_history
 from msclnet.training.loop import Settings, Training
@@ -171,6 +172,10 @@ def build_training(
     if params.train.sync_batch_norm and processes.world > 1:
         synchronise_batch_norm(network, device=device)
     network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    validate = validator(params, device=device, processes=processes)
+    if params.train.compile:
+        compile_backbone(network)
+        validate = not_compiled(validate)
     optimizer = params.train.optimizer
     workers = machine.workers(1 if device.type == "cpu" else min(8, machine.cores()))
 
@@ -206,7 +211,7 @@ def build_training(
         loader=lambda first, last: step_loader(
             batches, first=first, last=last, workers=workers, pinned=device.type == "cuda"
         ),
-        validate=validator(params, device=device, processes=processes),
+        validate=validate,
         report=report,
         checkpoints=folder,
         extra={"key": key, "tracking": tracker.reference if tracker is not None else None},

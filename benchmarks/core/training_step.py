@@ -10,6 +10,7 @@ from benchmarks.textbook.losses import baseline_loss
 from benchmarks.textbook.network import TextbookNetwork, normalised
 from msclnet.features import PairLabels
 from msclnet.losses.objective import Objective
+from msclnet.training.compilation import compile_backbone
 from msclnet.training.loop import precision_context
 from msclnet.training.optimizer import build_optimizer, set_rate
 
@@ -45,7 +46,7 @@ def our_step(
     set_rate(optimizer, RATE)
     objective = Objective(parameters["loss"], parameters["synergy"])
     if compiled:
-        network.backbone.compile()
+        compile_backbone(network)
     pairs = images // 2
     ready = [random_images(pairs, seed=seed, device=device) for seed in (0, 1)]
     cameras = torch.arange(pairs, device=device) % 2
