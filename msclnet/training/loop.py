@@ -9,13 +9,13 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from msclnet.errors import UserError
 from msclnet.features import PairLabels
 from msclnet.losses.objective import Objective
 from msclnet.processes import ALONE, Processes
 from msclnet.progress import progress_bar
+from msclnet.training.averaging import moving_average
 from msclnet.training.checkpoint import CheckpointFolder
 from msclnet.training.distributed import (
     add_gradients,
@@ -56,9 +56,8 @@ class Settings:
         validate_every: Epochs between validations; the last epoch is always validated.
         gradients_every: Epochs between measurements of each term's gradient; 0 for none.
         norm_limit: Largest mean norm of the pooled feature.
-        weight_average: Decay a of a moving average of all weights and running statistics, m <- a m + (1 - a) w after
-            each step (Polyak and Juditsky, Acceleration of Stochastic Approximation by Averaging, 1992); it is what is
-            validated and kept. 0: the weights themselves are.
+        weight_average: Decay of the moving average of the weights that is validated and kept, see
+            msclnet.training.averaging. 0: the weights themselves are.
         keep: `last` or `best` (by the validation score).
     """
 
@@ -138,10 +137,7 @@ class Training:
         self.extra = dict(extra or {})
         self.processes = processes
         self.progress = Progress()
-        self._average: AveragedModel | None = None
-        if settings.weight_average:
-            rule = get_ema_multi_avg_fn(settings.weight_average)
-            self._average = AveragedModel(network, multi_avg_fn=rule, use_buffers=True)
+        self._average = moving_average(network, settings.weight_average) if settings.weight_average else None
         self.after_step: Callable[[], None] = lambda: None
         self._stopping = Stopping(waits=processes.world == 1)
         self._batches: Iterator[Batch] = iter(())

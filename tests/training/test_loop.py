@@ -263,7 +263,7 @@ def test_low_precision_trains_too(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("decay", [0.3, 0.98])
 def test_what_is_kept_is_the_moving_average(tmp_path: Path, decay: float) -> None:
-    """Weights and running statistics after each step, averaged by hand."""
+    """Weights and running statistics after each step, averaged by hand; the first steps weigh less and less."""
     validated: list[dict[str, Tensor]] = []
 
     def validate(network: Any) -> dict[str, float]:
@@ -272,18 +272,21 @@ def test_what_is_kept_is_the_moving_average(tmp_path: Path, decay: float) -> Non
 
     training = make_training(tmp_path, weight_average=decay, validate_every=1, validate=validate)
     mean: dict[str, Tensor] = {}
+    decays: list[float] = []
     epochs: list[dict[str, Tensor]] = []
 
     def after_step() -> None:
+        done = training.steps_done - 1
+        decays.append(min(decay, (1 + done) / (10 + done)) if done else 0.0)
         for name, value in weights_of(training.network).items():
-            old = mean.get(name)
-            mean[name] = value.double() if old is None else decay * old + (1 - decay) * value.double()
+            mean[name] = decays[-1] * mean.get(name, 0.0) + (1 - decays[-1]) * value.double()
         if training.steps_done % STEPS == 0:
             epochs.append({name: value.clone() for name, value in mean.items()})
 
     training.after_step = after_step
     kept = training.run()
     assert len(epochs) == EPOCHS
+    assert (decay in decays) == (decay < 0.5), "with one decay the warm-up ends, with the other it does not"
     for found, expected in zip([*validated, kept], [*epochs, epochs[-1]], strict=True):
         for name, value in found.items():
             if value.is_floating_point():
