@@ -26,7 +26,7 @@ from msclnet.shared_embedding import embed_together
 from msclnet.tracking.run import Tracker
 from msclnet.tracking.run_setup import DatasetInfo
 from msclnet.training.checkpoint import CheckpointFolder, remove_finished
-from msclnet.training.compilation import compile_backbone, not_compiled
+from msclnet.training.compilation import compile_backbone, not_compiled, require_compiler
 from msclnet.training.distributed import synchronise_batch_norm
 from msclnet.training.history import write_history
 from msclnet.training.loop import Settings, Training
@@ -52,6 +52,8 @@ def train(params: Params, processes: Processes = ALONE) -> None:
 
     Of several processes the first one reads and writes all of these but the data.
     """
+    if params.train.compile:
+        require_compiler()  # before a run in MLflow begins, which would end as failed
     device = machine.device()
     key = training_key(params, device=device.type)
     processes.require_same(key, what="parameters, data or code")

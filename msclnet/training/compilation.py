@@ -21,7 +21,18 @@ def compile_backbone(network: nn.Module) -> None:
         network: See msclnet.models.network.MSCLNet; changed in place.
 
     Raises:
-        UserError: There is no C++ compiler, without which torch can compile nothing.
+        UserError: There is no C++ compiler.
+    """
+    require_compiler()
+    backbone: Any = network.backbone
+    backbone.compile()
+
+
+def require_compiler() -> None:
+    """Refuse where torch.compile could do nothing.
+
+    Raises:
+        UserError: There is no C++ compiler.
     """
     compiler = os.environ.get("CXX") or "g++"
     if shutil.which(compiler) is None:
@@ -29,8 +40,6 @@ def compile_backbone(network: nn.Module) -> None:
             f"train.compile is true, but there is no C++ compiler {compiler!r}: install one (Debian's package g++), "
             "name another one in the variable CXX, or set train.compile to false"
         )
-    backbone: Any = network.backbone
-    backbone.compile()
 
 
 def not_compiled(validate: Callable[[Any], Mapping[str, float]]) -> Callable[[Any], Mapping[str, float]]:

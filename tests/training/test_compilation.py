@@ -12,6 +12,10 @@ from torch import Tensor, nn
 
 from msclnet.errors import UserError
 from msclnet.training.compilation import compile_backbone, not_compiled
+from pipelines.config import load_params
+from pipelines.train import train
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.skipif(
@@ -69,3 +73,14 @@ def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(UserError, match=r"train\.compile is true.*'no-such-compiler'.*CXX.*false"):
         compile_backbone(seeded_network())
+
+
+def test_without_a_compiler_no_run_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    smoke = (ROOT / "presets/smoke.yaml").read_text()
+    assert "compile: false" in smoke
+    (tmp_path / "params.yaml").write_text(smoke.replace("compile: false", "compile: true"))
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"train\.compile is true"):
+        train(load_params(Path("params.yaml")))
+    assert [path.name for path in tmp_path.iterdir()] == ["params.yaml"], "no run, no folder"
