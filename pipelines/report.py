@@ -5,9 +5,12 @@ The page needs no other file and no network. What was not run is said to be so; 
 
 import argparse
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from msclnet.errors import UserError
+from pipelines.grids.results import RESULTS
 from pipelines.orchestration.environment import home, project_root
 from pipelines.reporting.comparison import comparison
 from pipelines.reporting.document import Picture, Section
@@ -30,7 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     description = f"Writes {FOLDER}/index.html and report.md from the results in this project."
     parser = argparse.ArgumentParser(prog="python -m pipelines.report", description=description)
     parser.add_argument(
-        "--mlflow-run", metavar="ID", help="also log the report to this run, a grid's for example"
+        "--mlflow-run",
+        metavar="ID",
+        help="log the report to this run; otherwise to those of the grids it shows, as far as MLflow knows them",
     )
     chosen = parser.parse_args(arguments)
     report_user_errors(lambda: report(project_root(), mlflow_run=chosen.mlflow_run))
@@ -41,7 +46,7 @@ def report(root: Path, *, mlflow_run: str | None = None) -> None:
 
     Args:
         root: The project.
-        mlflow_run: Id of the MLflow run among whose artifacts it is put as well.
+        mlflow_run: Id of the MLflow run among whose artifacts it is put; None for those of the grids.
 
     Raises:
         UserError: A file of results is damaged, or MLflow has no such run.
@@ -52,10 +57,26 @@ def report(root: Path, *, mlflow_run: str | None = None) -> None:
     if not own.reports:
         print("nothing was evaluated in this folder yet: run `dvc repro` and write the report again")
     print(f"written: {FOLDER / 'index.html'}, {FOLDER / 'report.md'}")
-    if mlflow_run:
-        from msclnet.tracking.group import RunGroup
+    log_report(root, mlflow_run=mlflow_run)
 
-        RunGroup.attach(home=home(root), run_id=mlflow_run).log_artifact(root / FOLDER, "report")
+
+def log_report(root: Path, *, mlflow_run: str | None) -> None:
+    """Put the written report among the artifacts of MLflow runs; see `report`."""
+    from msclnet.tracking.group import RunGroup
+
+    if mlflow_run:
+        groups = [RunGroup.attach(home=home(root), run_id=mlflow_run)]
+    else:
+        names = {folder.name for folder in (root / RESULTS).glob("*/")}
+        try:
+            groups = RunGroup.known(home=home(root), names=names) if names else []
+        except UserError as error:  # nobody asked for MLflow, and the report is written
+            print(f"not logged: {error}", file=sys.stderr)
+            return
+    for group in groups:
+        group.log_artifact(root / FOLDER, "report")
+    if groups:
+        print(f"logged to {len(groups)} MLflow run{'s' * (len(groups) > 1)}, among the artifacts as `report`")
 
 
 def write(folder: Path, sections: Sequence[Section]) -> None:

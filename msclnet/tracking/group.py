@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from msclnet.tracking.lifetime import Status
 from msclnet.tracking.masking import brief, mask_values
 from msclnet.tracking.run_setup import explained, store_tags, tags_of_the_process
-from msclnet.tracking.server import Server, connect, find_or_create_experiment
+from msclnet.tracking.server import Server, connect, exists, find_or_create_experiment
 
 GROUP = "grid"  # tag of the parent: the grid's name
 
@@ -63,6 +63,29 @@ class RunGroup:
         with explained(server):
             run = server.client.get_run(run_id)
         return cls(server, run_id, run.info.experiment_id)
+
+    @classmethod
+    def known(cls, *, home: Path, names: Collection[str]) -> "list[RunGroup]":
+        """The groups of these names that the store has, in whatever experiment; none is made.
+
+        Args:
+            home: folder of the local database; where there is none yet, none is made either.
+            names: of the grids.
+
+        Raises:
+            UserError: the server does not answer.
+        """
+        if not exists(home):
+            return []
+        server = connect(home)
+        with explained(server):
+            experiments = [each.experiment_id for each in server.client.search_experiments()]
+            runs = server.client.search_runs(experiments, f"tags.{GROUP} LIKE '%'")
+        return [
+            cls(server, run.info.run_id, run.info.experiment_id)
+            for run in runs
+            if run.data.tags[GROUP] in names
+        ]
 
     def log_json(self, values: Any, name: str) -> None:
         """Store values as a JSON file among the artifacts, the secrets in them masked."""

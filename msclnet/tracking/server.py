@@ -72,6 +72,12 @@ def tracking_uri(home: Path) -> str:
     return given or f"sqlite:///{home.resolve() / 'mlruns' / 'mlflow.db'}"
 
 
+def exists(home: Path) -> bool:
+    """Whether something can be stored there already: a server is named, or the local database is there."""
+    uri = tracking_uri(home)
+    return not uri.startswith("sqlite:///") or _database(uri).exists()
+
+
 def connect(home: Path) -> Server:
     """Finds the MLflow store, makes sure that it answers, and creates the local database where it is missing.
 
@@ -134,7 +140,7 @@ def _first_answer(uri: str, home: Path, *, artifact_root: str | None) -> Server:
 
 
 def _open_sqlite(uri: str, home: Path) -> Server:
-    database = Path(uri.partition(":///")[2].partition("?")[0]).absolute()
+    database = _database(uri)
     # MLflow creates its tables without looking whether somebody else is just doing so.
     with file_lock(database.with_name(database.name + ".lock")):
         # A file that is no database makes MLflow retry for two minutes; SQLite says so at once.
@@ -144,6 +150,10 @@ def _open_sqlite(uri: str, home: Path) -> Server:
         finally:
             connection.close()
         return _first_answer(uri, home, artifact_root=(database.parent / "artifacts").as_uri())
+
+
+def _database(uri: str) -> Path:
+    return Path(uri.partition(":///")[2].partition("?")[0]).absolute()
 
 
 @contextmanager

@@ -86,7 +86,8 @@ def test_a_grid_through_the_real_stages(tmp_path: Path) -> None:
     project.run("python", "-m", "pipelines.flows", "grid", "baseline")
     assert len(client.search_runs([experiment.experiment_id])) == len(runs)
 
-    project.run("python", "-m", "pipelines.report", "--mlflow-run", parent.info.run_id)
+    done = project.run("python", "-m", "pipelines.report")
+    assert "logged to 1 MLflow run," in done.stdout
     page = (project.root / "results/report/report.md").read_text()
     assert "this project (grid baseline, seed 0) | MSCLNet" in page.replace("**", "")
     assert "| baseline, runaway | 0 | training stopped in epoch 1, step 4" in page

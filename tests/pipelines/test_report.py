@@ -359,3 +359,10 @@ def test_names_are_no_markup() -> None:
     assert r"| x\*y \| <b> | `1 < 2` |" in text
     with pytest.raises(ValueError, match="1 cells for 2 columns"):
         Table(table.columns, [Row(["one"])], "")
+
+
+def test_a_report_without_mlflow_is_still_a_report(tmp_path, monkeypatch, capsys):
+    (tmp_path / "experiments/results/ablation").mkdir(parents=True)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    command.log_report(tmp_path, mlflow_run=None)
+    assert "not logged: MLFLOW_TRACKING_URI=http://127.0.0.1:1 cannot be used" in capsys.readouterr().err

@@ -57,3 +57,14 @@ def test_files_go_to_the_run_and_a_wrong_id_is_named(home: Path, tmp_path: Path)
     assert [json.loads(text) for text in stored] == [[{"row": "B", "place": "https://***@host/a.zip"}]]
     with pytest.raises(UserError, match="0" * 32):
         RunGroup.attach(home=home, run_id="0" * 32)
+
+
+def test_the_groups_that_the_store_knows(home: Path, tmp_path: Path, start: Callable[..., Tracker]) -> None:
+    assert RunGroup.known(home=tmp_path / "nowhere", names={"ablation"}) == []
+    assert not (tmp_path / "nowhere").exists(), "looking makes no database"
+    assert RunGroup.known(home=home, names={"ablation"}) == []
+    ablation, _ = open_group(home), open_group(home, "sensitivity")
+    elsewhere = RunGroup.open(home=home, experiment="others", name="ablation", tags={})
+    start(experiment="grids", tags={"mlflow.parentRunId": ablation.run_id}).finish("FINISHED")
+    found = RunGroup.known(home=home, names={"ablation", "screening"})
+    assert {group.run_id for group in found} == {ablation.run_id, elsewhere.run_id}
