@@ -9,6 +9,8 @@ import pytest
 pytestmark = pytest.mark.pipeline
 
 TWO = {"MSCLNET_PROCESSES": "2", "MSCLNET_DEVICE": "cpu"}
+TORCHRUN = ("python", "-m", "torch.distributed.run", "--nproc-per-node", "2", "--max-restarts", "0")
+MEETING = ("--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", "--local-addr", "127.0.0.1")
 
 
 def test_two_processes_embed_what_one_does(project):
@@ -27,14 +29,14 @@ def test_two_processes_train_together_and_one_speaks(project):
     from mlflow import MlflowClient
 
     before = (project.root / "results/train/model.safetensors").read_bytes()
-    for path in project.root.glob("checkpoints/*/*"):
-        path.unlink()
+    forget_checkpoints(project)
     done = project.run("python", "-m", "pipelines.train", **TWO)
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
     bars = {line.partition(":")[0] for line in done.stderr.replace("\r", "\n").splitlines() if line}
     assert bars == {"train"}
-    assert (project.root / "results/train/model.safetensors").read_bytes() != before
+    launched = (project.root / "results/train/model.safetensors").read_bytes()
+    assert launched != before
     rows = list(csv.DictReader((project.root / "results/train/history.csv").open()))
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
     assert [bool(row["val_score"]) for row in rows] == [False, True, True]
@@ -46,6 +48,10 @@ def test_two_processes_train_together_and_one_speaks(project):
     again = project.run("python", "-m", "pipelines.train", MSCLNET_DEVICE="cpu")
     assert again.stdout.startswith("going on after epoch 3"), "one process takes over from two"
 
+    forget_checkpoints(project)
+    project.run(*TORCHRUN, *MEETING, "-m", "pipelines.train", MSCLNET_DEVICE="cpu")
+    assert (project.root / "results/train/model.safetensors").read_bytes() == launched, "as under torchrun"
+
 
 def test_batch_norm_is_synchronised_on_gpus_only(project):
     project.edit("sync_batch_norm: false", "sync_batch_norm: true")
@@ -54,3 +60,11 @@ def test_batch_norm_is_synchronised_on_gpus_only(project):
     assert "Traceback" not in done.stderr
     assert done.stderr.count("error: ") == 1
     assert "train.sync_batch_norm is true" in done.stderr
+    done = project.run(*TORCHRUN, *MEETING, "-m", "pipelines.train", ok=False, MSCLNET_DEVICE="cpu")
+    assert done.returncode != 0
+    assert "train.sync_batch_norm is true" in done.stderr, "torchrun's page of text has our message"
+
+
+def forget_checkpoints(project):
+    for path in project.root.glob("checkpoints/*/*"):
+        path.unlink()
