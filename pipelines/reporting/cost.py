@@ -27,7 +27,8 @@ def cost(views: Sequence[GridView]) -> Section:
     low, high = GPU_STEPS_PER_SECOND
     text = (
         "Training alone, from the records: images trained on, divided by images per second. Rendering, preprocessing "
-        "and evaluation come on top; the first two once. The machine is the one that wrote the record. The GPU's "
+        "and evaluation come on top; the first two once. The machine is the one that wrote the record, with whatever "
+        "else it did at the time: seconds of rows from different days are no ratio of their costs. The GPU's "
         f"column is an estimate and no measurement: {low} to {high} steps a second, for a network as small as the "
         "synthetic preset's. Where a record was made on a GPU, its own seconds are measured."
     )

@@ -23,9 +23,10 @@ def sensitivity(view: GridView) -> Section:
     """Curves over the nine values of each weight, ours above the paper's."""
     blocks: list[Block] = [
         Paragraph(
-            "One weight at a time, the others as in the default preset. Ours are figures on validation identities, for "
-            "a weight is a setting; the paper's are Rank-1 on SYSU-MM01, read off its plot by eye (about 0.1). Seeds "
-            "differ by about 3 points: with one seed, a curve that moves less than that says nothing."
+            "One weight at a time, the others as in the default method. Ours are figures on validation identities, for "
+            "a weight is a setting; the paper's are Rank-1 on SYSU-MM01, read off its plot by eye (about 0.1). Three "
+            "seeds of one setting lay up to 13 points apart on the 40 people of this grid: with one seed, a curve "
+            "that moves less than that says nothing."
         ),
         Paragraph(f"Budget: {budget(view)}. Run by `python -m pipelines.flows grid sensitivity`."),
         *view.warnings(),
