@@ -23,11 +23,13 @@ from msclnet.models.network import MSCLNet
 from msclnet.processes import ALONE, Processes
 from msclnet.retrieval.protocol import Images
 from msclnet.shared_embedding import embed_together
+from msclnet.tracking.group import DIVERGING
 from msclnet.tracking.run import Tracker
 from msclnet.tracking.run_setup import DatasetInfo
 from msclnet.training.checkpoint import CheckpointFolder, remove_finished
 from msclnet.training.compilation import compile_backbone, not_compiled, require_compiler
 from msclnet.training.distributed import synchronise_batch_norm
+from msclnet.training.guard import DivergedError
 from msclnet.training.history import write_history
 from msclnet.training.loop import Settings, Training
 from msclnet.training.optimizer import build_optimizer
@@ -93,9 +95,20 @@ def lead(params: Params, *, device: torch.device, key: str, processes: Processes
                 )
             profiles = machine.home() / "profiles" / key
             with profiled(training, steps=params.profile, folder=profiles, tracker=tracker):
-                weights = training.run()
+                try:
+                    weights = training.run()
+                except DivergedError as error:
+                    log_divergence(tracker, error)
+                    raise
             write_result(params, training, weights, tracker=tracker)
             folder.finish()
+
+
+def log_divergence(tracker: Tracker, error: DivergedError) -> None:
+    """Show in MLflow how the training left the range: the last steps one by one."""
+    for values in error.steps:
+        named = {DIVERGING + name: value for name, value in values.items() if name != "step"}
+        tracker.log_metrics(named, step=int(values["step"]))
 
 
 def follow(params: Params, *, device: torch.device, key: str, processes: Processes) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from msclnet.tracking.run_setup import explained, store_tags, tags_of_the_proces
 from msclnet.tracking.server import Server, connect, exists, find_or_create_experiment
 
 GROUP = "grid"  # tag of the parent: the grid's name
+DIVERGING = "diverging/"  # before the names of metrics by step, of a training that diverged
 
 logger = logging.getLogger("msclnet.tracking")
 
@@ -107,6 +108,17 @@ class RunGroup:
             tag: its name.
             value: its value.
         """
+        return self._history(tag, value, "epoch", lambda n: "" if n.startswith(("system/", DIVERGING)) else n)
+
+    def last_steps_of(self, tag: str, value: str) -> list[dict[str, float]]:
+        """The same training's last steps, if it diverged: `step` and the metrics whose names start with `DIVERGING`."""
+        return self._history(
+            tag, value, "step", lambda n: n.removeprefix(DIVERGING) if n.startswith(DIVERGING) else ""
+        )
+
+    def _history(
+        self, tag: str, value: str, axis: str, called: Callable[[str], str]
+    ) -> list[dict[str, float]]:
         from mlflow import MlflowException
 
         rows: dict[int, dict[str, float]] = {}
@@ -114,12 +126,10 @@ class RunGroup:
         wanted = f"tags.mlflow.parentRunId = '{self.run_id}' and tags.{tag} = '{value}'"
         with suppress(MlflowException, OSError):
             for run in client.search_runs([self.experiment_id], wanted, max_results=1):
-                for name in run.data.metrics:
-                    if name.startswith("system/"):
-                        continue
+                for name in filter(called, run.data.metrics):
                     for metric in client.get_metric_history(run.info.run_id, name):
-                        rows.setdefault(metric.step, {"epoch": metric.step})[name] = metric.value
-        return [rows[epoch] for epoch in sorted(rows)]
+                        rows.setdefault(metric.step, {axis: metric.step})[called(name)] = metric.value
+        return [rows[step] for step in sorted(rows)]
 
     def _try(self, send: Any, *arguments: Any) -> None:
         from mlflow import MlflowException

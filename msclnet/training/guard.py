@@ -1,13 +1,19 @@
 """Stops a training that has gone wrong, with a word on why."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from msclnet.errors import UserError
 
 
 class DivergedError(UserError):
-    """The training left the range in which it can recover."""
+    """The training left the range in which it can recover.
+
+    Attributes:
+        steps: The last ones before its end: `step` since the start of the training, `total` and `feature_norm`.
+    """
+
+    steps: Sequence[Mapping[str, float]] = ()
 
 
 def check_losses(values: Mapping[str, float], *, epoch: int, step: int) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -25,7 +26,7 @@ from msclnet.training.distributed import (
     same_start,
 )
 from msclnet.training.epoch import Part, gpu_memory, time_left
-from msclnet.training.guard import check_losses, check_norm
+from msclnet.training.guard import DivergedError, check_losses, check_norm
 from msclnet.training.optimizer import set_rate
 from msclnet.training.schedule import Schedule
 from msclnet.training.stopping import Stopping
@@ -33,6 +34,7 @@ from msclnet.training.stopping import Stopping
 logger = logging.getLogger("msclnet.training")
 
 CHECK_EVERY = 20  # steps between looks at the losses; each look waits for the device
+LAST_STEPS = 200  # that a training which diverged can show
 
 
 class Batch(Protocol):
@@ -141,6 +143,8 @@ class Training:
         self.after_step: Callable[[], None] = lambda: None
         self._stopping = Stopping(waits=processes.world == 1)
         self._batches: Iterator[Batch] = iter(())
+        # Left on the device: to look at them would be to wait for it.
+        self._last_steps: deque[dict[str, Tensor]] = deque(maxlen=LAST_STEPS)
 
     def resume(self, state: Mapping[str, Any]) -> None:
         """Go on from a checkpoint's state."""
@@ -194,6 +198,9 @@ class Training:
         except (SystemExit, KeyboardInterrupt):
             self._save_part()
             raise
+        except DivergedError as error:
+            error.steps = self._told_steps()
+            raise
         finally:
             self._batches = iter(())  # ends the loader's processes, in order
 
@@ -235,6 +242,13 @@ class Training:
             self.checkpoints.save(self.state(), epoch=epoch)
             self.report(row, epoch)
 
+    def _told_steps(self) -> list[dict[str, float]]:
+        first = self.steps_done - len(self._last_steps)
+        return [
+            {"step": first + i, **{name: value.item() for name, value in values.items()}}
+            for i, values in enumerate(self._last_steps, start=1)
+        ]
+
     def _save_part(self) -> None:
         """Save the epoch as far as it went; without a step, the last checkpoint has it all.
 
@@ -264,26 +278,24 @@ class Training:
                 measured = self._step(
                     batch, measure_gradients=step == steps and self._measures(epoch), into=part.figures
                 )
+                self._last_steps.append({name: measured[name] for name in ("total", "feature_norm")})
                 look = step % CHECK_EVERY == 0 or step == steps
-                if look:
-                    self._check(measured, epoch=epoch, step=step)
+                values = {name: value.item() for name, value in measured.items()} if look else {}
                 now = time.perf_counter()
                 images = 2 * len(batch.labels) * self.processes.world
                 part.add(measured, images=images, seconds=now - before, waited=fetched - before)
                 before = now
+                if look:
+                    check_losses(values, epoch=epoch, step=step)
+                    check_norm(values["feature_norm"], limit=self.settings.norm_limit, epoch=epoch, step=step)
             if look:
-                self._show(bar, epoch=epoch, loss=measured["total"].item())
+                self._show(bar, epoch=epoch, loss=values["total"])
             bar.update()
             self.after_step()
         figures = {**part.figures, **part.means()}
         check_losses(figures, epoch=epoch, step=steps)
         figures["learning_rate"] = self.schedule.rate(epoch * steps - 1)
         return figures | part.speed() | gpu_memory(self.device)
-
-    def _check(self, measured: Mapping[str, Tensor], *, epoch: int, step: int) -> None:
-        values = {name: value.item() for name, value in measured.items()}
-        check_losses(values, epoch=epoch, step=step)
-        check_norm(values["feature_norm"], limit=self.settings.norm_limit, epoch=epoch, step=step)
 
     def _show(self, bar: Any, *, epoch: int, loss: float) -> None:
         speed = self.progress.part.speed()

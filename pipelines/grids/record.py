@@ -62,7 +62,11 @@ def record_of(
 
 
 def record_of_divergence(
-    root: Path, planned: GridCell, message: str, rows: list[dict[str, float]]
+    root: Path,
+    planned: GridCell,
+    message: str,
+    rows: list[dict[str, float]],
+    steps: list[dict[str, float]],
 ) -> dict[str, Any]:
     """The record of a cell whose training left the range in which it can recover: an outcome, not a breakdown.
 
@@ -71,6 +75,7 @@ def record_of_divergence(
         planned: the cell.
         message: what the training said.
         rows: the epochs before, as far as they are known.
+        steps: its last steps, likewise.
     """
     return {
         **setting(planned),
@@ -80,6 +85,7 @@ def record_of_divergence(
         "diverged": message,
         "figures": {},
         "history": columns(rows),
+        "last_steps": columns(steps),
     }
 
 

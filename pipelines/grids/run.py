@@ -110,8 +110,11 @@ def _run(
     except UserError as error:
         if not _DIVERGED.search(str(error)):
             raise
-        rows = [] if group is None else group.history_of("grid_cell", planned.cell.name)
-        return record_of_divergence(root, planned, str(error), rows)
+        rows, steps = [], []
+        if group is not None:
+            rows = group.history_of("grid_cell", planned.cell.name)
+            steps = group.last_steps_of("grid_cell", planned.cell.name)
+        return record_of_divergence(root, planned, str(error), rows, steps)
     return record_of(root, planned, result, options.seconds)
 
 

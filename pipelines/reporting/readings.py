@@ -1,6 +1,7 @@
 """Sections: readings of the paper's unclear places, screening, and the baseline against the whole."""
 
 import numpy as np
+import numpy.typing as npt
 
 from msclnet.visualization.style import (
     INFRARED,
@@ -19,6 +20,9 @@ from pipelines.reporting.pictures import picture
 
 TITLE = "Readings, parts and controls"
 MOST_ACROSS = 3
+RUNAWAY = 50  # times the smallest value
+
+Values = npt.NDArray[np.float64]
 
 
 def readings(views: list[GridView]) -> Section:
@@ -58,32 +62,51 @@ def _diverged(records: list[Record]) -> list[Block]:
 
 @styled()
 def curves_of_divergence(records: list[Record]) -> Picture:
-    """Total loss and feature norm of each diverged training up to its end."""
+    """Total loss and feature norm of each diverged training: its whole epochs, then its last steps one by one."""
     across = min(MOST_ACROSS, len(records))
     down = -(-len(records) // across)
     figure = new_figure(max(3.6 * across, 6.0), 2.6 * down + 0.9, title="Trainings that diverged")
     panels = figure.subplots(down, across, squeeze=False).ravel()
     for axes, record in zip(panels, records, strict=False):
         axes.set_title(f"{record['row']}, seed {record['seed']}", fontsize=SMALL_SIZE, loc="left")
-        history = record["history"]
-        epochs = np.asarray(history.get("epoch", []), float)
-        if not len(epochs):
+        epochs, steps = record["history"], record.get("last_steps", {})
+        if not epochs.get("epoch") and not steps.get("step"):
             nothing_to_show(axes, "ended in its first epoch")
             axes.set(xticks=[], yticks=[])
             continue
+        length = record["params"].get("train.steps_per_epoch") or 0
+        if steps.get("step") and not length:  # it followed from the data, and the record does not say it
+            epochs = {}
         twin = axes.twinx()
         for target, name, colour in ((axes, "total", VISIBLE), (twin, "feature_norm", INFRARED)):
-            values = [np.nan if v is None else v for v in history.get(name, [None] * len(epochs))]
-            target.plot(epochs, values, color=colour, marker="o", markersize=3)
+            whole = _column(epochs, name, axis="epoch")
+            last = _column(steps, name, axis="step")
+            target.plot(*whole, color=colour, marker="o", markersize=3, linestyle="none")
+            target.plot(last[0] / (length or 1), last[1], color=colour, linewidth=1)
             target.set_ylabel(name.replace("_", " "), color=colour, fontsize=SMALL_SIZE)
+            target.set_yscale(_scale(np.concatenate([whole[1], last[1]])))
         twin.grid(False)
-        axes.set_xlabel("epoch", fontsize=SMALL_SIZE, color=NEUTRAL)
+        axes.set_xlabel("epoch" if epochs or length else "step", fontsize=SMALL_SIZE, color=NEUTRAL)
     for axes in panels[len(records) :]:
         axes.set_visible(False)
     return picture(
         "diverged",
         figure,
         description="Total loss and mean feature norm of trainings that diverged, by epoch",
-        caption="Blue: total loss; orange: mean norm of the pooled feature. Only whole epochs are recorded: the last, "
-        "in which the training was stopped, is missing.",
+        caption="Blue: total loss; orange: mean norm of the pooled feature. Dots: means over whole epochs; lines: the "
+        "last steps before the training was stopped, where their record has them.",
     )
+
+
+def _column(history: dict[str, list[float | None]], name: str, *, axis: str) -> tuple[Values, Values]:
+    places = history.get(axis, [])
+    values = [np.nan if v is None else v for v in history.get(name, [None] * len(places))]
+    return np.asarray(places, float), np.asarray(values, float)
+
+
+def _scale(values: Values) -> str:
+    """Logarithmic where a runaway would flatten all that came before it."""
+    finite = values[np.isfinite(values)]
+    if not len(finite) or np.abs(finite).max() < RUNAWAY * max(np.abs(finite).min(), 1e-6):
+        return "linear"
+    return "log" if finite.min() > 0 else "symlog"

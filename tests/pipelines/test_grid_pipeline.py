@@ -67,9 +67,10 @@ def test_a_grid_through_the_real_stages(tmp_path: Path) -> None:
         whole["data"]["data/processed/manifest.csv"]
         == record(project, "B")["data"]["data/processed/manifest.csv"]
     )
-    assert record(project, "runaway")["diverged"].startswith(
-        "training stopped in epoch 1, step 4: the pooled feature"
-    )
+    runaway = record(project, "runaway")
+    assert runaway["diverged"].startswith("training stopped in epoch 1, step 4: the pooled feature")
+    assert runaway["last_steps"]["step"] == [1, 2, 3, 4]
+    assert all(norm > 0 for norm in runaway["last_steps"]["feature_norm"])
 
     client = MlflowClient(f"sqlite:///{project.root}/mlruns/mlflow.db")
     experiment = client.get_experiment_by_name("msclnet-smoke")

@@ -5,7 +5,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from scipy.stats import ttest_rel
 
 from pipelines import report as command
@@ -14,10 +16,12 @@ from pipelines.grids.inputs import relevant
 from pipelines.grids.plan import make_plan
 from pipelines.grids.results import RESULTS, read_results, result_path, write_result
 from pipelines.grids.schema import grid_names, load_grid
+from pipelines.reporting import readings as reading_sections
 from pipelines.reporting.document import Block, Section, Table
 from pipelines.reporting.grid_sections import OWN_SECTION, grid_sections
 from pipelines.reporting.grid_view import read_view, row_params
 from pipelines.reporting.learning_curves import mean_history
+from pipelines.reporting.readings import curves_of_divergence
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -133,6 +137,33 @@ def test_divergence_cost_and_curves(project: Path) -> None:
     cells = {(row.cells[0], row.cells[1]): list(row.cells[2:]) for row in costs.rows}
     assert cells["screening", "B"][:4] == ["1", "100", "20", "5.0"]
     assert cells["screening", "all"][2] == "0.01 h together"
+
+
+def test_where_a_training_diverged_is_drawn_from_what_its_record_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    figures: list[Figure] = []
+    monkeypatch.setattr(reading_sections, "picture", lambda _, figure, **__: figures.append(figure))
+    last = {"step": [121, 122, 123], "total": [3.0, 50.0, None], "feature_norm": [10.0, 1e3, 1e6]}
+    record = {
+        "row": "printed",
+        "params": {"train.steps_per_epoch": 100},
+        "history": {},
+        "diverged": "stopped",
+    }
+    curves_of_divergence(
+        [
+            record | {"seed": 0, "last_steps": last},
+            record | {"seed": 1, "history": {"epoch": [1, 2], "total": [4, 3], "feature_norm": [9, 8]}},
+            record | {"seed": 2},
+        ]
+    )
+    (figure,) = figures
+    steps, epochs, nothing, norms = (figure.axes[i] for i in (0, 1, 2, 3))
+    assert np.asarray(steps.lines[1].get_xdata()).tolist() == [1.21, 1.22, 1.23]
+    assert np.asarray(steps.lines[1].get_ydata())[:2].tolist() == [3.0, 50.0]
+    assert np.asarray(epochs.lines[0].get_ydata()).tolist() == [4, 3]
+    assert [text.get_text() for text in nothing.texts] == ["ended in its first epoch"]
+    assert norms.get_yscale() == "log"
+    assert np.asarray(norms.lines[1].get_ydata()).tolist() == [10.0, 1e3, 1e6]
 
 
 def test_the_mean_history_leaves_gaps_alone() -> None:

@@ -34,6 +34,7 @@ def test_the_history_of_the_newest_training_with_a_tag(home: Path, start: Callab
         tracker = start(experiment="grids", tags={"mlflow.parentRunId": group.run_id, "grid_cell": cell})
         for epoch in (1, 2):
             tracker.log_metrics({"total": factor * epoch}, step=epoch)
+        tracker.log_metrics({"diverging/total": 7.0 * factor}, step=5)
         tracker.log_metrics({"val_score": 30.0 * factor}, step=2)
         tracker.finish("FAILED")
 
@@ -41,7 +42,9 @@ def test_the_history_of_the_newest_training_with_a_tag(home: Path, start: Callab
         {"epoch": 1, "total": 2.0},
         {"epoch": 2, "total": 4.0, "val_score": 60.0},
     ]
+    assert group.last_steps_of("grid_cell", "whole-s0") == [{"step": 5, "total": 14.0}]
     assert group.history_of("grid_cell", "nobody") == []
+    assert group.last_steps_of("grid_cell", "nobody") == []
 
 
 def test_files_go_to_the_run_and_a_wrong_id_is_named(home: Path, tmp_path: Path) -> None:

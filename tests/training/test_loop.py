@@ -231,6 +231,11 @@ def test_a_loss_that_is_not_finite_ends_the_training(tmp_path: Path, spoilt: flo
     with pytest.raises(DivergedError, match=r"epoch 2, step 3: .*loss_intra = (nan|inf)") as caught:
         training.run()
     assert "loss_identity" not in str(caught.value), "only the term that went wrong is named"
+    assert [values["step"] for values in caught.value.steps] == list(range(1, 2 * STEPS + 1))
+    first = [values["total"] for values in caught.value.steps[:STEPS]]
+    mean = training.progress.history[0]["total"]
+    assert sum(first) / STEPS == pytest.approx(mean, rel=1e-6), "the steps of the first epoch as they were"
+    assert not math.isfinite(caught.value.steps[-1]["total"])
     found = CheckpointFolder(tmp_path).load_latest()
     assert found is not None
     assert found[0] == 1, "the spoilt state must not be saved"
