@@ -1,5 +1,7 @@
 """Sections: readings of the paper's unclear places, screening, and the baseline against the whole."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -20,6 +22,8 @@ from pipelines.reporting.pictures import picture
 
 TITLE = "Readings, parts and controls"
 MOST_ACROSS = 3
+FAR = 10  # times the norm of the baseline's feature, or a part of it
+UNBOUNDED = -1.0  # the lowest of the bounded terms is minus Jensen-Shannon, at least - ln 2
 RUNAWAY = 50  # times the smallest value
 
 Values = npt.NDArray[np.float64]
@@ -36,28 +40,58 @@ def readings(views: list[GridView]) -> Section:
             *view.warnings(),
             grid_table(view, MEANING),
         ]
-    diverged = [record for view in views for record in view.records if "diverged" in record]
-    blocks += [Heading("What diverged"), *(_diverged(diverged) if diverged else [_nothing(views)])]
-    return Section(TITLE, blocks)
+    return Section(TITLE, [*blocks, Heading("What diverged"), *_diverged(views)])
 
 
-def _nothing(views: list[GridView]) -> Paragraph:
-    if any(view.run for view in views):
-        return Paragraph("No training of these grids diverged.")
-    return Paragraph("Not run.", warning=True)
-
-
-def _diverged(records: list[Record]) -> list[Block]:
-    by_row: dict[tuple[str, str], list[Record]] = {}
-    for record in records:
-        by_row.setdefault((record["grid"], record["row"]), []).append(record)
+def _diverged(views: list[GridView]) -> list[Block]:
+    by_row: dict[tuple[str, str], list[tuple[Record, str]]] = {}
+    for view in views:
+        for record in view.records:
+            if why := why_diverged(record, view.of(view.grid.baseline)):
+                by_row.setdefault((record["grid"], record["row"]), []).append((record, why))
+    if not by_row:
+        run = any(view.run for view in views)
+        return [
+            Paragraph("No training of these grids diverged.") if run else Paragraph("Not run.", warning=True)
+        ]
     rows = []
     for (grid, row), own in by_row.items():
-        seeds = ", ".join(str(record["seed"]) for record in own)
-        rows.append(Row([f"{grid}, {row}", seeds, own[0]["diverged"].partition(". ")[0]]))
-    columns = [Column("Row"), Column("seeds", number=True), Column("What the first training said")]
-    table = Table(columns, rows, "A training that left the range in which it can recover was stopped.")
-    return [table, curves_of_divergence([own[0] for own in by_row.values()])]
+        seeds = ", ".join(str(record["seed"]) for record, _ in own)
+        rows.append(Row([f"{grid}, {row}", seeds, own[0][1]]))
+    columns = [Column("Row"), Column("seeds", number=True), Column("The first of these trainings")]
+    caption = (
+        "A training that left the range in which it can recover was stopped. Others reached their end with a feature "
+        f"{FAR} times as large or as small as the grid's baseline has, or with a loss term below {UNBOUNDED:g}, which "
+        "no bounded form has: they are named as well."
+    )
+    return [
+        Table(columns, rows, caption),
+        curves_of_divergence([own[0][0] for own in by_row.values()]),
+    ]
+
+
+def why_diverged(record: Record, baseline: Sequence[Record]) -> str:
+    """In which way a training left the range of a healthy one; empty where it did not.
+
+    Args:
+        record: of the training.
+        baseline: records of the grid's baseline row.
+    """
+    if "diverged" in record:
+        return record["diverged"].partition(". ")[0]
+    last = {
+        name: values[-1] for name, values in record["history"].items() if values and values[-1] is not None
+    }
+    found = [
+        f"{name} = {value:.3g}"
+        for name, value in last.items()
+        if name.startswith("loss_") and value < UNBOUNDED
+    ]
+    usual = [each["history"]["feature_norm"][-1] for each in baseline if each["history"].get("feature_norm")]
+    norm = last.get("feature_norm")
+    if norm is not None and usual and not 1 / FAR <= norm / np.mean(usual) <= FAR:
+        found.append(f"mean feature norm = {norm:.3g}, of the baseline {np.mean(usual):.3g}")
+    return f"reached its end with {', '.join(found)}" if found else ""
 
 
 @styled()
@@ -81,7 +115,7 @@ def curves_of_divergence(records: list[Record]) -> Picture:
         for target, name, colour in ((axes, "total", VISIBLE), (twin, "feature_norm", INFRARED)):
             whole = _column(epochs, name, axis="epoch")
             last = _column(steps, name, axis="step")
-            target.plot(*whole, color=colour, marker="o", markersize=3, linestyle="none")
+            target.plot(*whole, color=colour, marker="o", markersize=3, linestyle="none" if steps else "-")
             target.plot(last[0] / (length or 1), last[1], color=colour, linewidth=1)
             target.set_ylabel(name.replace("_", " "), color=colour, fontsize=SMALL_SIZE)
             target.set_yscale(_scale(np.concatenate([whole[1], last[1]])))

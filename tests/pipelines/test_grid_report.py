@@ -21,7 +21,7 @@ from pipelines.reporting.document import Block, Section, Table
 from pipelines.reporting.grid_sections import OWN_SECTION, grid_sections
 from pipelines.reporting.grid_view import read_view, row_params
 from pipelines.reporting.learning_curves import mean_history
-from pipelines.reporting.readings import curves_of_divergence
+from pipelines.reporting.readings import curves_of_divergence, why_diverged
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -164,6 +164,26 @@ def test_where_a_training_diverged_is_drawn_from_what_its_record_has(monkeypatch
     assert [text.get_text() for text in nothing.texts] == ["ended in its first epoch"]
     assert norms.get_yscale() == "log"
     assert np.asarray(norms.lines[1].get_ydata()).tolist() == [10.0, 1e3, 1e6]
+
+
+@pytest.mark.parametrize(
+    ("last", "expected"),
+    [
+        ({"feature_norm": 11.0, "loss_divergence": -0.69}, ""),
+        ({"feature_norm": 1.01, "loss_inter": 0.0}, ""),
+        ({"feature_norm": 0.99}, "reached its end with mean feature norm = 0.99, of the baseline 10"),
+        ({"feature_norm": 101.0}, "reached its end with mean feature norm = 101, of the baseline 10"),
+        ({"feature_norm": 9.0, "loss_divergence": -58.9}, "reached its end with loss_divergence = -58.9"),
+        ({}, ""),
+    ],
+)
+def test_what_ran_off_without_being_stopped_is_named(last: dict[str, float], expected: str) -> None:
+    baseline = [{"history": {"feature_norm": [15.0, norm]}} for norm in (8.0, 12.0)]
+    record = {"history": {name: [10.0, value] for name, value in last.items()}}
+    assert why_diverged(record, baseline) == expected
+    assert why_diverged(record | {"diverged": "training stopped in epoch 1. Lower"}, baseline) == (
+        "training stopped in epoch 1"
+    )
 
 
 def test_the_mean_history_leaves_gaps_alone() -> None:
