@@ -26,7 +26,8 @@ def ablation(view: GridView, screening: GridView) -> Section:
         Paragraph(
             "The paper's figures are of SYSU-MM01 with a ResNet-50 pretrained on ImageNet; ours are of the rendered "
             "synthetic data set with a small network from scratch. The two cannot be compared as numbers: what can be "
-            "compared is whether a loss helps, and which row is the best."
+            "compared is whether a loss helps, and which row is the best. At full length all of ours have the default "
+            "preset's channel exchange and average of weights, at screening size none has; the paper has neither."
         ),
         Paragraph(
             "L_t is this project's reading (soft targets), not the printed equation; with it, and with the gradient "
