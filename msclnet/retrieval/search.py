@@ -9,6 +9,10 @@ from numpy.typing import NDArray
 from msclnet.retrieval.distance import cosine_distances, l2_normalise, unit_distances
 
 BLOCK_IMAGES = 8192  # of the gallery at a time: 128 MiB of 2048-wide features
+SMALLEST, LARGEST = (
+    1e-12,
+    1e12,
+)  # lengths whose squares single precision still tells apart from 0 and infinity
 
 
 def rank_gallery(queries_QD: NDArray, gallery_GD: NDArray) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -36,7 +40,8 @@ def nearest(
     """The first columns of `rank_gallery`, exactly, for galleries that are too large to be ordered or copied.
 
     The gallery is read once, from its beginning to its end; beside it, memory is needed for one block's features and
-    similarities.
+    similarities. Single precision rules out what cannot be among the nearest; the rest is compared in double
+    precision, as `rank_gallery` does.
 
     Args:
         queries_QD: Query features; their scale is of no account.
@@ -63,17 +68,51 @@ def nearest(
     positions = [np.empty(0, np.int64) for _ in queries_QD]
     similarities = [np.empty(0) for _ in queries_QD]
     for start in range(0, len(gallery_GD), block):
-        block_BD = l2_normalise(gallery_GD[start : start + block], first=start)
-        similarities_QB = np.clip(1 - unit_distances(queries_QD, block_BD), -1, 1)
-        for q, row_B in enumerate(similarities_QB):
+        block_BD = gallery_GD[start : start + block]
+        if start >= count:  # each query has its K
+            kept_C = possible(queries_QD, block_BD, np.array([last[-1] for last in similarities]))
+        else:
+            kept_C = np.arange(len(block_BD))
+        # A feature without a direction is never left out, and then nothing is: `first` gives its number.
+        features_CD = l2_normalise(block_BD[kept_C], first=start)
+        similarities_QC = np.clip(1 - unit_distances(queries_QD, features_CD), -1, 1)
+        for q, row_C in enumerate(similarities_QC):
             # Earlier images win ties: once there are K, only what is truly more similar than the last of them counts.
             full = len(positions[q]) >= count
-            better = np.flatnonzero(row_B > similarities[q][-1]) if full else np.arange(len(row_B))
+            better = np.flatnonzero(row_C > similarities[q][-1]) if full else np.arange(len(row_C))
             if not len(better):
                 continue
-            merged = np.concatenate([similarities[q], row_B[better]])
+            merged = np.concatenate([similarities[q], row_C[better]])
             order = np.argsort(-merged, kind="stable")[:count]
-            positions[q] = np.concatenate([positions[q], start + better])[order]
+            positions[q] = np.concatenate([positions[q], start + kept_C[better]])[order]
             similarities[q] = merged[order]
     shape = (len(queries_QD), min(count, len(gallery_GD)))
     return np.array(positions, np.int64).reshape(shape), np.array(similarities, np.float64).reshape(shape)
+
+
+def possible(
+    queries_QD: NDArray[np.float64], images_BD: NDArray, floors_Q: NDArray[np.float64]
+) -> NDArray[np.intp]:
+    """Which images may be more similar to one of the queries than its floor.
+
+    None of those that are is left out: single precision is off by less than what it is given here, the bound of a sum
+    of D products (Higham, Accuracy and Stability of Numerical Algorithms, 2nd edition, eq. 3.5) for the product and
+    half of it for the length, rounded up.
+
+    Args:
+        queries_QD: Queries of length 1.
+        images_BD: Features of any scale and type.
+        floors_Q: Cosine similarities.
+
+    Returns:
+        Positions, ascending. All of them where an image is too large, too small or not finite in single precision.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        single_BD = np.asarray(images_BD, np.float32)
+        lengths_B = np.sqrt(np.einsum("bd,bd->b", single_BD, single_BD))
+    if not ((lengths_B > SMALLEST) & (lengths_B < LARGEST)).all():
+        return np.arange(len(images_BD))
+    error = (2 * images_BD.shape[1] + 16) * np.finfo(np.float32).epsneg
+    products_BQ = single_BD @ queries_QD.T.astype(np.float32)
+    lowest_Q = (floors_Q - error).astype(np.float32)
+    return np.flatnonzero((products_BQ >= lowest_Q * lengths_B[:, None]).any(axis=1))

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from msclnet.retrieval.search import nearest, rank_gallery
+from msclnet.retrieval.search import nearest, possible, rank_gallery
 
 
 def features(count: int, *, seed: int) -> np.ndarray:
@@ -25,6 +25,36 @@ def test_equals_the_first_columns_of_the_whole_order_with_its_ties(count: int, b
     assert found.tolist() == order[:, :count].tolist()
     np.testing.assert_array_equal(values, similarities[:, :count])
     assert (found.dtype, values.dtype) == (np.int64, np.float64)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-30, 1e30])
+@pytest.mark.parametrize("noise", [1.0, 1e-4, 1e-5])
+def test_images_that_single_precision_cannot_tell_apart_are_still_in_order(
+    noise: float, scale: float
+) -> None:
+    generator = np.random.default_rng(4)
+    queries = generator.standard_normal((3, 64))
+    gallery = (queries[generator.integers(0, 3, 500)] + noise * generator.standard_normal((500, 64))) * scale
+    found, values = nearest(queries, gallery, count=20, block=50)
+    cosines = (queries / np.linalg.norm(queries, axis=1, keepdims=True)) @ (
+        gallery / np.linalg.norm(gallery, axis=1, keepdims=True)
+    ).T
+    assert found.tolist() == np.argsort(-cosines, axis=1)[:, :20].tolist()
+    np.testing.assert_allclose(values, -np.sort(-cosines, axis=1)[:, :20], rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+def test_what_is_ruled_out_is_below_every_floor(kind: type) -> None:
+    generator = np.random.default_rng(5)
+    queries = generator.standard_normal((4, 256))
+    queries /= np.linalg.norm(queries, axis=1, keepdims=True)
+    images = (generator.standard_normal((2000, 256)) * generator.uniform(1e-3, 1e3, (2000, 1))).astype(kind)
+    exact = queries @ (images / np.linalg.norm(images.astype(np.float64), axis=1, keepdims=True)).T
+    floors = np.sort(exact, axis=1)[:, -10]  # a real similarity each, so that a rounding could lose it
+    wanted = np.flatnonzero((exact >= floors[:, None]).any(axis=0))
+    kept = possible(queries, images, floors)
+    assert set(wanted) <= set(kept)
+    assert len(kept) <= len(wanted) + 10, "and little else is looked at again"
 
 
 def test_half_precision_in_a_file_is_searched_as_it_is(tmp_path: Path) -> None:
