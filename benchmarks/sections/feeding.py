@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import torch
 
+from benchmarks.core.limits import reading_rates, reading_ways
 from benchmarks.core.people import people
 from benchmarks.core.presets import HEIGHT, WHOLE, WIDTH, preset
 from benchmarks.core.result import Row, Section
@@ -15,7 +16,7 @@ from benchmarks.core.rows import rate_row
 from benchmarks.core.settings import Settings, device
 from benchmarks.core.target import Target
 from benchmarks.core.training_step import our_step
-from benchmarks.core.turns import Timings
+from benchmarks.core.turns import Timings, in_turns
 from msclnet.data.arrays import open_array
 from msclnet.data.batches import TrainingBatches, step_loader
 from msclnet.data.manifest import Rows
@@ -37,14 +38,27 @@ def run(settings: Settings) -> Section:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         batches = training_batches(Path(folder), count=256 if settings.quick else COUNT)
-        seconds: dict[str, list[float]] = {INSIDE: [], OUTSIDE: []}
+        reading = reading_ways(torch.device("cpu"))
+        seconds: dict[str, list[float]] = {name: [] for name in (INSIDE, OUTSIDE, *reading)}
         for _ in range(settings.turns(7)):
             for name, workers in ((INSIDE, 0), (OUTSIDE, 1)):
                 seconds[name].append(seconds_of(batches, workers=workers))
+            for name, read in in_turns(reading, turns=1).seconds.items():
+                seconds[name] += read
         gpu = on_gpu(batches, settings)
     timings = Timings(seconds)
+    images = BATCHES * BATCH
+    ideal = [images * HEIGHT * WIDTH * 3 / rate for rate in reading_rates(timings, torch.device("cpu"))]
     rows = [
-        rate_row(name, timings, per_call=BATCHES * BATCH, unit="images/s", reference=INSIDE)
+        rate_row(
+            name,
+            timings,
+            per_call=images,
+            unit="images/s",
+            reference=INSIDE,
+            ideal=ideal,
+            limit="reading",
+        )
         for name in (INSIDE, OUTSIDE)
     ]
     return Section(
@@ -52,7 +66,8 @@ def run(settings: Settings) -> Section:
         title="Feeding a training",
         text=(
             f"Batches of {BATCH} augmented uint8 images of 288 x 144, as the training takes them from its loader. "
-            "The worker process has a core to itself only where the machine has two to spare."
+            "The worker process has a core to itself only where the machine has two to spare. The limit is reading the "
+            "images' bytes once."
         ),
         reference=INSIDE,
         rows=[*rows, gpu],
