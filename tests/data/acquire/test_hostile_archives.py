@@ -196,7 +196,11 @@ def test_members_inside_of_each_other(tmp_path: Path) -> None:
     path.write_bytes(
         data + entries + struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, 200, 200, len(entries), len(data), 0)
     )
-    unpacked = run(path)
+    try:
+        unpacked = run(path)
+    except UserError as error:  # some releases of Python look for this themselves, Debian's 3.11.2 among them
+        assert "'001.jpg' is damaged (Overlapped entries" in str(error)
+        return
     assert list(unpacked) == names
     assert sum(map(len, unpacked.values())) > 100 * path.stat().st_size
     with pytest.raises(UserError, match="unpacks to more than 100 times its size"):
