@@ -63,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
         type=batch,
         default=0,
         metavar="N",
-        help="images of a training step, a multiple of 8 from 16 on (default: 64)",
+        help="images of a training step, a multiple of 8 from 16 on (default: 32, on a GPU 64)",
     )
     made.add_argument(
         "--out",

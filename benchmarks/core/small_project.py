@@ -16,6 +16,7 @@ COPIED = (
     ".dvcignore",
     ".dvc/config",
     ".gitignore",
+    "data/permutations",
     "data/source",
     "msclnet",
     "pipelines",

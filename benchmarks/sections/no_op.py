@@ -18,7 +18,7 @@ def run(settings: Settings) -> Section:
     """Run the whole pipeline once at smoke size, then time what is left to do: nothing."""
     with tempfile.TemporaryDirectory() as folder:
         project = SmallProject.make(Path(folder))
-        project.run(["dvc", "repro", "--quiet"])
+        project.run(["dvc", "repro"])
 
         def repro() -> None:
             output = project.run(["dvc", "repro"])

@@ -196,15 +196,25 @@ def test_members_inside_of_each_other(tmp_path: Path) -> None:
     path.write_bytes(
         data + entries + struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, 200, 200, len(entries), len(data), 0)
     )
-    try:
-        unpacked = run(path)
-    except UserError as error:  # some releases of Python look for this themselves, Debian's 3.11.2 among them
-        assert "'001.jpg' is damaged (Overlapped entries" in str(error)
+    if refuses_overlaps(path):
+        with pytest.raises(UserError, match=r"'001\.jpg' is damaged \(Overlapped entries"):
+            run(path)
         return
+    unpacked = run(path)
     assert list(unpacked) == names
     assert sum(map(len, unpacked.values())) > 100 * path.stat().st_size
     with pytest.raises(UserError, match="unpacks to more than 100 times its size"):
         run(path, limits=SMALL)
+
+
+def refuses_overlaps(path: Path) -> bool:
+    """Whether this release of Python looks for such members itself; Debian's 3.11.2 does, 3.11.7 does not."""
+    with zipfile.ZipFile(path) as archive:
+        try:
+            archive.read("001.jpg")
+        except zipfile.BadZipFile:
+            return True
+    return False
 
 
 @pytest.mark.parametrize("kind", ["tar.gz", "tar.xz", "tar.bz2"])
