@@ -13,11 +13,12 @@ from msclnet.errors import UserError
 from msclnet.retrieval.distance import l2_normalise, unit_distances
 from msclnet.retrieval.exclusion import IntArray
 from msclnet.retrieval.protocol import Images, Protocol
-from msclnet.retrieval.query_scores import BLOCK_QUERIES, QueryScores, score_queries
+from msclnet.retrieval.query_scores import QueryScores, score_queries
 from msclnet.retrieval.ranking import Ranking, mean_over_valid
 from msclnet.retrieval.re_ranking import ReRanking, re_rank
 
 RANKS = (1, 5, 10, 20)
+BLOCK_QUERIES = 512  # that a thread has at a time
 
 
 def evaluate(

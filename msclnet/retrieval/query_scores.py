@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from msclnet.retrieval.exclusion import BoolArray, Exclusion, IntArray
 from msclnet.retrieval.match_ranks import Gallery, count_identities_before, rank_matches
 
-BLOCK_QUERIES = 512
+BLOCK_CELLS = 1 << 18  # distances at a time: in double precision 2 MiB, which stay in a core's own cache
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def score_queries(
 ) -> QueryScores:
     """How each query fares on its own: the first half of `ranking.rank`, with its arguments and errors.
 
-    Beyond the distances it needs memory for one block of `BLOCK_QUERIES` rows, however many queries there are.
+    Beyond the distances it needs memory for one block of `BLOCK_CELLS`, or one row, however many queries there are.
     """
     distances_QG = np.asarray(distances_QG)
     query_identities_Q, gallery_identities_G = np.asarray(query_identities), np.asarray(gallery_identities)
@@ -67,10 +67,11 @@ def score_queries(
     if 0 in shape:
         return scores
     gallery = Gallery.of(gallery_identities_G)
-    for start in range(0, shape[0], BLOCK_QUERIES):
-        rows = slice(start, start + BLOCK_QUERIES)
+    height = max(1, BLOCK_CELLS // shape[1])
+    for start in range(0, shape[0], height):
+        rows = slice(start, start + height)
         block_BG = distances_QG[rows].astype(dtype, order="C")
-        if np.isnan(block_BG).any():
+        if np.isnan(block_BG.min()):  # NaN if one is among them
             row, column = np.argwhere(np.isnan(block_BG))[0]
             raise ValueError(f"the distance of query {start + row} to gallery image {column} is NaN")
         excluded_BG = None if mask_QG is None else mask_QG[rows]
