@@ -9,10 +9,8 @@ from numpy.typing import NDArray
 from msclnet.retrieval.distance import cosine_distances, l2_normalise, unit_distances
 
 BLOCK_IMAGES = 8192  # of the gallery at a time: 128 MiB of 2048-wide features
-SMALLEST, LARGEST = (
-    1e-12,
-    1e12,
-)  # lengths whose squares single precision still tells apart from 0 and infinity
+# Lengths whose squares single precision still tells apart from 0 and infinity.
+SMALLEST, LARGEST = 1e-12, 1e12
 
 
 def rank_gallery(queries_QD: NDArray, gallery_GD: NDArray) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

@@ -2,7 +2,6 @@
 
 import logging
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -26,7 +25,9 @@ from msclnet.training.distributed import (
     same_start,
 )
 from msclnet.training.epoch import Part, gpu_memory, time_left
+from msclnet.training.gradients import gradient_sizes
 from msclnet.training.guard import DivergedError, check_losses, check_norm
+from msclnet.training.last_steps import LastSteps
 from msclnet.training.optimizer import set_rate
 from msclnet.training.schedule import Schedule
 from msclnet.training.stopping import Stopping
@@ -34,7 +35,6 @@ from msclnet.training.stopping import Stopping
 logger = logging.getLogger("msclnet.training")
 
 CHECK_EVERY = 20  # steps between looks at the losses; each look waits for the device
-LAST_STEPS = 200  # that a training which diverged can show
 
 
 class Batch(Protocol):
@@ -143,8 +143,7 @@ class Training:
         self.after_step: Callable[[], None] = lambda: None
         self._stopping = Stopping(waits=processes.world == 1)
         self._batches: Iterator[Batch] = iter(())
-        # Left on the device: to look at them would be to wait for it.
-        self._last_steps: deque[dict[str, Tensor]] = deque(maxlen=LAST_STEPS)
+        self._last_steps = LastSteps()
 
     def resume(self, state: Mapping[str, Any]) -> None:
         """Go on from a checkpoint's state."""
@@ -199,7 +198,7 @@ class Training:
             self._save_part()
             raise
         except DivergedError as error:
-            error.steps = self._told_steps()
+            error.steps = self._last_steps.told(done=self.steps_done)
             raise
         finally:
             self._batches = iter(())  # ends the loader's processes, in order
@@ -242,13 +241,6 @@ class Training:
             self.checkpoints.save(self.state(), epoch=epoch)
             self.report(row, epoch)
 
-    def _told_steps(self) -> list[dict[str, float]]:
-        first = self.steps_done - len(self._last_steps)
-        return [
-            {"step": first + i, **{name: value.item() for name, value in values.items()}}
-            for i, values in enumerate(self._last_steps, start=1)
-        ]
-
     def _save_part(self) -> None:
         """Save the epoch as far as it went; without a step, the last checkpoint has it all.
 
@@ -278,7 +270,7 @@ class Training:
                 measured = self._step(
                     batch, measure_gradients=step == steps and self._measures(epoch), into=part.figures
                 )
-                self._last_steps.append({name: measured[name] for name in ("total", "feature_norm")})
+                self._last_steps.add(measured)
                 look = step % CHECK_EVERY == 0 or step == steps
                 values = {name: value.item() for name, value in measured.items()} if look else {}
                 now = time.perf_counter()
@@ -354,19 +346,3 @@ def weights_of(network: nn.Module) -> dict[str, Tensor]:
 def precision_context(precision: str, device: torch.device) -> Any:
     """Autocast to bfloat16, or nothing."""
     return torch.autocast(device.type, dtype=torch.bfloat16) if precision == "bf16" else nullcontext()
-
-
-def gradient_sizes(
-    values: Mapping[str, Tensor], weights: Mapping[str, float], maps: Tensor
-) -> dict[str, float]:
-    """Norm of each weighted term's gradient with respect to the extractors' maps.
-
-    Terms that do not reach the extractors (eq. 14 to 16) have size 0.
-    """
-    sizes = {}
-    for name, value in values.items():
-        gradient = None
-        if value.requires_grad:
-            (gradient,) = torch.autograd.grad(value, maps, retain_graph=True, allow_unused=True)
-        sizes[f"gradient_{name}"] = 0.0 if gradient is None else weights[name] * gradient.norm().item()
-    return sizes

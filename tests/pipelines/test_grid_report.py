@@ -16,12 +16,12 @@ from pipelines.grids.inputs import relevant
 from pipelines.grids.plan import make_plan
 from pipelines.grids.results import RESULTS, read_results, result_path, write_result
 from pipelines.grids.schema import grid_names, load_grid
-from pipelines.reporting import readings as reading_sections
+from pipelines.reporting import divergence
+from pipelines.reporting.divergence import curves_of_divergence, why_diverged
 from pipelines.reporting.document import Block, Section, Table
 from pipelines.reporting.grid_sections import OWN_SECTION, grid_sections
 from pipelines.reporting.grid_view import read_view, row_params
 from pipelines.reporting.learning_curves import mean_history
-from pipelines.reporting.readings import curves_of_divergence, why_diverged
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -141,7 +141,7 @@ def test_divergence_cost_and_curves(project: Path) -> None:
 
 def test_where_a_training_diverged_is_drawn_from_what_its_record_has(monkeypatch: pytest.MonkeyPatch) -> None:
     figures: list[Figure] = []
-    monkeypatch.setattr(reading_sections, "picture", lambda _, figure, **__: figures.append(figure))
+    monkeypatch.setattr(divergence, "picture", lambda _, figure, **__: figures.append(figure))
     last = {"step": [121, 122, 123], "total": [3.0, 50.0, None], "feature_norm": [10.0, 1e3, 1e6]}
     record = {
         "row": "printed",
@@ -178,7 +178,10 @@ def test_where_a_training_diverged_is_drawn_from_what_its_record_has(monkeypatch
     ],
 )
 def test_what_ran_off_without_being_stopped_is_named(last: dict[str, float], expected: str) -> None:
-    baseline = [{"history": {"feature_norm": [15.0, norm]}} for norm in (8.0, 12.0)]
+    baseline: list[dict[str, Any]] = [
+        {"history": {"feature_norm": [15.0, norm]}} for norm in (8.0, 12.0, None)
+    ]
+    baseline += [{"history": {"feature_norm": [1e9]}, "diverged": "training stopped"}, {"history": {}}]
     record = {"history": {name: [10.0, value] for name, value in last.items()}}
     assert why_diverged(record, baseline) == expected
     assert why_diverged(record | {"diverged": "training stopped in epoch 1. Lower"}, baseline) == (

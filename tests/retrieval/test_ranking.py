@@ -5,7 +5,7 @@ import doctest
 import numpy as np
 import pytest
 
-from msclnet.retrieval import ranking
+from msclnet.retrieval import query_scores, ranking
 from msclnet.retrieval.exclusion import same_identity_and_camera, same_room
 from msclnet.retrieval.ranking import rank
 
@@ -97,10 +97,13 @@ def test_equals_the_naive_loop(seed, rule, levels, by_identity):
 
 
 @pytest.mark.parametrize("identities", [1, 3, 40])
-def test_more_than_one_block_and_more_matches_than_are_compared_at_a_time(identities):
+def test_more_than_one_block_and_more_matches_than_are_compared_at_a_time(identities, monkeypatch):
     distances, query_ids, gallery_ids, *_ = draw_case(
         5, queries=1030, gallery=230, identities=identities, levels=300
     )
+    monkeypatch.setattr(
+        query_scores, "BLOCK_CELLS", 100 * 230 + 229
+    )  # ten blocks of 100 queries and one of 30
     result = rank(distances, query_ids, gallery_ids, cmc_by_identity=True)
     assert_equal_to_naive(distances, query_ids, gallery_ids, excluded=None, by_identity=True, result=result)
 

@@ -28,7 +28,7 @@ from msclnet.training.distributed import (
     join_norms,
     synchronise_batch_norm,
 )
-from msclnet.training.loop import gradient_sizes
+from msclnet.training.gradients import gradient_sizes
 from pipelines.config import load_params
 
 EVERYTHING = {

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from msclnet.losses.objective import Terms, share_of_singletons, subclass_numbers
 from msclnet.training.checkpoint import CheckpointFolder
+from msclnet.training.gradients import gradient_sizes
 from msclnet.training.guard import DivergedError
-from msclnet.training.loop import gradient_sizes, weights_of
+from msclnet.training.loop import weights_of
 
 
 class Spy:
