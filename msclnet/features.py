@@ -53,3 +53,4 @@ class PairLabels:
     identities: Tensor  # (N,) in [0, K)
     cameras_visible: Tensor  # (N,)
     cameras_infrared: Tensor  # (N,)
+    distinct: int | None = None  # number of different identities, where it is known without asking a GPU

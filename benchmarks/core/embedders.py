@@ -14,7 +14,7 @@ from benchmarks.textbook.network import TextbookNetwork, normalised
 from benchmarks.textbook.weights import copy_weights
 from msclnet.errors import UserError
 from msclnet.models.network import MSCLNet
-from msclnet.training.loop import precision_context
+from msclnet.training.step import precision_context
 
 BACKENDS = ("torch", "folded", "openvino")
 INFRARED = True  # the stream that is measured; the other one is as large

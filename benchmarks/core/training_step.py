@@ -8,16 +8,17 @@ import torch
 from benchmarks.core.presets import IDENTITIES, build, random_images
 from benchmarks.textbook.losses import baseline_loss
 from benchmarks.textbook.network import TextbookNetwork, normalised
-from msclnet.features import PairLabels
+from msclnet.data.batches import PairBatch
 from msclnet.losses.objective import Objective
 from msclnet.training.compilation import compile_backbone
-from msclnet.training.loop import precision_context
+from msclnet.training.graph import fastest_step
 from msclnet.training.optimizer import build_optimizer, set_rate
+from msclnet.training.step import Step
 
 RATE = 1e-3
 IMAGES_PER_IDENTITY = 4  # of each modality
 
-Step = Callable[..., object]
+TimedStep = Callable[..., object]
 
 
 def our_step(
@@ -28,8 +29,9 @@ def our_step(
     channels_last: bool,
     device: torch.device,
     compiled: bool = False,
-) -> Step:
-    """A step as msclnet.training.loop takes it: `step()` on images that are there, or `step(visible, infrared)`.
+    recorded: bool = True,
+) -> TimedStep:
+    """A step as msclnet.training.loop takes it: `step()` on images that are there, or `step(batch)`.
 
     Args:
         parameters: All of a preset: network, losses, optimizer.
@@ -38,6 +40,7 @@ def our_step(
         channels_last: The order of weights and maps in memory.
         device: Where.
         compiled: Whether torch.compile makes the backbone.
+        recorded: Whether a GPU takes it from a CUDA graph.
     """
     network = build(parameters).to(device).train()
     if channels_last:
@@ -47,24 +50,23 @@ def our_step(
     objective = Objective(parameters["loss"], parameters["synergy"])
     if compiled:
         compile_backbone(network)
-    pairs = images // 2
-    ready = [random_images(pairs, seed=seed, device=device) for seed in (0, 1)]
-    cameras = torch.arange(pairs, device=device) % 2
-    labels = PairLabels(identities_of(pairs, device), cameras + 1, cameras + 3)
-
-    def step(*images: torch.Tensor) -> None:
-        visible, infrared = images or ready
-        with precision_context(precision, device):
-            features = network(visible, infrared, with_synergy=objective.needs_synergy)
-        total = objective(features, labels).total
-        optimizer.zero_grad(set_to_none=True)
-        total.backward()
-        optimizer.step()
-
-    return step
+    plain = Step(network, objective, optimizer, precision=precision, device=device)
+    take = fastest_step(plain) if recorded else plain
+    ready = random_batch(images // 2, device)
+    return lambda batch=ready: take(batch)
 
 
-def textbook_step(parameters: dict[str, Any], *, images: int, device: torch.device) -> Step:
+def random_batch(pairs: int, device: torch.device) -> PairBatch:
+    """Images that are on the device, and labels where a loader leaves them."""
+    visible, infrared = (random_images(pairs, seed=seed, device=device) for seed in (0, 1))
+    cameras = torch.arange(pairs) % 2
+    labels = (identities_of(pairs, torch.device("cpu")), cameras + 1, cameras + 3)
+    if device.type == "cuda":
+        labels = tuple(tensor.pin_memory() for tensor in labels)
+    return PairBatch(visible, infrared, *labels)
+
+
+def textbook_step(parameters: dict[str, Any], *, images: int, device: torch.device) -> TimedStep:
     """A step of the baseline in float32 and contiguous, on images that are floating-point numbers already.
 
     Args:

@@ -119,9 +119,8 @@ def on_gpu(batches: TrainingBatches, settings: Settings) -> Row:
     def fed() -> tuple[torch.cuda.Event, torch.cuda.Event]:
         batch = next(loader)
         marks = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        images = [part.to(on, non_blocking=True) for part in (batch.visible, batch.infrared)]
         marks[0].record()
-        step(*images)
+        step(batch)
         marks[1].record()
         return marks
 

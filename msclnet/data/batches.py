@@ -32,6 +32,10 @@ class PairBatch:
     cameras_visible: Tensor
     cameras_infrared: Tensor
 
+    def pin_memory(self) -> "PairBatch":
+        """The same in page-locked memory, from which a GPU copies while others compute; DataLoader asks for it."""
+        return PairBatch(**{name: tensor.pin_memory() for name, tensor in vars(self).items()})
+
 
 class TrainingBatches(Dataset[PairBatch]):
     """Item i is the batch of step i, of any epoch.

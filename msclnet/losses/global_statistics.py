@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from msclnet.losses.class_centres import centres
+from msclnet.losses.class_centres import centres, group_sizes
 
 
 def global_loss(synergistic: Tensor, infrared: Tensor, identities: Tensor) -> Tensor:
@@ -14,6 +14,6 @@ def global_loss(synergistic: Tensor, infrared: Tensor, identities: Tensor) -> Te
         infrared: (N, D).
         identities: (N,) of both, in the same order.
     """
-    synergistic_ID, _ = centres(synergistic, identities)
-    infrared_ID, _ = centres(infrared, identities)
-    return (synergistic_ID - infrared_ID).square().sum(dim=1).mean()
+    squared_N = (centres(synergistic, identities) - centres(infrared, identities)).square().sum(dim=1)
+    share_N = 1 / group_sizes(identities, squared_N.dtype)  # each identity counts once, whatever its rows
+    return (share_N * squared_N).sum() / share_N.sum()

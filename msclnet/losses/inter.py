@@ -3,13 +3,19 @@
 import torch
 from torch import Tensor
 
-from msclnet.losses.class_centres import class_and_subclass_centres
+from msclnet.losses.class_centres import class_centres, first_rows
 
 FORMS = ("hinge", "negative")
 
 
 def inter_loss(
-    features: Tensor, identities: Tensor, subclasses: Tensor, *, form: str = "hinge", margin: float = 1.0
+    features: Tensor,
+    identities: Tensor,
+    subclasses: Tensor,
+    *,
+    form: str = "hinge",
+    margin: float = 1.0,
+    distinct: int | None = None,
 ) -> Tensor:
     """Mean over the pairs of identities in the batch.
 
@@ -20,11 +26,13 @@ def inter_loss(
         form: `hinge`: max(0, margin - distance)^2. `negative`: minus the squared distance, as printed;
             unbounded below on raw features.
         margin: Distance at which the hinge stops pushing; unit vectors are at most 2 apart.
+        distinct: Number of different identities, where it is known; otherwise a GPU is asked and waited for.
 
     Raises:
         ValueError: `form` is unknown, or there is only one identity.
     """
-    _, class_ID, _ = class_and_subclass_centres(features, identities, subclasses)
+    representatives_I = first_rows(identities, count=distinct)
+    class_ID = class_centres(features, identities, subclasses)[representatives_I]
     first, second = torch.triu_indices(len(class_ID), len(class_ID), offset=1, device=features.device)
     if len(first) == 0:
         raise ValueError("L_inter needs at least two identities in the batch")

@@ -1,9 +1,8 @@
 """L_intra: the centres of an identity's cameras, of both modalities, gather at the identity's centre (eq. 11)."""
 
-import torch
 from torch import Tensor
 
-from msclnet.losses.class_centres import class_and_subclass_centres
+from msclnet.losses.class_centres import centres, class_centres, group_sizes
 
 
 def intra_loss(features: Tensor, identities: Tensor, subclasses: Tensor) -> Tensor:
@@ -14,8 +13,8 @@ def intra_loss(features: Tensor, identities: Tensor, subclasses: Tensor) -> Tens
         identities: (N,).
         subclasses: (N,) numbers of identity x camera.
     """
-    subclass_SD, class_ID, class_of_S = class_and_subclass_centres(features, identities, subclasses)
-    squared_S = (subclass_SD - class_ID[class_of_S]).square().sum(dim=1)
-    sum_I = squared_S.new_zeros(len(class_ID)).index_add(0, class_of_S, squared_S)
-    _, index_N = torch.unique(identities, return_inverse=True)
-    return sum_I[index_N].mean()
+    centre_ND = class_centres(features, identities, subclasses)
+    squared_N = (centres(features, subclasses) - centre_ND).square().sum(dim=1)
+    # A sub-class's distance counts once for each sample of its identity; here it stands in each row of the sub-class.
+    times_N = group_sizes(identities, features.dtype) / group_sizes(subclasses, features.dtype)
+    return (times_N * squared_N).mean()

@@ -165,7 +165,12 @@ class Objective:
 
     def _inter(self, features: Features, labels: PairLabels) -> Tensor:
         inter = self.loss["inter"]
-        return inter_loss(*self._cascade(features, labels), form=inter["form"], margin=inter["margin"])
+        return inter_loss(
+            *self._cascade(features, labels),
+            form=inter["form"],
+            margin=inter["margin"],
+            distinct=labels.distinct,
+        )
 
     @property
     def _isolates(self) -> bool:
@@ -193,7 +198,7 @@ def subclass_numbers(labels: PairLabels, *, kinds: int, by_camera: bool) -> Tens
         by_camera: identity x modality x camera if true, else identity x modality (RegDB has no cameras).
 
     Returns:
-        (kinds * N,), visible rows first, then infrared, then synergistic.
+        (kinds * N,), visible rows first, then infrared, then synergistic; a sub-class's number is its first row.
     """
     zeros = torch.zeros_like(labels.identities)
     cameras = [
@@ -205,7 +210,9 @@ def subclass_numbers(labels: PairLabels, *, kinds: int, by_camera: bool) -> Tens
         torch.stack([labels.identities, zeros + kind, *(pair if by_camera else (zeros, zeros))], dim=1)
         for kind, pair in enumerate(cameras)
     ]
-    return torch.unique(torch.cat(rows), dim=0, return_inverse=True)[1]
+    keys = torch.cat(rows)
+    same = (keys[:, None] == keys[None, :]).all(dim=2)
+    return same.to(torch.uint8).argmax(dim=1)  # torch.unique would have a GPU waited for
 
 
 def share_of_singletons(subclasses: Tensor) -> float:

@@ -15,5 +15,4 @@ def sub_loss(features: Tensor, subclasses: Tensor) -> Tensor:
             features to 0 or runs off.
         subclasses: (N,) numbers of identity x camera.
     """
-    subclass_SD, index_N = centres(features, subclasses)
-    return (features - subclass_SD[index_N]).square().sum(dim=1).mean()
+    return (features - centres(features, subclasses)).square().sum(dim=1).mean()

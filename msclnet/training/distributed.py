@@ -52,6 +52,7 @@ def gather_batch(features: Features, labels: PairLabels, processes: Processes) -
         for (key, t), piece in zip(tensors.items(), pieces, strict=True)
     }
     everyone = processes.gather(torch.stack([*_tensors(labels)], dim=1))
+    identities, cameras_visible, cameras_infrared = everyone.unbind(dim=1)
     return (
         Features(
             maps=features.maps,
@@ -59,7 +60,7 @@ def gather_batch(features: Features, labels: PairLabels, processes: Processes) -
             infrared=_replaced(features.infrared, whole),
             synergy=None if features.synergy is None else _replaced(features.synergy, whole),
         ),
-        PairLabels(*everyone.unbind(dim=1)),
+        PairLabels(identities, cameras_visible, cameras_infrared),
     )
 
 
@@ -132,7 +133,7 @@ def _buckets(tensors: Iterable[Tensor]) -> Iterator[list[Tensor]]:
 
 def _tensors(record: Any) -> list[Tensor]:
     values = (getattr(record, field.name) for field in dataclasses.fields(record))
-    return [value for value in values if value is not None]
+    return [value for value in values if isinstance(value, Tensor)]
 
 
 def _with_own_rows(gathered: Tensor, own: Tensor, *, rank: int) -> Tensor:

@@ -3,48 +3,31 @@
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from msclnet.errors import UserError
-from msclnet.features import PairLabels
 from msclnet.losses.objective import Objective
 from msclnet.processes import ALONE, Processes
 from msclnet.progress import progress_bar
 from msclnet.training.averaging import moving_average
 from msclnet.training.checkpoint import CheckpointFolder
-from msclnet.training.distributed import (
-    add_gradients,
-    average_statistics,
-    gather_batch,
-    join_norms,
-    same_start,
-)
+from msclnet.training.distributed import average_statistics, same_start
 from msclnet.training.epoch import Part, gpu_memory, time_left
-from msclnet.training.gradients import gradient_sizes
+from msclnet.training.graph import GraphedStep, fastest_step
 from msclnet.training.guard import DivergedError, check_losses, check_norm
 from msclnet.training.last_steps import LastSteps
 from msclnet.training.optimizer import set_rate
 from msclnet.training.schedule import Schedule
+from msclnet.training.step import Batch, Step
 from msclnet.training.stopping import Stopping
 
 logger = logging.getLogger("msclnet.training")
 
 CHECK_EVERY = 20  # steps between looks at the losses; each look waits for the device
-
-
-class Batch(Protocol):
-    """What the loop reads of a batch; see msclnet.data.batches.PairBatch."""
-
-    visible: Tensor
-    infrared: Tensor
-    labels: Tensor
-    cameras_visible: Tensor
-    cameras_infrared: Tensor
 
 
 @dataclass(frozen=True)
@@ -144,6 +127,7 @@ class Training:
         self._stopping = Stopping(waits=processes.world == 1)
         self._batches: Iterator[Batch] = iter(())
         self._last_steps = LastSteps()
+        self._take: Step | GraphedStep | None = None
 
     def resume(self, state: Mapping[str, Any]) -> None:
         """Go on from a checkpoint's state."""
@@ -202,6 +186,8 @@ class Training:
             raise
         finally:
             self._batches = iter(())  # ends the loader's processes, in order
+            if isinstance(self._take, GraphedStep):
+                self._take.forget()
 
     def _run(self) -> dict[str, Tensor]:
         settings, progress = self.settings, self.progress
@@ -209,6 +195,16 @@ class Training:
         started, hidden = time.perf_counter(), not self.processes.first
         for network in self._networks:
             same_start(network, self.processes)
+        self._take = fastest_step(
+            Step(
+                self.network,
+                self.objective,
+                self.optimizer,
+                precision=settings.precision,
+                device=self.device,
+                processes=self.processes,
+            )
+        )
         if first < last:
             self._batches = iter(self.loader(first, last))
         with progress_bar(total=last, initial=first, desc="train", unit="step", disable=hidden) as bar:
@@ -259,7 +255,8 @@ class Training:
 
     def _train_epoch(self, *, epoch: int, bar: Any) -> dict[str, float]:
         self.network.train()
-        steps, part = self.settings.steps_per_epoch, self.progress.part
+        steps, part, take = self.settings.steps_per_epoch, self.progress.part, self._take
+        assert take is not None
         before = time.perf_counter()
         while part.steps < steps:
             batch = next(self._batches)
@@ -267,9 +264,10 @@ class Training:
             with self._stopping.held_back():
                 step = part.steps + 1
                 set_rate(self.optimizer, self.schedule.rate((epoch - 1) * steps + step - 1))
-                measured = self._step(
-                    batch, measure_gradients=step == steps and self._measures(epoch), into=part.figures
-                )
+                measures = step == steps and self._measures(epoch)
+                measured = take(batch, figures=part.figures if measures else None)
+                if self._average is not None:
+                    self._average.update_parameters(self.network)
                 self._last_steps.add(measured)
                 look = step % CHECK_EVERY == 0 or step == steps
                 values = {name: value.item() for name, value in measured.items()} if look else {}
@@ -305,32 +303,6 @@ class Training:
         every = self.settings.gradients_every
         return bool(every) and (epoch % every == 0 or epoch == 1)
 
-    def _step(self, batch: Batch, *, measure_gradients: bool, into: dict[str, float]) -> dict[str, Tensor]:
-        visible = batch.visible.to(self.device, non_blocking=True)
-        infrared = batch.infrared.to(self.device, non_blocking=True)
-        labels = PairLabels(
-            identities=batch.labels.to(self.device),
-            cameras_visible=batch.cameras_visible.to(self.device),
-            cameras_infrared=batch.cameras_infrared.to(self.device),
-        )
-        with precision_context(self.settings.precision, self.device):
-            features = self.network(visible, infrared, with_synergy=self.objective.needs_synergy)
-        features, labels = gather_batch(features, labels, self.processes)
-        terms = self.objective(features, labels)
-        if measure_gradients:
-            sizes = gradient_sizes(terms.values, self.objective.weights, features.maps)
-            into |= join_norms(sizes, self.processes)
-            into["share_of_singletons"] = self.objective.share_of_singletons(labels)
-        self.optimizer.zero_grad(set_to_none=True)
-        terms.total.backward()
-        add_gradients(self.network, self.processes)
-        self.optimizer.step()
-        if self._average is not None:
-            self._average.update_parameters(self.network)
-        norms = torch.cat([features.visible.pooled, features.infrared.pooled]).detach().norm(dim=1)
-        losses = {f"loss_{name}": value.detach() for name, value in terms.values.items()}
-        return {**losses, "total": terms.total.detach(), "feature_norm": norms.mean()}
-
     def _keep_if_best(self, score: float, epoch: int) -> None:
         if score > self.progress.best_score or not self.progress.best_epoch:
             self.progress.best_score, self.progress.best_epoch = score, epoch
@@ -341,8 +313,3 @@ class Training:
 def weights_of(network: nn.Module) -> dict[str, Tensor]:
     """A copy of all weights on the CPU."""
     return {name: value.detach().cpu().clone().contiguous() for name, value in network.state_dict().items()}
-
-
-def precision_context(precision: str, device: torch.device) -> Any:
-    """Autocast to bfloat16, or nothing."""
-    return torch.autocast(device.type, dtype=torch.bfloat16) if precision == "bf16" else nullcontext()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from msclnet.losses.class_centres import centres, class_and_subclass_centres
+from msclnet.losses.class_centres import centres, class_centres, first_rows, group_sizes
 from msclnet.losses.inter import inter_loss
 from msclnet.losses.intra import intra_loss
 from msclnet.losses.sub import sub_loss
@@ -41,13 +41,17 @@ class Batch:
 
 
 def test_centres_by_hand():
-    centre, index = centres(HAND, HAND_SUBCLASSES)
-    torch.testing.assert_close(centre, torch.tensor([[10.0, 0.0], [10.0, 6.0], [1.0, 0.0], [3.0, 4.0]]))
-    assert index.tolist() == [2, 2, 3, 0, 1]
-    subclass, class_, class_of = class_and_subclass_centres(HAND, HAND_IDENTITIES, HAND_SUBCLASSES)
-    torch.testing.assert_close(subclass, centre)
-    torch.testing.assert_close(class_, torch.tensor([[10.0, 3.0], [2.0, 2.0]]))
-    assert class_of.tolist() == [0, 0, 1, 1]
+    expected = [[1.0, 0.0], [1.0, 0.0], [3.0, 4.0], [10.0, 0.0], [10.0, 6.0]]
+    torch.testing.assert_close(centres(HAND, HAND_SUBCLASSES), torch.tensor(expected))
+    expected = [[2.0, 2.0]] * 3 + [[10.0, 3.0]] * 2
+    torch.testing.assert_close(class_centres(HAND, HAND_IDENTITIES, HAND_SUBCLASSES), torch.tensor(expected))
+
+
+def test_groups_by_hand():
+    groups = torch.tensor([7, 3, 7, -1, 3, 3, 9])
+    assert group_sizes(groups, torch.float64).tolist() == [2, 3, 2, 1, 3, 3, 1]
+    assert first_rows(groups).tolist() == [0, 1, 3, 6]
+    assert first_rows(groups, count=4).tolist() == [0, 1, 3, 6]
 
 
 def test_sub_by_hand():

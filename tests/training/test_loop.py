@@ -10,6 +10,7 @@ import torch
 from tiny_training import EPOCHS, STEPS, TIMINGS, equal_weights, load, make_training
 from torch import Tensor
 
+from msclnet.features import PairLabels
 from msclnet.losses.objective import Terms, share_of_singletons, subclass_numbers
 from msclnet.training.checkpoint import CheckpointFolder
 from msclnet.training.gradients import gradient_sizes
@@ -149,20 +150,13 @@ def test_gradient_columns_by_autograd(tmp_path: Path) -> None:
     batch = next(iter(load(0, 1)))
     again.network.train()
     features = again.network(batch.visible, batch.infrared)
-    labels = Labels(batch.labels, batch.cameras_visible, batch.cameras_infrared)
-    values = again.objective(features, labels).values  # pyright: ignore[reportArgumentType]
+    labels = PairLabels(batch.labels, batch.cameras_visible, batch.cameras_infrared)
+    values = again.objective(features, labels).values
     for name, value in values.items():
         (gradient,) = torch.autograd.grad(value, features.maps, retain_graph=True, allow_unused=True)
         size = 0.0 if gradient is None else gradient.flatten().norm().item()
         assert row[f"gradient_{name}"] == pytest.approx(again.objective.weights[name] * size, rel=1e-4)
     assert row["gradient_identity"] > 0
-
-
-class Labels:
-    def __init__(self, identities: Tensor, cameras_visible: Tensor, cameras_infrared: Tensor) -> None:
-        self.identities = identities
-        self.cameras_visible = cameras_visible
-        self.cameras_infrared = cameras_infrared
 
 
 def test_gradient_sizes_in_closed_form() -> None:

@@ -62,7 +62,8 @@ def load(first: int, last: int) -> Any:
 
 def validate(network: MSCLNet) -> dict[str, float]:
     """Some figure that depends on every weight that testing uses."""
-    _, vectors = embed_images(network, pixels()[:6], rows().infrared[:6], batch=6)
+    device = next(network.parameters()).device
+    _, vectors = embed_images(network, pixels()[:6], rows().infrared[:6], batch=6, device=device)
     return {"score": float(np.abs(vectors).mean()), "spread": float(vectors.std())}
 
 
@@ -102,7 +103,8 @@ def resumed(folder: Path, **changes: Any) -> Training:
     """The training that a new process would go on with."""
     found = CheckpointFolder(folder).load_latest()
     torch.manual_seed(99)  # what the network starts from must not matter
-    training = make_training(folder, network=build_network(SPEC) if found else None, **changes)
+    network = build_network(SPEC).to(changes.get("device", "cpu")) if found else None
+    training = make_training(folder, network=network, **changes)
     if found:
         training.resume(found[1])
     return training

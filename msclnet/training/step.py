@@ -1,0 +1,134 @@
+"""One step of the training: forward, losses, backward, update."""
+
+from contextlib import nullcontext
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from msclnet.features import PairLabels
+from msclnet.losses.objective import Objective
+from msclnet.processes import ALONE, Processes
+from msclnet.training.distributed import add_gradients, gather_batch, join_norms
+from msclnet.training.gradients import gradient_sizes
+
+
+class Batch(Protocol):
+    """What a step reads of a batch; see msclnet.data.batches.PairBatch."""
+
+    @property
+    def visible(self) -> Tensor: ...
+
+    @property
+    def infrared(self) -> Tensor: ...
+
+    @property
+    def labels(self) -> Tensor: ...
+
+    @property
+    def cameras_visible(self) -> Tensor: ...
+
+    @property
+    def cameras_infrared(self) -> Tensor: ...
+
+
+class Step:
+    """Takes training steps.
+
+    Args:
+        network: On its device; see msclnet.models.network.MSCLNet.
+        objective: From features to losses.
+        optimizer: Of the network's parameters.
+        precision: `bf16` (convolutions only) or `fp32`.
+        device: Where the network is.
+        processes: Those that train together; see msclnet.training.distributed.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        objective: Objective,
+        optimizer: torch.optim.Optimizer,
+        *,
+        precision: str,
+        device: torch.device,
+        processes: Processes = ALONE,
+    ) -> None:
+        self.network = network
+        self.objective = objective
+        self.optimizer = optimizer
+        self.precision = precision
+        self.device = device
+        self.processes = processes
+
+    def __call__(self, batch: Batch, *, figures: dict[str, float] | None = None) -> dict[str, Tensor]:
+        """Take one step.
+
+        Args:
+            batch: N pairs, in the memory of any device.
+            figures: Gets the size of each term's gradient, and the share of sub-classes with one image, where it is
+                given; that costs a backward pass for each term.
+
+        Returns:
+            Each unweighted term as `loss_<term>`, their weighted sum `total`, and `feature_norm`, the mean norm of the
+            pooled features: tensors without dimensions on the device, for which nobody has waited.
+        """
+        return self.take(*self.moved(batch), distinct=distinct_in(batch), figures=figures)
+
+    def moved(self, batch: Batch) -> tuple[Tensor, ...]:
+        """The batch's tensors on the device, in the order that `take` wants them."""
+        return tuple(tensor.to(self.device, non_blocking=True) for tensor in tensors_of(batch))
+
+    def take(
+        self,
+        visible: Tensor,
+        infrared: Tensor,
+        identities: Tensor,
+        cameras_visible: Tensor,
+        cameras_infrared: Tensor,
+        *,
+        distinct: int,
+        figures: dict[str, float] | None = None,
+    ) -> dict[str, Tensor]:
+        """A step on tensors that are on the device. Without `figures` it never waits for a GPU.
+
+        Args:
+            visible: uint8 RGB (N, H, W, 3).
+            infrared: uint8 RGB (N, H, W, 3).
+            identities: int64 (N,).
+            cameras_visible: int64 (N,).
+            cameras_infrared: int64 (N,).
+            distinct: Number of different identities.
+            figures: As in `__call__`.
+        """
+        labels = PairLabels(identities, cameras_visible, cameras_infrared, distinct=distinct)
+        with precision_context(self.precision, self.device):
+            features = self.network(visible, infrared, with_synergy=self.objective.needs_synergy)
+        features, labels = gather_batch(features, labels, self.processes)
+        terms = self.objective(features, labels)
+        if figures is not None:
+            sizes = gradient_sizes(terms.values, self.objective.weights, features.maps)
+            figures |= join_norms(sizes, self.processes)
+            figures["share_of_singletons"] = self.objective.share_of_singletons(labels)
+        self.optimizer.zero_grad(set_to_none=True)
+        terms.total.backward()
+        add_gradients(self.network, self.processes)
+        self.optimizer.step()
+        norms = torch.cat([features.visible.pooled, features.infrared.pooled]).detach().norm(dim=1)
+        losses = {f"loss_{name}": value.detach() for name, value in terms.values.items()}
+        return {**losses, "total": terms.total.detach(), "feature_norm": norms.mean()}
+
+
+def tensors_of(batch: Batch) -> tuple[Tensor, ...]:
+    """A batch's tensors, in the order that `Step.take` wants them."""
+    return batch.visible, batch.infrared, batch.labels, batch.cameras_visible, batch.cameras_infrared
+
+
+def distinct_in(batch: Batch) -> int:
+    """Number of different identities."""
+    return len(torch.unique(batch.labels))
+
+
+def precision_context(precision: str, device: torch.device) -> Any:
+    """Autocast to bfloat16, or nothing."""
+    return torch.autocast(device.type, dtype=torch.bfloat16) if precision == "bf16" else nullcontext()
