@@ -75,7 +75,7 @@ class GraphedStep:
         try:
             # Gradients of former steps would be added to, where a recording has to bring its own.
             step.optimizer.zero_grad(set_to_none=True)
-            with rates_as_tensors(step.optimizer, self._rates), torch.cuda.graph(graph):
+            with rates_as_tensors(step.optimizer, self._rates), _recording(graph):
                 measured = step.take(*self._inputs, distinct=distinct_in(batch))
                 self._names, self._measured = list(measured), torch.stack(list(measured.values()))
         except RuntimeError as error:
@@ -87,18 +87,23 @@ class GraphedStep:
         self._graph = graph
 
 
+def _recording(graph: torch.cuda.CUDAGraph) -> torch.cuda.graph:
+    # Only this thread's calls count: the loader's thread pins memory meanwhile, which would end the recording.
+    return torch.cuda.graph(graph, capture_error_mode="thread_local")
+
+
 def kind_of(batch: Batch) -> tuple[object, ...]:
     """What a recording depends on: the tensors' shapes and the number of identities."""
     return (*(tensor.shape for tensor in tensors_of(batch)), distinct_in(batch))
 
 
 def graphs_wanted() -> bool:
-    """Whether the variable MSCLNET_CUDA_GRAPHS leaves recording on.
+    """Whether the variable MSCLNET_CUDA_GRAPHS asks for recording.
 
     Raises:
         UserError: It is neither `on` nor `off`.
     """
-    wanted = os.environ.get(SWITCH) or "on"
+    wanted = os.environ.get(SWITCH) or "off"
     if wanted not in ("on", "off"):
         raise UserError(f"{SWITCH}: expected on or off, not {wanted!r}")
     return wanted == "on"

@@ -40,7 +40,7 @@ def recordings(monkeypatch: pytest.MonkeyPatch) -> list[Recording]:
     made: list[Recording] = []
 
     @contextmanager
-    def record(graph: Recording) -> Iterator[None]:
+    def record(graph: Recording, **_: Any) -> Iterator[None]:
         made.append(graph)
         yield
 
@@ -133,7 +133,7 @@ def test_rates_are_numbers_again_whatever_happens() -> None:
 
 def test_a_recording_that_fails_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     @contextmanager
-    def refuse(graph: Any) -> Iterator[None]:
+    def refuse(graph: Any, **_: Any) -> Iterator[None]:
         yield
         raise RuntimeError("operation not permitted when stream is capturing\nand more")
 
@@ -151,6 +151,10 @@ def test_a_recording_that_fails_says_what_to_do(monkeypatch: pytest.MonkeyPatch)
 
 def test_only_a_single_process_on_a_gpu_records(monkeypatch: pytest.MonkeyPatch) -> None:
     step = tiny_step()
+    step.device = torch.device("cuda")
+    assert fastest_step(step) is step
+    monkeypatch.setenv("MSCLNET_CUDA_GRAPHS", "on")
+    step.device = torch.device("cpu")
     assert fastest_step(step) is step
     step.device = torch.device("cuda")
     assert isinstance(fastest_step(step), GraphedStep)
