@@ -6,7 +6,7 @@ MSCLNET_PROCESSES  processes that train and embed together, each on a GPU of its
 MSCLNET_WORKERS    processes that prepare batches or images (default: by the number of cores)
 MSCLNET_RAW        where the images of a real data set lie: a folder, an archive or a URL
 MSCLNET_THREADS    threads of torch on the CPU (default: torch's own) and of the evaluation (default: the cores)
-MSCLNET_CUDA_GRAPHS  off (default) or on: whether a GPU takes the training step as one graph, see msclnet.training.graph
+MSCLNET_CUDA_GRAPHS  on (default) or off: whether a GPU takes the training step as one graph, see msclnet.training.graph
 MSCLNET_KEEP_CHECKPOINTS  how many of a training's latest checkpoints stay on the disk (default: 2)
 
 Processes that were started together know each other by torchrun's variables: RANK, WORLD_SIZE, LOCAL_RANK (on this

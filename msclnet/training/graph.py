@@ -98,12 +98,12 @@ def kind_of(batch: Batch) -> tuple[object, ...]:
 
 
 def graphs_wanted() -> bool:
-    """Whether the variable MSCLNET_CUDA_GRAPHS asks for recording.
+    """Whether the variable MSCLNET_CUDA_GRAPHS leaves recording on.
 
     Raises:
         UserError: It is neither `on` nor `off`.
     """
-    wanted = os.environ.get(SWITCH) or "off"
+    wanted = os.environ.get(SWITCH) or "on"
     if wanted not in ("on", "off"):
         raise UserError(f"{SWITCH}: expected on or off, not {wanted!r}")
     return wanted == "on"
