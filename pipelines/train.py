@@ -29,6 +29,7 @@ from msclnet.tracking.run_setup import DatasetInfo
 from msclnet.training.checkpoint import CheckpointFolder, remove_finished
 from msclnet.training.compilation import compile_backbone, not_compiled, require_compiler
 from msclnet.training.distributed import synchronise_batch_norm
+from msclnet.training.graph import graphs_wanted
 from msclnet.training.guard import DivergedError
 from msclnet.training.history import write_history
 from msclnet.training.loop import Settings, Training
@@ -54,8 +55,10 @@ def train(params: Params, processes: Processes = ALONE) -> None:
 
     Of several processes the first one reads and writes all of these but the data.
     """
+    # Both before a run in MLflow begins, which would end as failed.
+    graphs_wanted()
     if params.train.compile:
-        require_compiler()  # before a run in MLflow begins, which would end as failed
+        require_compiler()
     device = machine.device()
     key = training_key(params, device=device.type)
     processes.require_same(key, what="parameters, data or code")

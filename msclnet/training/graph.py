@@ -73,7 +73,7 @@ class GraphedStep:
         self._rates = [torch.zeros((), device=step.device) for _ in groups]
         graph = torch.cuda.CUDAGraph()
         try:
-            # Gradients of former steps would be added to, where a recording has to bring its own.
+            # The former gradients' memory is given back first: a recording brings its own.
             step.optimizer.zero_grad(set_to_none=True)
             with rates_as_tensors(step.optimizer, self._rates), _recording(graph):
                 measured = step.take(*self._inputs, distinct=distinct_in(batch))

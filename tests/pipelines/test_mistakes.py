@@ -97,6 +97,14 @@ def test_a_device_that_is_not_there_is_named(project):
     assert "cuda:7" in message
 
 
+def test_a_switch_that_is_neither_on_nor_off_is_told_before_a_run_begins(project):
+    message = refused(
+        project, "python", "-m", "pipelines.train", MSCLNET_CUDA_GRAPHS="yes", MSCLNET_HOME="elsewhere"
+    )
+    assert "MSCLNET_CUDA_GRAPHS: expected on or off, not 'yes'" in message
+    assert not (project.root / "elsewhere").exists()
+
+
 def test_a_diverging_training_is_stopped_with_the_term(project):
     project.edit("norm_limit: 1.0e+4", "norm_limit: 1.0e-3")
     message = refused(project, "python", "-m", "pipelines.train")
