@@ -1,6 +1,7 @@
 """Non-local block in its dot-product form."""
 
 import torch
+import torch.fx
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -40,14 +41,24 @@ class NonLocalBlock(nn.Module):
         # One convolution for all three: the maps are read once, and their gradient is written once.
         weight = torch.cat([self.theta.weight, self.phi.weight, self.g.weight])
         bias = torch.cat([part.bias for part in (self.theta, self.phi, self.g) if part.bias is not None])
-        channels = len(bias)
-        if maps.is_cuda and channels % TENSOR_CORE_WIDTH:
-            # Without this, the weights' gradient alone took a seventh of a ResNet-50's training step on an H100.
-            missing = -channels % TENSOR_CORE_WIDTH
-            weight, bias = F.pad(weight, (0, 0, 0, 0, 0, 0, 0, missing)), F.pad(bias, (0, missing))
-        theta, phi, g = F.conv2d(maps, weight, bias)[:, :channels].flatten(2).chunk(3, dim=1)
+        weight, bias = wide_enough(weight, bias)
+        used = 3 * self.theta.out_channels
+        theta, phi, g = F.conv2d(maps, weight, bias)[:, :used].flatten(2).chunk(3, dim=1)
         # (theta^T phi) g^T = theta^T (phi g^T): the inner width is far below the number of positions.
         context = torch.einsum("nip,njp->nij", phi, g) / positions
         attended = torch.einsum("nip,nij->npj", theta, context).reshape(n, height, width, -1)
         # Channels last in memory: with one inner channel torch would take the other order and mix both from here on.
         return maps + self.norm(self.out(attended.permute(0, 3, 1, 2)))
+
+
+# Left whole where a network is traced, as msclnet.inference does to fold batch norms: no tensor is there to ask then.
+@torch.fx.wrap
+def wide_enough(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights and biases of a 1 x 1 convolution, on a GPU padded by zeros to what its tensor cores take.
+
+    Without it, the weights' gradient alone took a seventh of a ResNet-50's training step on an H100.
+    """
+    missing = -len(bias) % TENSOR_CORE_WIDTH
+    if not (missing and weight.is_cuda):
+        return weight, bias
+    return F.pad(weight, (0, 0, 0, 0, 0, 0, 0, missing)), F.pad(bias, (0, missing))
