@@ -12,7 +12,8 @@ from msclnet.models.modality_norm import ModalityNorm
 from msclnet.models.mogrifier import MogrifierLSTMCell
 from msclnet.models.neck import BNNeck
 from msclnet.models.pixels import Pixels
-from msclnet.models.pooling import gem, gem_whole_and_parts, instance_normalised_parts
+from msclnet.models.pooled_maps import pool_maps
+from msclnet.models.pooling import gem
 from msclnet.models.synergy import READINGS, MeanResidual
 
 
@@ -130,8 +131,8 @@ class MSCLNet(nn.Module):
         maps = self.maps(visible, infrared)
         # Only the convolutions gain from a low precision; the heads are small and need the digits.
         with torch.autocast(maps.device.type, enabled=False):
-            pooled, parts = gem_whole_and_parts(maps, p=self.gem_p, parts=self.parts)
-            _, logits = self.neck(pooled)
+            pooled = pool_maps(maps, p=self.gem_p, parts=self.parts)
+            _, logits = self.neck(pooled.whole)
             rows_and_norms = (
                 (slice(0, n), self.normalise_visible),
                 (slice(n, None), self.normalise_infrared),
@@ -139,12 +140,12 @@ class MSCLNet(nn.Module):
             hat_logits = self._hat_logits(maps[:n], maps[n:])
             streams = []
             for rows, norm in rows_and_norms:
-                bare_parts = instance_normalised_parts(maps[rows], parts=self.parts)
+                bare_parts = pooled.normalised_parts[rows]
                 streams.append(
                     Stream(
-                        pooled=pooled[rows],
+                        pooled=pooled.whole[rows],
                         logits=logits[rows],
-                        parts=parts[rows],
+                        parts=pooled.parts[rows],
                         normalised_parts=norm.scaled(bare_parts),
                         isolated_normalised_parts=norm.scaled(bare_parts.detach()),
                         normalised_logits=None if hat_logits is None else hat_logits[rows],

@@ -5,6 +5,8 @@ import torch.fx
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from msclnet.models.normed_product import normed_product
+
 TENSOR_CORE_WIDTH = 8  # bf16 channels come in multiples of it, or the slow kernels do
 
 
@@ -36,11 +38,13 @@ class NonLocalBlock(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C, H, W)."""
-        n, _, height, width = maps.shape
-        positions = height * width
         # One convolution for all three: the maps are read once, and their gradient is written once.
         weight = torch.cat([self.theta.weight, self.phi.weight, self.g.weight])
         bias = torch.cat([part.bias for part in (self.theta, self.phi, self.g) if part.bias is not None])
+        if self.training and maps.device.type == "cpu":
+            return self._by_products(maps, weight, bias)
+        n, _, height, width = maps.shape
+        positions = height * width
         weight, bias = wide_enough(weight, bias)
         used = 3 * self.theta.out_channels
         theta, phi, g = F.conv2d(maps, weight, bias)[:, :used].flatten(2).chunk(3, dim=1)
@@ -49,6 +53,23 @@ class NonLocalBlock(nn.Module):
         attended = torch.einsum("nip,nij->npj", theta, context).reshape(n, height, width, -1)
         # Channels last in memory: with one inner channel torch would take the other order and mix both from here on.
         return maps + self.norm(self.out(attended.permute(0, 3, 1, 2)))
+
+    def _by_products(self, maps: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """The same in training on a CPU, whose limit is the passes over C channels: two forward and four backward.
+
+        Args:
+            maps: (N, C, H, W); best with channels last in memory.
+            weight: Of theta, phi and g, (3 I, C, 1, 1).
+            bias: Theirs, (3 I).
+        """
+        rows = maps.permute(0, 2, 3, 1)
+        theta, phi, g = F.linear(rows, weight.flatten(1), bias).flatten(1, 2).chunk(3, dim=2)
+        attended = theta @ (phi.transpose(1, 2) @ g / phi.shape[1])
+        # The bias of `out` has no part in it: batch norm takes it away, and it stays without a gradient.
+        inner, factors = normed_product(
+            attended.flatten(0, 1), self.out.weight.flatten(1), self.out.bias, self.norm
+        )
+        return torch.addmm(rows.flatten(0, 2), inner, factors).view(rows.shape).permute(0, 3, 1, 2)
 
 
 # Left whole where a network is traced, as msclnet.inference does to fold batch norms: no tensor is there to ask then.

@@ -77,3 +77,32 @@ def test_channels_last_in_memory_changes_nothing():
 def test_no_inner_channels_are_refused():
     with pytest.raises(ValueError, match="inner_channels"):
         NonLocalBlock(8, 0)
+
+
+@pytest.mark.parametrize("inner", [1, 3])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_training_equals_torchs_modules_one_after_the_other(inner, memory_format):
+    def modules(block: NonLocalBlock, maps: torch.Tensor) -> torch.Tensor:
+        theta, phi, g = (part(maps).flatten(2) for part in (block.theta, block.phi, block.g))
+        weights = theta.transpose(1, 2) @ phi / theta.shape[2]  # of all pairs of positions
+        attended = (weights @ g.transpose(1, 2)).transpose(1, 2)
+        return maps + block.norm(block.out(attended.unflatten(2, maps.shape[2:])))
+
+    results = []
+    for run in (modules, lambda block, maps: block(maps)):
+        block = randomised(4, inner).train()
+        maps = torch.randn(3, 4, 5, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        maps = maps.contiguous(memory_format=memory_format).requires_grad_()
+        out = run(block, maps)
+        out.sin().sum().backward()
+        gradients = {name: p.grad for name, p in block.named_parameters() if name != "out.bias"}
+        results.append({"out": out, "maps": maps.grad, **gradients, **dict(block.named_buffers())})
+    for name, expected in results[0].items():
+        torch.testing.assert_close(results[1][name], expected, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_the_bias_before_the_batch_norm_has_no_gradient():
+    block = randomised(4, 2).train()
+    block(torch.randn(3, 4, 5, 2, dtype=torch.float64)).sin().sum().backward()
+    assert block.out.bias is not None
+    assert block.out.bias.grad is None
