@@ -41,7 +41,7 @@ class NonLocalBlock(nn.Module):
         # One convolution for all three: the maps are read once, and their gradient is written once.
         weight = torch.cat([self.theta.weight, self.phi.weight, self.g.weight])
         bias = torch.cat([part.bias for part in (self.theta, self.phi, self.g) if part.bias is not None])
-        if self.training and maps.device.type == "cpu":
+        if self.norm.training and maps.device.type == "cpu":  # not where it is frozen
             return self._by_products(maps, weight, bias)
         n, _, height, width = maps.shape
         positions = height * width

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from msclnet.models.pooling import FLOOR, gem_whole_and_parts, instance_normalised_parts
+from msclnet.models.pooling import FLOOR, gem, gem_parts, instance_normalised_parts
 
 EPS = 1e-5  # nn.InstanceNorm2d's
 CHUNK = 2**20  # values that are worked on at a time on a CPU: 4 MiB, which a cache holds
@@ -41,8 +41,11 @@ def pool_maps(maps: Tensor, *, p: float, parts: int) -> PooledMaps:
         parts: P. Where H is no multiple of it, neighbouring strips share a row, and the poolings are taken one by one.
     """
     if maps.shape[2] % parts:
-        whole, strips = gem_whole_and_parts(maps, p=p, parts=parts)
-        return PooledMaps(whole, strips, instance_normalised_parts(maps, parts=parts, eps=EPS))
+        return PooledMaps(
+            whole=gem(maps, p=p),
+            parts=gem_parts(maps, p=p, parts=parts),
+            normalised_parts=instance_normalised_parts(maps, parts=parts, eps=EPS),
+        )
     powers, averages, variances = _Means.apply(maps, p, parts)
     centred = averages - averages.mean(dim=1, keepdim=True)
     return PooledMaps(

@@ -36,14 +36,6 @@ def gem_parts(maps: Tensor, *, p: float, parts: int) -> Tensor:
     return average_parts(_power(maps, p), parts=parts).pow(1 / p)
 
 
-def gem_whole_and_parts(maps: Tensor, *, p: float, parts: int) -> tuple[Tensor, Tensor]:
-    """`gem` and `gem_parts` of the same maps, for the price of one of them where H is a multiple of `parts`."""
-    if maps.shape[2] % parts:
-        return gem(maps, p=p), gem_parts(maps, p=p, parts=parts)
-    means = average_parts(_power(maps, p), parts=parts)
-    return means.mean(dim=1).pow(1 / p), means.pow(1 / p)
-
-
 def average_parts(maps: Tensor, *, parts: int) -> Tensor:
     """Mean over equal horizontal strips, signed.
 

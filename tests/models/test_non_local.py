@@ -81,7 +81,8 @@ def test_no_inner_channels_are_refused():
 
 @pytest.mark.parametrize("inner", [1, 3])
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-def test_training_equals_torchs_modules_one_after_the_other(inner, memory_format):
+@pytest.mark.parametrize("frozen", [False, True])
+def test_training_equals_torchs_modules_one_after_the_other(inner, memory_format, frozen):
     def modules(block: NonLocalBlock, maps: torch.Tensor) -> torch.Tensor:
         theta, phi, g = (part(maps).flatten(2) for part in (block.theta, block.phi, block.g))
         weights = theta.transpose(1, 2) @ phi / theta.shape[2]  # of all pairs of positions
@@ -91,6 +92,7 @@ def test_training_equals_torchs_modules_one_after_the_other(inner, memory_format
     results = []
     for run in (modules, lambda block, maps: block(maps)):
         block = randomised(4, inner).train()
+        block.norm.train(not frozen)
         maps = torch.randn(3, 4, 5, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
         maps = maps.contiguous(memory_format=memory_format).requires_grad_()
         out = run(block, maps)

@@ -9,7 +9,6 @@ from msclnet.models.pooling import (
     average_parts,
     gem,
     gem_parts,
-    gem_whole_and_parts,
     instance_normalised_parts,
 )
 
@@ -112,14 +111,6 @@ def test_equal_parts_together_give_the_whole():
 def test_signed_values_survive_the_average():
     maps = -random_maps(1, 2, 6, 3)
     assert (average_parts(maps, parts=3) < 0).all()
-
-
-@pytest.mark.parametrize(("height", "parts"), [(12, 6), (9, 6), (5, 1)])
-def test_whole_and_parts_together_equal_each_alone(height, parts):
-    maps = random_maps(2, 3, height, 4) - 1
-    whole, strips_of_it = gem_whole_and_parts(maps, p=3.0, parts=parts)
-    torch.testing.assert_close(whole, gem(maps, p=3.0))
-    torch.testing.assert_close(strips_of_it, gem_parts(maps, p=3.0, parts=parts))
 
 
 @pytest.mark.parametrize(("height", "parts"), [(12, 6), (9, 6), (5, 1)])
