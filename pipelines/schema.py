@@ -107,7 +107,7 @@ class Augment(Section):
 
 class Model(Section):
     backbone: Literal["slim", "resnet18", "resnet50"]
-    width: Annotated[int, Field(ge=4, le=64)]
+    width: Annotated[int, Field(ge=8, le=64)]
     weights: Annotated[str, Field(min_length=1)]
     trunk: Literal["shared", "separate"]
     last_stride: Literal[1, 2]

@@ -91,7 +91,7 @@ def test_pretrained_weights_are_not_asked_for(network: MSCLNet, weights: Path) -
 
 
 @pytest.mark.parametrize(
-    "change", [{"width": 8}, {"last_stride": 2, "width": 5}, {"backbone": "resnet18"}, {"identities": 5}]
+    "change", [{"width": 16}, {"last_stride": 2, "width": 8}, {"backbone": "resnet18"}, {"identities": 5}]
 )
 def test_weights_of_another_network(weights: Path, change: dict[str, Any]) -> None:
     spec = spec_of(**{name: value for name, value in change.items() if name != "identities"})

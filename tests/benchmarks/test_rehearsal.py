@@ -18,7 +18,7 @@ SMALL = {
     "preprocess.width": 32,
     "augment.padding": 2,
     "model.backbone": "slim",
-    "model.width": 4,
+    "model.width": 8,
     "train.batch.identities": 4,
     "visualize.perplexity": 3.0,
 }

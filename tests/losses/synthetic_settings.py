@@ -38,7 +38,7 @@ def settings(*, on: tuple[str, ...] | None = None, **changes: Any) -> dict[str, 
     """
     preset = read_yaml(PRESETS / "synthetic.yaml")
     values = copy.deepcopy({name: preset[name] for name in ("model", "synergy", "loss")})
-    values["model"] |= {"width": 4, "parts": 3}
+    values["model"] |= {"width": 8, "parts": 3}
     values["loss"]["divergence"]["reach"] = "extractors"
     if on is not None:
         for term in TERMS:

@@ -94,7 +94,7 @@ def test_terms_that_are_on(name):
 def test_one_step_of_each_preset_is_finite(name):
     values = copy.deepcopy(preset(name))
     # the backbone is not what is tested here, and its weights may not be at hand
-    values["model"] |= {"backbone": "slim", "weights": "none", "width": 4, "parts": 3, "non_local_inner": 0}
+    values["model"] |= {"backbone": "slim", "weights": "none", "width": 8, "parts": 3, "non_local_inner": 0}
     torch.manual_seed(0)
     network = build_network(
         {"identities": IDENTITIES, "model": values["model"], "synergy": values["synergy"]}

@@ -19,7 +19,7 @@ def spec(*, synergy: dict[str, Any] | None = None, **model: Any) -> dict[str, An
     assert set(synergy or {}) <= set(preset["synergy"])
     return {
         "identities": 5,
-        "model": {**preset["model"], "width": 4, **model},
+        "model": {**preset["model"], "width": 8, **model},
         "synergy": {**preset["synergy"], **(synergy or {})},
     }
 

@@ -383,7 +383,7 @@ def test_accepted_image_sizes_can_be_trained_on(height: int, width: int) -> None
     from msclnet.models.build import build_network
 
     params = check_params(changed(preprocess__height=height, preprocess__width=width), source="x")
-    model = params.section("model") | {"width": 4}
+    model = params.section("model") | {"width": 8}
     images = torch.zeros(2, height, width, 3, dtype=torch.uint8)
     network = build_network({"identities": 2, "model": model, "synergy": params.section("synergy")})
     assert network(images, images).maps.shape[2:].numel() > 1
