@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.core.result import Section
 from benchmarks.core.settings import Settings
-from pipelines.outputs import write_json
+from pipelines.stages.paths import write_json
 
 # In the order of the report: key -> module.
 SECTIONS = {

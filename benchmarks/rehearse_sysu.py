@@ -19,9 +19,9 @@ from benchmarks.rehearsal.official import read_test_cells
 from benchmarks.rehearsal.rehearsal import ROOT, Rehearsal, RehearsalError, rehearse
 from benchmarks.rehearsal.report import conclude
 from msclnet.errors import UserError
-from pipelines import machine
+from pipelines import settings
 from pipelines.orchestration.process_tree import sigterm_raises
-from pipelines.stage import report_user_errors
+from pipelines.stages.stage import report_user_errors
 
 REPORT = ROOT / "results" / "rehearsal" / "sysu-mm01.json"
 FAILED = 1
@@ -69,8 +69,8 @@ def run(
     """
     if workers is not None and workers < 1:
         raise UserError(f"--workers {workers}: give 1 or more")
-    workers = workers or machine.cores()
-    backbone = backbone or ("resnet50" if machine.device().type == "cuda" else "slim")
+    workers = workers or settings.cores()
+    backbone = backbone or ("resnet50" if settings.device().type == "cuda" else "slim")
     permutations = permutations.expanduser() if permutations else None
     test = read_test_cells(permutations) if permutations else None
     overrides: dict[str, Any] = {"model.backbone": backbone, "embed.precision": precision}
@@ -90,13 +90,13 @@ def run(
         except RehearsalError as error:
             print(f"error: {error}", file=sys.stderr)
             raise SystemExit(FAILED) from error
-    settings = {
+    conditions = {
         "backbone": backbone,
         "precision": precision,
         "sampler": rehearsal.sampler,
         "workers": workers,
     }
-    if not conclude(REPORT, measured, checks, images=images, settings=settings):
+    if not conclude(REPORT, measured, checks, images=images, settings=conditions):
         raise SystemExit(FAILED)
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.advisories import Answer, ask, ask_about_known, listed
-from pipelines.telling import mask_tracebacks, tellable
+from pipelines.console import mask_tracebacks, tellable
 
 CLEAN, FOUND, NOT_RUN = 0, 1, 3
 PACKAGES = Path(__file__).resolve().parents[1] / "constraints.txt"

@@ -24,11 +24,11 @@ from prefect.states import Failed
 
 from msclnet.errors import UserError
 from msclnet.tracking.masking import mask_logs
+from pipelines.console import tellable
 from pipelines.orchestration.environment import project_root
 from pipelines.orchestration.report import inline_picture, metric_rows, stage_rows
 from pipelines.orchestration.runs import RunOptions, RunResult, run_experiment, run_workspace
 from pipelines.orchestration.stage_process import StageStatus
-from pipelines.telling import tellable
 
 RETRIES = 2
 NAMELESS = "error: `name` names an experiment; give a preset or overrides with it, or leave it out"
@@ -95,7 +95,7 @@ def evaluate(overrides: dict[str, Any] | None = None, name: str | None = None) -
 
 def check_params(params: Path) -> object:
     """Validate a whole params.yaml; raises UserError."""
-    from pipelines.config import load_params
+    from pipelines.stages.config import load_params
 
     return load_params(params)
 

@@ -8,13 +8,20 @@ from threading import Event
 from typing import Any
 
 from msclnet.errors import UserError
-from pipelines.grids.plan import GridCell, make_plan
-from pipelines.grids.run import CellEnd, CellOutcome, close_group, conclude, ending, open_group, run_grid_cell
-from pipelines.grids.schema import load_grid
+from pipelines.console import tellable
+from pipelines.experiments.grid import GridCell, load_grid, make_plan
+from pipelines.experiments.run import (
+    CellEnd,
+    CellOutcome,
+    close_group,
+    conclude,
+    ending,
+    open_group,
+    run_grid_cell,
+)
 from pipelines.orchestration.report import text_table
 from pipelines.orchestration.runs import RunOptions
 from pipelines.orchestration.side_by_side import run_side_by_side
-from pipelines.telling import tellable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -18,14 +18,21 @@ from prefect.states import Cancelled, Failed
 from msclnet.errors import UserError
 from msclnet.tracking.masking import mask_logs
 from pipelines import flows
-from pipelines.grids.plan import GridCell, Plan, make_plan
-from pipelines.grids.run import CellEnd, CellOutcome, close_group, conclude, ending, open_group, run_grid_cell
-from pipelines.grids.schema import load_grid
+from pipelines.console import tellable
+from pipelines.experiments.grid import GridCell, Plan, load_grid, make_plan
+from pipelines.experiments.run import (
+    CellEnd,
+    CellOutcome,
+    close_group,
+    conclude,
+    ending,
+    open_group,
+    run_grid_cell,
+)
 from pipelines.orchestration.environment import project_root
 from pipelines.orchestration.runs import RunOptions
 from pipelines.orchestration.side_by_side import run_side_by_side
 from pipelines.orchestration.stage_process import StageCancelledError
-from pipelines.telling import tellable
 
 if TYPE_CHECKING:
     from msclnet.tracking.group import RunGroup

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from msclnet.errors import UserError
-from pipelines.config import load_params, read_yaml
 from pipelines.orchestration.overrides import apply_preset, flatten, preset_path
-from pipelines.places import PARAMS
-from pipelines.stage import report_user_errors
+from pipelines.stages.config import load_params, read_yaml
+from pipelines.stages.paths import PARAMS
+from pipelines.stages.stage import report_user_errors
 
 
 def main() -> None:

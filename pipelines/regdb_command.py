@@ -8,13 +8,13 @@ from threading import Event
 from typing import Any
 
 from msclnet.errors import UserError
+from pipelines.console import tellable
 from pipelines.orchestration.cells import Cell, run_cell
 from pipelines.orchestration.report import text_table
 from pipelines.orchestration.runs import ExperimentResult, RunOptions
 from pipelines.orchestration.side_by_side import run_side_by_side
 from pipelines.regdb import PRESET, SplitOutcome, conclude, ending, split_cells
 from pipelines.regdb_finished import SPLITS
-from pipelines.telling import tellable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from msclnet.errors import UserError
-from pipelines import places
 from pipelines.orchestration import experiments
 from pipelines.orchestration.git import base_commit, git
 from pipelines.orchestration.overrides import flatten
 from pipelines.orchestration.project import output_files
 from pipelines.orchestration.slots import cache_folder
-from pipelines.safe_yaml import load_yaml
+from pipelines.stages import paths
+from pipelines.stages.config import load_yaml
 
 SPLITS = tuple(range(1, 11))
 SPLIT_KEY = "preprocess.regdb_split"
-REPORT = places.METRICS_REPORT.as_posix()
-VERIFICATION = places.DOWNLOAD_REPORT.as_posix()
+REPORT = paths.METRICS_REPORT.as_posix()
+VERIFICATION = paths.DOWNLOAD_REPORT.as_posix()
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from prefect.states import Cancelled, Failed
 from msclnet.errors import UserError
 from msclnet.tracking.masking import mask_logs
 from pipelines import flows
+from pipelines.console import tellable
 from pipelines.orchestration.cells import Cell, run_cell
 from pipelines.orchestration.environment import project_root
 from pipelines.orchestration.runs import ExperimentResult, RunOptions
@@ -26,7 +27,6 @@ from pipelines.orchestration.side_by_side import run_side_by_side
 from pipelines.orchestration.stage_process import StageCancelledError
 from pipelines.regdb import PRESET, SplitOutcome, conclude, ending, split_cells
 from pipelines.regdb_finished import SPLITS
-from pipelines.telling import tellable
 
 
 @flow(name="regdb", validate_parameters=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from msclnet.retrieval.protocol import INFRARED_TO_VISIBLE, VISIBLE_TO_INFRARED
+from msclnet.retrieval.protocols import INFRARED_TO_VISIBLE, VISIBLE_TO_INFRARED
 from pipelines.regdb_finished import FinishedSplit
 
 FOLDER = Path("results/regdb")

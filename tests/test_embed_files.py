@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from msclnet.data.photos import read_image
-from msclnet.search import SearchModel, embed_files
+from msclnet.images.user_files import SearchModel, embed_files, read_image
 
 HEIGHT, WIDTH = 16, 8
 

@@ -11,7 +11,7 @@ import torch
 from msclnet.embedding import embed_images
 from msclnet.models.build import build_network
 from msclnet.models.network import MSCLNet
-from pipelines.config import load_params
+from pipelines.stages.config import load_params
 
 PARAMS = load_params(Path(__file__).resolve().parents[1] / "presets/smoke.yaml")
 COUNT, HEIGHT, WIDTH = 11, 64, 32

@@ -9,19 +9,37 @@ import pytest
 from pydantic import BaseModel
 from ruamel.yaml import YAML
 
-from pipelines.config import Params, load_params
+from pipelines.stages.config import Params, load_params
 
 ROOT = Path(__file__).resolve().parents[1]
-FOLDERS = ("data", "models", "losses", "retrieval", "visualization", "tracking", "training", "inference")
-FOR_EVERYBODY = ("msclnet.errors", "msclnet.features", "msclnet.progress", "msclnet.data.records")
-ALLOWED = {"training": ["msclnet.losses"], "inference": ["msclnet.models"]}
+FOLDERS = (
+    *(
+        "datasets",
+        "synthetic",
+        "images",
+        "models",
+        "losses",
+        "retrieval",
+        "figures",
+        "tracking",
+        "training",
+        "export",
+    ),
+)
+FOR_EVERYBODY = ("msclnet.errors", "msclnet.features", "msclnet.progress", "msclnet.datasets.records")
+ALLOWED = {
+    "training": ["msclnet.losses"],
+    "export": ["msclnet.models"],
+    "images": ["msclnet.datasets"],
+    "synthetic": ["msclnet.datasets"],
+}
 STAGES = ("source", "download", "preprocess", "train", "embed", "evaluate", "visualize")
 
 # Changing one of these changes no result: messages, bars, plain types and where the figures are reported.
 WITHOUT_EFFECT = (
     "msclnet/errors.py",
     "msclnet/progress.py",
-    "msclnet/data/records.py",
+    "msclnet/datasets/records.py",
     "msclnet/tracking/",
 )
 
@@ -87,9 +105,9 @@ def outs_of(stage: dict[str, Any]) -> set[str]:
 
 def test_the_graph_is_read_at_all() -> None:
     """Guards the other tests against passing on an empty graph."""
-    assert "msclnet.data.records" in imported("msclnet.data.array_writer")
-    assert "numpy" in imported("msclnet.data.array_writer")
-    assert "msclnet.models.mogrifier" in reached_from("pipelines.train")
+    assert "msclnet.datasets.records" in imported("msclnet.images.writer")
+    assert "numpy" in imported("msclnet.images.writer")
+    assert "msclnet.models.mogrifier" in reached_from("pipelines.stages.train")
     assert len(modules()) > 60
 
 
@@ -164,9 +182,11 @@ def test_stages_are_the_known_ones_and_make_each_file_once() -> None:
 @pytest.mark.parametrize("stage", STAGES)
 def test_deps_name_all_code_that_a_stage_runs(stage: str) -> None:
     deps = stages()[stage]["deps"]
-    assert stages()[stage]["cmd"] == f"python -m pipelines.{stage}"
-    assert f"pipelines/{stage}.py" in deps
-    reached = [modules()[name].relative_to(ROOT).as_posix() for name in reached_from(f"pipelines.{stage}")]
+    assert stages()[stage]["cmd"] == f"python -m pipelines.stages.{stage}"
+    assert f"pipelines/stages/{stage}.py" in deps
+    reached = [
+        modules()[name].relative_to(ROOT).as_posix() for name in reached_from(f"pipelines.stages.{stage}")
+    ]
     missing = sorted(
         path
         for path in reached
@@ -181,7 +201,9 @@ def test_deps_name_all_code_that_a_stage_runs(stage: str) -> None:
 @pytest.mark.parametrize("stage", STAGES)
 def test_code_deps_are_used(stage: str) -> None:
     """A file that a stage names but never imports would rerun it for nothing."""
-    reached = [modules()[name].relative_to(ROOT).as_posix() for name in reached_from(f"pipelines.{stage}")]
+    reached = [
+        modules()[name].relative_to(ROOT).as_posix() for name in reached_from(f"pipelines.stages.{stage}")
+    ]
     for dep in stages()[stage]["deps"]:
         if dep.startswith(("msclnet/", "pipelines/")):
             assert any(path == dep or path.startswith(f"{dep}/") for path in reached), dep

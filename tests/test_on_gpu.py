@@ -12,12 +12,12 @@ import torch
 from synthetic_settings import pair_batch, settings, small_network
 from tiny_training import EPOCHS, SPEC, make_training, pixels, resumed, rows, seeded_network
 
-from msclnet.data.batches import PairBatch, step_loader
 from msclnet.embedding import embed_images
+from msclnet.images.batches import PairBatch, step_loader
 from msclnet.losses.objective import Objective
 from msclnet.models.build import build_network
 from msclnet.models.non_local import NonLocalBlock
-from msclnet.training.graph import WARM_UP, GraphedStep
+from msclnet.training.cuda_graph import WARM_UP, GraphedStep
 from msclnet.training.optimizer import build_optimizer, set_rate
 from msclnet.training.step import Step
 

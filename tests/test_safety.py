@@ -34,21 +34,21 @@ FORBIDDEN_CALLS = (
 )  # fmt: skip
 # Name of a function, whatever stands before the dot -> the files that may call it.
 PLACES = {
-    "open_memmap": ("msclnet/data/array_writer.py",),
-    "Image.open": ("msclnet/data/decode.py",),
-    "loadmat": ("msclnet/retrieval/mat_file.py",),
+    "open_memmap": ("msclnet/images/writer.py",),
+    "Image.open": ("msclnet/images/decode.py",),
+    "loadmat": ("msclnet/retrieval/protocols.py",),
     "load_model": ("msclnet/tracking/loading.py",),
-    "YAML": ("pipelines/safe_yaml.py", "pipelines/orchestration/overrides.py"),
-    "build_opener": ("msclnet/data/acquire/web.py", "pipelines/orchestration/command.py"),
+    "YAML": ("pipelines/stages/config.py", "pipelines/orchestration/overrides.py"),
+    "build_opener": ("msclnet/datasets/acquire/web.py", "pipelines/orchestration/command.py"),
     # Of names that stand in our own code, for packages that may be missing or are imported late.
     "import_module": (
         "benchmarks/core/embedders.py",
         "benchmarks/one_section.py",
-        "msclnet/inference/packages.py",
+        "msclnet/export/stream.py",
     ),
     "urlopen": (),
     "urlretrieve": (),
-    "tarfile.open": (),  # the archive in msclnet/data/acquire/tar_stream.py reads on and never unpacks
+    "tarfile.open": (),  # the archive in msclnet/datasets/acquire/tar_stream.py reads on and never unpacks
 }
 # Function -> the argument that it must be given, as it must be.
 ARGUMENTS = {"torch.load": ("weights_only", True), "np.load": ("allow_pickle", False)}

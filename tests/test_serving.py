@@ -10,13 +10,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from msclnet.embedding import embed_images
+from msclnet.embedding import embed_images, load_embedder, load_network
 from msclnet.errors import UserError
 from msclnet.models.build import build_network
 from msclnet.models.network import MSCLNet
-from msclnet.serving import load_embedder, load_network
 from msclnet.training.loop import weights_of
-from pipelines.config import load_params
+from pipelines.stages.config import load_params
 
 PARAMS = load_params(Path(__file__).resolve().parents[1] / "presets/smoke.yaml")
 IMAGES = np.random.default_rng(0).integers(0, 256, size=(7, 64, 32, 3), dtype=np.uint8)

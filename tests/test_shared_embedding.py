@@ -10,11 +10,10 @@ import pytest
 import torch
 from together import together
 
+from msclnet.distributed import ALONE, Embed, embed_together, share_of
 from msclnet.embedding import embed_images
 from msclnet.models.build import build_network
-from msclnet.processes import ALONE
-from msclnet.shared_embedding import Embed, embed_together, share_of
-from pipelines.config import load_params
+from pipelines.stages.config import load_params
 
 PARAMS = load_params(Path(__file__).resolve().parents[1] / "presets/smoke.yaml")
 COUNT, HEIGHT, WIDTH = 23, 64, 32

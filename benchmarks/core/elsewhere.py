@@ -1,7 +1,7 @@
 """A function in a process of its own, called from this one.
 
 Ours is timed in a process that is set up as the pipeline's stages are: it keeps the memory that it frees (see
-pipelines.machine). A textbook's program would not have that, so it has a process of its own; only one works at a time.
+pipelines.settings). A textbook's program would not have that, so it has a process of its own; only one works at a time.
 """
 
 import multiprocessing
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from benchmarks.core.settings import synchroniser
-from pipelines import machine
+from pipelines import settings
 
 
 class Elsewhere:
@@ -78,7 +78,7 @@ def _serve(
 ) -> None:
     torch.set_num_threads(threads)
     if keep_memory:
-        machine.keep_freed_memory()
+        settings.keep_freed_memory()
     function, synchronise = make(device=device, **arguments), synchroniser(device)
     while True:
         try:

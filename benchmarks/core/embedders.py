@@ -78,7 +78,7 @@ def textbook_function(images: np.ndarray, *, device: torch.device) -> Callable[[
 def our_embedders(network: MSCLNet, *, device: torch.device) -> Iterator[Embedder]:
     """Every back end in every precision, those that are missing here included."""
     try:
-        build_embedder = importlib.import_module("msclnet.inference.backends").build_embedder
+        build_embedder = importlib.import_module("msclnet.export.backends").build_embedder
     except ImportError:
         build_embedder = None
     for backend in BACKENDS:

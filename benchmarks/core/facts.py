@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 
 from benchmarks.core.memory import GIB
-from pipelines import machine
+from pipelines import settings
 
 PACKAGES = ("torch", "numpy", "openvino", "dvc")
 BUSY = 0.3  # of a core that others use, on average, before anything was started
@@ -21,7 +21,7 @@ def facts() -> dict[str, Any]:
     return {
         "date": date.today().isoformat(),
         "processor": processor(),
-        "cores": machine.cores(),
+        "cores": settings.cores(),
         "memory_GiB": round(psutil.virtual_memory().total / GIB),
         "system": platform.platform(terse=True),
         "python": platform.python_version(),

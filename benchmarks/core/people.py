@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 
 from benchmarks.core.presets import HEIGHT, WIDTH
-from msclnet.data.decode import decode, resize
-from msclnet.data.synthetic.render import render_person
+from msclnet.images.decode import decode, resize
+from msclnet.synthetic.render import render_person
 
 
 def jpeg(identity: int, *, camera: int = 1) -> bytes:

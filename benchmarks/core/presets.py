@@ -7,7 +7,7 @@ import torch
 
 from msclnet.models.build import build_network
 from msclnet.models.network import MSCLNet
-from pipelines.config import read_yaml
+from pipelines.stages.config import read_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 IDENTITIES = 395  # SYSU-MM01's

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipelines import machine
+from pipelines import settings
 
 if TYPE_CHECKING:
     import torch
@@ -30,8 +30,8 @@ class Settings:
 
 
 def device() -> "torch.device":
-    """The device by the project's own rules; see pipelines.machine."""
-    return machine.device()
+    """The device by the project's own rules; see pipelines.settings."""
+    return settings.device()
 
 
 def synchroniser(device: "torch.device") -> Callable[[], None]:

@@ -8,12 +8,11 @@ import torch
 from benchmarks.core.presets import IDENTITIES, build, random_images
 from benchmarks.textbook.losses import baseline_loss
 from benchmarks.textbook.network import TextbookNetwork, normalised
-from msclnet.data.batches import PairBatch
+from msclnet.images.batches import PairBatch
 from msclnet.losses.objective import Objective
-from msclnet.training.compilation import compile_backbone
-from msclnet.training.graph import GraphedStep
+from msclnet.training.cuda_graph import GraphedStep
 from msclnet.training.optimizer import build_optimizer, set_rate
-from msclnet.training.step import Step
+from msclnet.training.step import Step, compile_backbone
 
 RATE = 1e-3
 IMAGES_PER_IDENTITY = 4  # of each modality

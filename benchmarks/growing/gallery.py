@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 
 from benchmarks.growing.operation import Operation
+from msclnet.retrieval.distance import nearest, rank_gallery
 from msclnet.retrieval.ranking import rank
-from msclnet.retrieval.search import nearest, rank_gallery
 
 AXIS = "gallery images"
 SIZES = (1000, 3000, 10_000, 30_000, 100_000)

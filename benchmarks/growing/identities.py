@@ -6,10 +6,10 @@ import numpy as np
 import torch
 
 from benchmarks.growing.operation import Operation
-from msclnet.data.manifest import Rows
-from msclnet.data.sampler import IdentitySampler
-from msclnet.losses.identity import identity_loss
-from msclnet.models.neck import BNNeck
+from msclnet.images.sampler import IdentitySampler
+from msclnet.images.table import Rows
+from msclnet.losses.baseline import identity_loss
+from msclnet.models.heads import BNNeck
 
 AXIS = "identities"
 SIZES = (100, 300, 1000, 3000, 10_000, 30_000)

@@ -9,9 +9,9 @@ import torch
 
 from benchmarks.core.presets import build, preset, random_images
 from benchmarks.growing.operation import Operation
-from msclnet.data.manifest import Entry, read_manifest, write_manifest
-from msclnet.data.records import Record
+from msclnet.datasets.records import Record
 from msclnet.embedding import embed_images
+from msclnet.images.table import Entry, read_manifest, write_manifest
 
 AXIS = "images"
 

@@ -5,8 +5,7 @@ from pathlib import Path
 
 from benchmarks.rehearsal.listing import Cells
 from msclnet.errors import UserError
-from msclnet.retrieval.mat_file import load_mat
-from msclnet.retrieval.permutations import read_permutations
+from msclnet.retrieval.protocols import load_mat, read_permutations
 
 TEST_IMAGES = 10_578
 TEST_IDENTITIES = 96

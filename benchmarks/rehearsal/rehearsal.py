@@ -14,21 +14,21 @@ from benchmarks.rehearsal.expected import Expected
 from benchmarks.rehearsal.listing import Listing
 from benchmarks.rehearsal.measure import Measured, run_measured
 from msclnet.errors import UserError
-from pipelines.config import load_params
 from pipelines.orchestration.environment import QUIET
 from pipelines.orchestration.overrides import apply_overrides, preset_path
-from pipelines.places import PARAMS
+from pipelines.stages.config import load_params
+from pipelines.stages.paths import PARAMS
 
 ROOT = Path(__file__).resolve().parents[2]
 PRESET = "sysu-mm01"
 STAGES = {
-    "source": "pipelines.source",
-    "download": "pipelines.download",
-    "preprocess": "pipelines.preprocess",
+    "source": "pipelines.stages.source",
+    "download": "pipelines.stages.download",
+    "preprocess": "pipelines.stages.preprocess",
     "untrained network": "benchmarks.rehearsal.untrained",
-    "embed": "pipelines.embed",
-    "evaluate": "pipelines.evaluate",
-    "visualize": "pipelines.visualize",
+    "embed": "pipelines.stages.embed",
+    "evaluate": "pipelines.stages.evaluate",
+    "visualize": "pipelines.stages.visualize",
 }
 FILE_BYTES = 27 * 2**10  # of an image, on average, rounded up
 OTHER_BYTES = 2**30  # weights, features, the model in MLflow

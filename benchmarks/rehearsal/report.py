@@ -9,7 +9,7 @@ from typing import Any
 from benchmarks.core.target import Target
 from benchmarks.rehearsal.checks import Check
 from benchmarks.rehearsal.measure import Measured
-from pipelines.outputs import write_json
+from pipelines.stages.paths import write_json
 
 GIB = 2**30
 

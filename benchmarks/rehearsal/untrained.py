@@ -2,19 +2,20 @@
 
 from msclnet.training.checkpoint import CheckpointFolder
 from msclnet.training.loop import weights_of
-from pipelines import machine, places
-from pipelines.config import Params
-from pipelines.stage import run_stage
-from pipelines.train import build_training, start_tracking, write_result
+from pipelines import settings
+from pipelines.stages import paths
+from pipelines.stages.config import Params
+from pipelines.stages.stage import run_stage
+from pipelines.stages.train import build_training, start_tracking, write_result
 
 KEY = "rehearsal"
 
 
 def write_untrained(params: Params) -> None:
     """data/processed -> results/train and a run in MLflow; everything of a training but its steps."""
-    places.TRAIN.mkdir(parents=True, exist_ok=True)
-    device = machine.device()
-    folder = CheckpointFolder(machine.home() / "checkpoints" / KEY)
+    paths.TRAIN.mkdir(parents=True, exist_ok=True)
+    device = settings.device()
+    folder = CheckpointFolder(settings.home() / "checkpoints" / KEY)
     tracker = start_tracking(params, key=KEY, resume=None)
     with tracker.lifetime():
         training = build_training(params, device=device, folder=folder, tracker=tracker, key=KEY)

@@ -4,7 +4,7 @@ from matplotlib.axes import Axes
 
 from benchmarks.core.result import Row, Section
 from benchmarks.report.markdown import number
-from msclnet.visualization.style import INFRARED, NEUTRAL, SMALL_SIZE, VISIBLE, nothing_to_show
+from msclnet.figures.style import INFRARED, NEUTRAL, SMALL_SIZE, VISIBLE, nothing_to_show
 
 SECONDS = {"s": 1.0, "ms": 1e-3}
 

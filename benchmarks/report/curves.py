@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 
 from benchmarks.core.growth import Curve
-from msclnet.visualization.style import (
+from msclnet.figures.style import (
     INFRARED,
     NEUTRAL,
     OTHER_IDENTITY,

@@ -9,7 +9,7 @@ from benchmarks.core.facts import busy
 from benchmarks.core.result import Section
 from benchmarks.report.bars import draw_rates, draw_seconds, draw_times
 from benchmarks.report.curves import draw_growth
-from msclnet.visualization.style import new_figure, styled
+from msclnet.figures.style import new_figure, styled
 
 AXES = ("identities", "images", "gallery images")
 

@@ -7,8 +7,8 @@ from typing import Any
 from benchmarks.core.result import Section
 from benchmarks.report.markdown import document
 from benchmarks.report.picture import picture
-from msclnet.visualization.style import save
-from pipelines.outputs import fresh, write_json
+from msclnet.figures.style import save
+from pipelines.stages.paths import fresh, write_json
 
 NAME = "bench"
 

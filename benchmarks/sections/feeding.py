@@ -17,12 +17,11 @@ from benchmarks.core.settings import Settings, device
 from benchmarks.core.target import Target
 from benchmarks.core.training_step import our_step
 from benchmarks.core.turns import Timings, in_turns
-from msclnet.data.arrays import open_array
-from msclnet.data.batches import TrainingBatches, step_loader
-from msclnet.data.manifest import Rows
-from msclnet.data.sampler import IdentitySampler
-from msclnet.data.transforms import build_augmentation
-from pipelines import machine
+from msclnet.images.augmentation import build_augmentation
+from msclnet.images.batches import TrainingBatches, step_loader
+from msclnet.images.sampler import IdentitySampler
+from msclnet.images.table import Rows, open_array
+from pipelines import settings as machine
 
 COUNT = 2048
 BATCH = 64  # 8 identities, 4 visible and 4 infrared images each

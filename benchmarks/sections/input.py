@@ -16,8 +16,8 @@ from benchmarks.core.result import Section
 from benchmarks.core.rows import rate_row
 from benchmarks.core.settings import Settings
 from benchmarks.core.turns import in_turns
-from msclnet.data.arrays import open_array
-from msclnet.data.transforms import augmentation_steps
+from msclnet.images.augmentation import augmentation_steps
+from msclnet.images.table import open_array
 
 COUNT = 2048  # images in the memory map: 255 MB, more than the caches hold
 FILES = 16

@@ -17,7 +17,7 @@ from benchmarks.core.target import Target
 from benchmarks.core.turns import Timings, in_turns
 from benchmarks.textbook.ranking import agw_way
 from msclnet.retrieval.distance import unit_distances
-from msclnet.retrieval.exclusion import same_room
+from msclnet.retrieval.protocols import same_room
 from msclnet.retrieval.ranking import rank
 
 TOLERANCE = 1e-6

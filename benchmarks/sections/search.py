@@ -12,10 +12,9 @@ from benchmarks.core.limits import product_rates, product_ways, reading_rates, r
 from benchmarks.core.memory import GIB, lacking, peak_bytes
 from benchmarks.core.result import Row, Section
 from benchmarks.core.rows import rate_row
-from benchmarks.core.settings import Settings
+from benchmarks.core.settings import Settings, device
 from benchmarks.core.turns import in_turns
-from msclnet.retrieval.search import nearest, rank_gallery
-from pipelines import machine
+from msclnet.retrieval.distance import nearest, rank_gallery
 
 WIDTH = 2048
 QUERIES = 64
@@ -30,7 +29,7 @@ TOLERANCE = 1e-5
 
 def run(settings: Settings) -> Section:
     """Check that both searches agree, then time them in turns, size by size."""
-    machine.device()  # as pipelines.search does: threads, and memory that is kept
+    device()  # as pipelines.search does: threads, and memory that is kept
     rows = [row for size in (QUICK_SIZES if settings.quick else SIZES) for row in measure(size, settings)]
     return Section(
         key="search",

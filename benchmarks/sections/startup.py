@@ -11,8 +11,8 @@ from benchmarks.core.rows import seconds_row
 from benchmarks.core.settings import Settings
 from benchmarks.core.small_project import SmallProject
 from benchmarks.core.turns import in_turns
-from pipelines.places import PARAMS
-from pipelines.stage import USER_MISTAKE
+from pipelines.stages.paths import PARAMS
+from pipelines.stages.stage import USER_MISTAKE
 
 STAGES = ("source", "download", "preprocess", "train", "embed", "evaluate", "visualize")
 BARE = "python alone"

@@ -1,12 +1,188 @@
 """The extractors: a stem for each modality, and a trunk that is shared or not."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torchvision.models import ResNet18_Weights, ResNet50_Weights
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
+from msclnet.errors import UserError
 from msclnet.models.non_local import NonLocalBlock
+
+# A ResNet slim enough to train on two CPU cores with 288 x 144 images.
+
+REDUCTION = 3  # of the image's sides before the first convolution: nine tenths of the cost are up there
+
+
+def slim_stem(width: int) -> nn.Module:
+    """conv1 to maxpool of a ResNet with `width` channels."""
+    return nn.Sequential(
+        nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False),
+        nn.BatchNorm2d(width),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(3, stride=2, padding=1),
+    )
+
+
+def slim_trunk(width: int, *, last_stride: int, non_local_inner: int) -> nn.Module:
+    """Four layers of one basic block each, of `width`, 2, 4 and 8 times `width` channels.
+
+    Args:
+        width: Channels of the first layer.
+        last_stride: Stride of the last layer, 1 or 2.
+        non_local_inner: Inner channels of the non-local blocks; 0 leaves them out.
+    """
+    layers = []
+    channels = width
+    for i, stride in enumerate((1, 2, 2, last_stride)):
+        out = width * 2**i
+        downsample = None
+        if stride != 1 or out != channels:
+            downsample = nn.Sequential(
+                nn.Conv2d(channels, out, 1, stride=stride, bias=False), nn.BatchNorm2d(out)
+            )
+        layers.append([BasicBlock(channels, out, stride, downsample)])
+        channels = out
+    for module in nn.ModuleList(block for blocks in layers for block in blocks).modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    return join_layers(layers, non_local_inner=non_local_inner)
+
+
+# Pretrained weights: torchvision's, a local file, or none.
+
+IMAGENET = {"resnet18": ResNet18_Weights.IMAGENET1K_V1, "resnet50": ResNet50_Weights.IMAGENET1K_V1}
+
+
+def load_pretrained(resnet: ResNet, *, backbone: str, weights: str) -> None:
+    """Fill a torchvision ResNet, in place.
+
+    Args:
+        resnet: A ResNet as torchvision builds it.
+        backbone: `resnet18` or `resnet50`.
+        weights: `none`, `imagenet` (torchvision's, kept in its cache folder after the first time), or the
+            path of a file of torchvision's keys (.safetensors, or .pth as written by torch.save).
+
+    Raises:
+        UserError: The weights cannot be fetched or read, or are those of another network.
+    """
+    if weights == "none":
+        return
+    state = _imagenet(backbone) if weights == "imagenet" else read_state(Path(weights))
+    state = {key: value for key, value in state.items() if not key.startswith("fc.")}
+    expected = {key: value.shape for key, value in resnet.state_dict().items() if not key.startswith("fc.")}
+    # Files from before torch 1.0 lack the counters of batch norm.
+    missing = [key for key in expected if key not in state and not key.endswith("num_batches_tracked")]
+    wrong = [key for key in state if expected.get(key) != state[key].shape]
+    if missing or wrong:
+        raise UserError(
+            f"model.weights: {weights} does not hold a torchvision {backbone}: {len(missing)} keys are missing "
+            f"{missing[:3]}, {len(wrong)} unknown or of another shape {wrong[:3]}; "
+            "give a file that fits model.backbone, or 'imagenet', or 'none'"
+        )
+    resnet.load_state_dict(state, strict=False)
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """Tensors of a .safetensors file or of a .pth file; no code in the file is ever run.
+
+    Raises:
+        UserError: There is no such file, or it cannot be read as tensors.
+    """
+    if not path.is_file():
+        raise UserError(
+            f"model.weights: there is no file {path}; give the path of a .pth or .safetensors file, "
+            "'imagenet' or 'none'"
+        )
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise UserError(
+            f"model.weights: {path} cannot be read as a file of tensors ({type(error).__name__}: {error}); "
+            "save a plain state_dict again with torch.save or safetensors"
+        ) from error
+    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
+        state = state["state_dict"]
+    if not isinstance(state, dict) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
+    ):
+        raise UserError(f"model.weights: {path} holds no state_dict; save model.state_dict() alone")
+    return {key.removeprefix("module."): value for key, value in state.items()}
+
+
+def _imagenet(backbone: str) -> dict[str, Tensor]:
+    weights = IMAGENET[backbone]
+    try:
+        return dict(weights.get_state_dict(progress=True, check_hash=True, weights_only=True))
+    except Exception as error:
+        raise UserError(
+            f"model.weights: 'imagenet' could not be fetched from {weights.url} ({error}); download that file on a "
+            f"machine with internet access and put it into {torch.hub.get_dir()}/checkpoints (a broken copy that "
+            "lies there already must go), or set model.weights to its path, or to 'none' for random weights"
+        ) from error
+
+
+# From images as they are stored to what a ResNet's first convolution expects.
+
+# Mean and standard deviation of ImageNet's RGB values in [0, 1], as torchvision's weights expect them.
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+
+
+class Pixels(nn.Module):
+    """Optional reduction by whole factors, then ImageNet's normalisation.
+
+    Both are linear, so their order is free: the reduction adds the stored integers, which moves a sixth of the
+    bytes that floating-point numbers of the full size would.
+
+    Args:
+        reduction: Each output pixel is the mean over a square of this side, 1 to 11; rows and columns that fill no
+            square are left out.
+    """
+
+    def __init__(self, *, reduction: int = 1) -> None:
+        super().__init__()
+        if not 1 <= reduction <= 11:  # 11 x 11 x 255 still fits 16 bits
+            raise ValueError(f"reduction must lie between 1 and 11, not {reduction}")
+        self.reduction = reduction
+        self.scale: Tensor
+        self.shift: Tensor
+        mean, std = torch.tensor(MEAN), torch.tensor(STD)
+        self.register_buffer("scale", 1 / (std * 255 * reduction**2), persistent=False)
+        self.register_buffer("shift", -mean / std, persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """uint8 RGB (N, H, W, 3) -> float32 (N, 3, H / reduction, W / reduction), channels last in memory."""
+        sums = images if self.reduction == 1 else self._sums(images)
+        n, height, width, channels = sums.shape
+        # Whole rows of pixels as one axis: three channels alone are too short a loop.
+        rows = sums.reshape(n, height, width * channels).float()
+        rows = torch.addcmul(self.shift.repeat(width), rows, self.scale.repeat(width))
+        return rows.view(n, height, width, channels).permute(0, 3, 1, 2)
+
+    def _sums(self, images: Tensor) -> Tensor:
+        n, height, width, channels = images.shape
+        side = self.reduction
+        height, width = height // side, width // side
+        whole = images[:, : height * side, : width * side]
+        lines = whole.reshape(n, height, side, width * side * channels)
+        columns = _add(lines, dim=2).reshape(n, height, width, side, channels)
+        return _add(columns, dim=3)
+
+
+def _add(values: Tensor, *, dim: int) -> Tensor:
+    """Sum over a short axis; slice by slice, since torch's own sum of integers is not vectorised."""
+    first, *others = values.unbind(dim)
+    total = first.to(torch.int16)
+    for other in others:
+        total = total + other
+    return total
 
 
 class TwoStreamBackbone(nn.Module):

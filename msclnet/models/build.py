@@ -6,14 +6,20 @@ from typing import Any
 
 from torchvision.models import resnet18, resnet50
 
-from msclnet.models.backbone import TwoStreamBackbone, keep_last_resolution, stem, trunk
-from msclnet.models.modality_norm import ModalityNorm
+from msclnet.models.backbone import (
+    REDUCTION,
+    Pixels,
+    TwoStreamBackbone,
+    keep_last_resolution,
+    load_pretrained,
+    slim_stem,
+    slim_trunk,
+    stem,
+    trunk,
+)
+from msclnet.models.heads import BNNeck, ModalityNorm
 from msclnet.models.mogrifier import MogrifierLSTMCell
-from msclnet.models.neck import BNNeck
 from msclnet.models.network import MSCLNet, SynergyBranch
-from msclnet.models.pixels import Pixels
-from msclnet.models.slim import REDUCTION, slim_stem, slim_trunk
-from msclnet.models.weights import load_pretrained
 
 RESNETS = {"resnet18": resnet18, "resnet50": resnet50}
 

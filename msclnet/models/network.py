@@ -7,13 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from msclnet.features import Features, Stream, Synergy
-from msclnet.models.backbone import TwoStreamBackbone
-from msclnet.models.modality_norm import ModalityNorm
+from msclnet.models.backbone import Pixels, TwoStreamBackbone
+from msclnet.models.heads import BNNeck, ModalityNorm
 from msclnet.models.mogrifier import MogrifierLSTMCell
-from msclnet.models.neck import BNNeck
-from msclnet.models.pixels import Pixels
-from msclnet.models.pooled_maps import pool_maps
-from msclnet.models.pooling import gem
+from msclnet.models.pooling import gem, pool_maps
 from msclnet.models.synergy import READINGS, MeanResidual
 
 

@@ -1,4 +1,6 @@
-"""Features and a protocol in, a labelled report out.
+"""Scores of a set of embeddings by a protocol, and the score by which a model is chosen.
+
+Features and a protocol in, a labelled report out.
 
 Axes: N images, D feature width, Q queries, G gallery images, U gallery images used by any trial, B queries of a block.
 """
@@ -11,10 +13,19 @@ from numpy.typing import NDArray
 
 from msclnet.errors import UserError
 from msclnet.retrieval.distance import l2_normalise, unit_distances
-from msclnet.retrieval.exclusion import IntArray
-from msclnet.retrieval.protocol import Images, Protocol
-from msclnet.retrieval.query_scores import QueryScores, score_queries
-from msclnet.retrieval.ranking import Ranking, mean_over_valid
+from msclnet.retrieval.protocols import (
+    DIRECTIONS,
+    Exclusion,
+    Images,
+    IntArray,
+    Protocol,
+    draw_agw,
+    group,
+    query_is_infrared,
+    same_identity_and_camera,
+    same_room,
+)
+from msclnet.retrieval.ranking import QueryScores, Ranking, mean_over_valid, score_queries
 from msclnet.retrieval.re_ranking import ReRanking, re_rank
 
 RANKS = (1, 5, 10, 20)
@@ -152,3 +163,95 @@ def _mean(scores: QueryScores, protocol: Protocol, max_rank: int) -> Ranking:
 def _mean_and_std(values: list[float]) -> dict[str, float]:
     std = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
     return {"mean": float(np.mean(values)), "std": std}
+
+
+# The score by which a model is chosen, on identities that are neither trained on nor tested on.
+
+
+def validation_protocols(
+    images: Images, *, exclude: Exclusion | None = None, draws: int = 5, dataset: str = "validation"
+) -> tuple[Protocol, Protocol]:
+    """Both directions, with several galleries of one image of each identity and camera.
+
+    The draws are the same at every call, so that epochs and models meet the same galleries.
+
+    Args:
+        images: The validation images.
+        exclude: What a query ignores, as in the data set's test (`same_room(2, 3)` for SYSU-MM01's layout).
+        draws: Number of galleries in each direction.
+        dataset: Name for the report.
+
+    Raises:
+        UserError: A modality has no image.
+    """
+
+    def one(direction: str) -> Protocol:
+        is_query_N = images.infrared == query_is_infrared(direction)
+        cells = group(images, ~is_query_N)
+        cameras = sorted({camera for _, camera in cells})
+        return Protocol(
+            dataset=dataset,
+            mode=None,
+            shots=1,
+            sampler="agw",
+            direction=direction,
+            queries=np.flatnonzero(is_query_N),
+            galleries=tuple(draw_agw(cells, cameras=cameras, shots=1, trial=draw) for draw in range(draws)),
+            exclude=exclude,
+            cmc_by_identity=True,
+        )
+
+    return one(DIRECTIONS[0]), one(DIRECTIONS[1])
+
+
+def validate(
+    features_ND: NDArray, images: Images, protocols: Sequence[Protocol], *, feature: str = "bnneck"
+) -> tuple[float, list[dict]]:
+    """M and the reports that it comes from.
+
+    M is the mean of Rank-1 and mAP over the directions: a model must be right at the top and in the rest of
+    the list, whichever modality asks.
+
+    Args:
+        features_ND: One feature an image.
+        images: What is known of the same images.
+        protocols: As `validation_protocols` gives them.
+        feature: Name of the feature for the reports.
+
+    Returns:
+        M in [0, 1], and one report of `evaluation.evaluate` for each protocol.
+    """
+    reports = [evaluate(features_ND, images, protocol, feature=feature) for protocol in protocols]
+    score = float(np.mean([report[name]["mean"] for report in reports for name in ("rank1", "mAP")]))
+    return score, reports
+
+
+# The figures on the validation identities, as training and evaluation both report them.
+
+# What a query ignores, as in the data set's own test.
+EXCLUSIONS: dict[str, Exclusion | None] = {
+    "synthetic": same_room(2, 3),
+    "sysu-mm01": same_room(2, 3),
+    "regdb": None,
+    "llcm": same_identity_and_camera,
+}
+
+
+def validation_figures(
+    features: np.ndarray, images: Images, *, feature: str, dataset: str
+) -> dict[str, float]:
+    """Score (mean of Rank-1 and mAP over both directions) and its parts, in percent.
+
+    Args:
+        features: (N, D).
+        images: What the N images show.
+        feature: The feature's name for reports.
+        dataset: Its name in params.yaml, which decides what a query ignores.
+    """
+    protocols = validation_protocols(images, exclude=EXCLUSIONS[dataset])
+    score, reports = validate(features, images, protocols, feature=feature)
+    figures = {"score": score}
+    for report in reports:
+        short = "i2v" if report["direction"].startswith("infrared") else "v2i"
+        figures |= {f"{short}_{name}": report[name]["mean"] for name in ("rank1", "mAP")}
+    return {name: round(100 * value, 4) for name, value in figures.items()}

@@ -1,6 +1,20 @@
 """From a distance matrix to CMC, mAP and mINP.
 
 Axes: Q queries, G gallery images, R ranks.
+
+Where the right gallery images stand in each query's list, found without sorting.
+
+The rank of a match is one more than the number of kept gallery images before it, and a query has few matches:
+comparing its whole row with each of them and counting bits is cheaper than sorting the row. Equal distances:
+the gallery image with the lower column comes first, as in a stable sort.
+
+Axes: B queries of a block, G gallery images, K identities of the gallery, P matches of one query (padded),
+M matches of all rows one after another, V rows that have a match.
+
+How each query fares on its own.
+
+Axes: Q queries, G gallery images, B queries of a block, M matches of a block's rows one after another, V rows
+of a block that have a match.
 """
 
 from dataclasses import dataclass
@@ -8,8 +22,275 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from msclnet.retrieval.exclusion import BoolArray, Exclusion
-from msclnet.retrieval.query_scores import QueryScores, score_queries
+from msclnet.retrieval.protocols import BoolArray, Exclusion, IntArray
+
+COMPARED_CELLS = 1 << 20  # comparisons held at a time, one byte each: they stay in a core's own cache
+MATCHES_AT_A_TIME = 64
+TIES_AT_A_TIME = 512
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The gallery's columns, grouped by identity.
+
+    Attributes:
+        identities: (K,) every identity once, ascending.
+        codes: (G,) each column's place in `identities`.
+        columns: (G,) the columns by identity; within one identity in gallery order.
+        counts, starts: (K,) how many columns an identity has, and where they start in `columns`.
+    """
+
+    identities: IntArray
+    codes: IntArray
+    columns: IntArray
+    counts: IntArray
+    starts: IntArray
+
+    @classmethod
+    def of(cls, identities_G: IntArray) -> "Gallery":
+        identities_K, codes_G, counts_K = np.unique(identities_G, return_inverse=True, return_counts=True)
+        columns_G = np.argsort(codes_G, kind="stable")
+        return cls(identities_K, codes_G, columns_G, counts_K, np.cumsum(counts_K) - counts_K)
+
+    def matches(self, query_identities_B: IntArray) -> tuple[IntArray, IntArray]:
+        """(row, column) of every cell whose gallery image shows the query's identity, row by row."""
+        codes_B = np.searchsorted(self.identities, query_identities_B).clip(max=len(self.identities) - 1)
+        known_B = self.identities[codes_B] == query_identities_B
+        counts_B = np.where(known_B, self.counts[codes_B], 0)
+        rows_M = np.repeat(np.arange(len(codes_B)), counts_B)
+        within_M = np.arange(len(rows_M)) - np.repeat(np.cumsum(counts_B) - counts_B, counts_B)
+        return rows_M, self.columns[self.starts[codes_B][rows_M] + within_M]
+
+
+@dataclass(frozen=True)
+class Matches:
+    """The matches of a block of queries, by query and then by rank.
+
+    Attributes:
+        rows, columns: (M,) which cell of the block it is.
+        ranks: (M,) its rank in the row, from 1.
+        tied: (M,) whether another kept column of the row has the same distance.
+    """
+
+    rows: IntArray
+    columns: IntArray
+    ranks: IntArray
+    tied: BoolArray
+
+
+def rank_matches(
+    distances_BG: NDArray[np.floating],
+    query_identities_B: IntArray,
+    gallery: Gallery,
+    excluded_BG: BoolArray | None,
+) -> Matches:
+    """Rank of every match that is not excluded.
+
+    Args:
+        distances_BG: Free of NaN; overwritten with NaN where excluded.
+        query_identities_B: Identity of each row.
+        gallery: The columns.
+        excluded_BG: True where a column is out of a row's list.
+    """
+    rows_M, columns_M = gallery.matches(query_identities_B)
+    if excluded_BG is not None:
+        kept_M = ~excluded_BG[rows_M, columns_M]
+        rows_M, columns_M = rows_M[kept_M], columns_M[kept_M]
+        # NaN is neither below nor equal to anything, infinity included: it is never counted
+        np.copyto(distances_BG, np.nan, where=excluded_BG)
+    below_M, equal_M = _count_below_and_equal(distances_BG, rows_M, columns_M)
+    tied_M = equal_M > 1
+    ties = np.flatnonzero(tied_M)
+    for start in range(0, len(ties), TIES_AT_A_TIME):
+        some = ties[start : start + TIES_AT_A_TIME]
+        equal_TG = distances_BG[rows_M[some]] == distances_BG[rows_M[some], columns_M[some]][:, None]
+        equal_TG &= np.arange(distances_BG.shape[1]) < columns_M[some, None]
+        below_M[some] += np.count_nonzero(equal_TG, axis=1)
+    order_M = np.argsort(rows_M * distances_BG.shape[1] + below_M)
+    return Matches(rows_M[order_M], columns_M[order_M], below_M[order_M] + 1, tied_M[order_M])
+
+
+def count_identities_before(
+    distances_BG: NDArray[np.floating],
+    gallery: Gallery,
+    *,
+    rows_V: IntArray,
+    columns_V: IntArray,
+    tied_V: BoolArray,
+) -> IntArray:
+    """How many different identities stand before one given column, in each of V rows.
+
+    Args:
+        distances_BG: NaN where excluded.
+        gallery: The columns.
+        rows_V: The rows in question.
+        columns_V: The column of each of these rows before which identities are counted.
+        tied_V: Whether that column's distance occurs in its row again.
+    """
+    values_V1 = distances_BG[rows_V, columns_V][:, None]
+    chosen_VG = distances_BG if len(rows_V) == len(distances_BG) else distances_BG[rows_V]
+    before_VG = chosen_VG < values_V1
+    if tied_V.any():
+        lower_TG = np.arange(distances_BG.shape[1]) < columns_V[tied_V, None]
+        before_VG[tied_V] |= lower_TG & (chosen_VG[tied_V] == values_V1[tied_V])
+
+    # only the cells before the column are looked at: few, unless the ranking is bad
+    cells = np.flatnonzero(before_VG)
+    row = cells // distances_BG.shape[1]
+    seen_VK = np.zeros((len(rows_V), len(gallery.identities)), np.bool_)
+    seen_VK[row, gallery.codes[cells - row * distances_BG.shape[1]]] = True
+    return np.count_nonzero(seen_VK, axis=1)
+
+
+def _count_below_and_equal(
+    distances_BG: NDArray[np.floating], rows_M: IntArray, columns_M: IntArray
+) -> tuple[IntArray, IntArray]:
+    """How many entries of each match's row are below it, and how many equal to it, itself included."""
+    height, width = distances_BG.shape
+    counts_B = np.bincount(rows_M, minlength=height)
+    place_M = np.arange(len(rows_M)) - np.repeat(np.cumsum(counts_B) - counts_B, counts_B)
+    values_BP = np.full((height, counts_B.max(initial=0)), np.nan, distances_BG.dtype)
+    values_BP[rows_M, place_M] = distances_BG[rows_M, columns_M]
+
+    below_BP = np.zeros(values_BP.shape, np.int64)
+    equal_BP = np.zeros(values_BP.shape, np.int64)
+    padded = -(-width // 64) * 64
+    matches = min(values_BP.shape[1], MATCHES_AT_A_TIME)
+    rows = max(1, COMPARED_CELLS // max(1, matches * padded))
+    buffer = np.zeros((rows, matches, padded), np.bool_)
+    for top in range(0, height, rows):
+        row_B1G = distances_BG[top : top + rows, None, :]
+        for left in range(0, values_BP.shape[1], MATCHES_AT_A_TIME):
+            part = (slice(top, top + rows), slice(left, left + MATCHES_AT_A_TIME))
+            value_BP1 = values_BP[part][:, :, None]
+            hit_BPW = buffer[: value_BP1.shape[0], : value_BP1.shape[1]]
+            np.less(row_B1G, value_BP1, out=hit_BPW[:, :, :width])
+            below_BP[part] = _count_true(hit_BPW)
+            np.equal(row_B1G, value_BP1, out=hit_BPW[:, :, :width])
+            equal_BP[part] = _count_true(hit_BPW)
+    return below_BP[rows_M, place_M], equal_BP[rows_M, place_M]
+
+
+def _count_true(hit_BPW: BoolArray) -> IntArray:
+    """Count along the last axis, a multiple of 64 long: eight times as fast as `np.count_nonzero` there."""
+    words = np.packbits(hit_BPW.reshape(-1)).view(np.uint64).reshape(*hit_BPW.shape[:2], -1)
+    return np.bitwise_count(words).sum(axis=2, dtype=np.int64)
+
+
+BLOCK_CELLS = 1 << 18  # distances at a time: in double precision 2 MiB, which stay in a core's own cache
+
+
+@dataclass(frozen=True)
+class QueryScores:
+    """How each query fared on its own.
+
+    Attributes:
+        first: (Q,) rank of the first match, from 1; 0 for an invalid query, one without a match left.
+        average_precision: (Q,) in (0, 1]; 0 for an invalid query.
+        inverse_penalty: (Q,) number of matches / rank of the last one, in (0, 1]; 0 for an invalid query.
+    """
+
+    first: IntArray
+    average_precision: NDArray[np.float64]
+    inverse_penalty: NDArray[np.float64]
+
+
+def score_queries(
+    distances_QG: ArrayLike,
+    query_identities: ArrayLike,
+    gallery_identities: ArrayLike,
+    *,
+    query_cameras: ArrayLike | None = None,
+    gallery_cameras: ArrayLike | None = None,
+    exclude: Exclusion | BoolArray | None = None,
+    cmc_by_identity: bool = False,
+) -> QueryScores:
+    """How each query fares on its own: the first half of `ranking.rank`, with its arguments and errors.
+
+    Beyond the distances it needs memory for one block of `BLOCK_CELLS`, or one row, however many queries there are.
+    """
+    distances_QG = np.asarray(distances_QG)
+    query_identities_Q, gallery_identities_G = np.asarray(query_identities), np.asarray(gallery_identities)
+    shape = (len(query_identities_Q), len(gallery_identities_G))
+    _check_shape("distances", distances_QG, shape)
+    _check_shape("query_identities", query_identities_Q, shape[:1])
+    _check_shape("gallery_identities", gallery_identities_G, shape[1:])
+    # float16 and integers (to 2**53) fit without loss: no two distances become equal or change places
+    dtype = np.result_type(distances_QG.dtype, np.float32)
+    mask_QG = None if exclude is None or callable(exclude) else np.asarray(exclude, np.bool_)
+    if mask_QG is not None:
+        _check_shape("exclude", mask_QG, shape)
+    rule = exclude if callable(exclude) else None
+    if rule is not None and (query_cameras is None or gallery_cameras is None):
+        raise ValueError("an exclusion rule needs query_cameras and gallery_cameras")
+    query_cameras_Q, gallery_cameras_G = np.asarray(query_cameras), np.asarray(gallery_cameras)
+    if rule is not None:
+        _check_shape("query_cameras", query_cameras_Q, shape[:1])
+        _check_shape("gallery_cameras", gallery_cameras_G, shape[1:])
+
+    scores = QueryScores(np.zeros(shape[0], np.int64), np.zeros(shape[0]), np.zeros(shape[0]))
+    if 0 in shape:
+        return scores
+    gallery = Gallery.of(gallery_identities_G)
+    height = max(1, BLOCK_CELLS // shape[1])
+    for start in range(0, shape[0], height):
+        rows = slice(start, start + height)
+        block_BG = distances_QG[rows].astype(dtype, order="C")
+        if np.isnan(block_BG.min()):  # NaN if one is among them
+            row, column = np.argwhere(np.isnan(block_BG))[0]
+            raise ValueError(f"the distance of query {start + row} to gallery image {column} is NaN")
+        excluded_BG = None if mask_QG is None else mask_QG[rows]
+        if rule is not None:
+            excluded_BG = rule(
+                query_identities_Q[rows], query_cameras_Q[rows], gallery_identities_G, gallery_cameras_G
+            )
+        block = _score_block(
+            block_BG, query_identities_Q[rows], gallery, excluded_BG, by_identity=cmc_by_identity
+        )
+        scores.first[rows] = block.first
+        scores.average_precision[rows] = block.average_precision
+        scores.inverse_penalty[rows] = block.inverse_penalty
+    return scores
+
+
+def _score_block(
+    distances_BG: NDArray[np.floating],
+    query_identities_B: IntArray,
+    gallery: Gallery,
+    excluded_BG: BoolArray | None,
+    *,
+    by_identity: bool,
+) -> QueryScores:
+    found = rank_matches(distances_BG, query_identities_B, gallery, excluded_BG)
+    size = len(distances_BG)
+    counts_B = np.bincount(found.rows, minlength=size)
+    ends_B = np.cumsum(counts_B)
+    nth_M = np.arange(1, len(found.rows) + 1) - (ends_B - counts_B)[found.rows]
+    precision_B = np.bincount(found.rows, weights=nth_M / found.ranks, minlength=size)
+
+    valid_B = np.flatnonzero(counts_B)
+    count_V, end_V = counts_B[valid_B], ends_B[valid_B]
+    first_V = end_V - count_V
+    scores = QueryScores(np.zeros(size, np.int64), np.zeros(size), np.zeros(size))
+    scores.average_precision[valid_B] = precision_B[valid_B] / count_V
+    scores.inverse_penalty[valid_B] = count_V / found.ranks[end_V - 1]
+    if by_identity:
+        others_V = count_identities_before(
+            distances_BG,
+            gallery,
+            rows_V=valid_B,
+            columns_V=found.columns[first_V],
+            tied_V=found.tied[first_V],
+        )
+        scores.first[valid_B] = others_V + 1
+    else:
+        scores.first[valid_B] = found.ranks[first_V]
+    return scores
+
+
+def _check_shape(name: str, array: NDArray, expected: tuple[int, ...]) -> None:
+    if array.shape != expected:
+        raise ValueError(f"{name} has shape {array.shape}; with these identities it must be {expected}")
 
 
 @dataclass(frozen=True)
@@ -60,7 +341,7 @@ def rank(
         gallery_identities: Identity of each gallery image.
         query_cameras: Camera of each query; needed by an `exclude` that is a rule.
         gallery_cameras: Camera of each gallery image; likewise.
-        exclude: What a query ignores: a rule of `msclnet.retrieval.exclusion`, or a bool matrix (Q, G) that is
+        exclude: What a query ignores: a rule of `msclnet.retrieval.protocols`, or a bool matrix (Q, G) that is
             true where ignored, or nothing.
         cmc_by_identity: Count CMC's ranks on the list of identities in order of first appearance, as SYSU-MM01
             and LLCM do, and not on the list of images. mAP and mINP are on the list of images either way.

@@ -39,7 +39,7 @@ def log_model(
     Args:
         tracker: The run that the model belongs to.
         weights: safetensors file.
-        spec: How to build the network, for `msclnet.serving.load_embedder`; ready for JSON.
+        spec: How to build the network, for `msclnet.embedding.load_embedder`; ready for JSON.
         example: `images` uint8 (N, H, W, 3) and `infrared` bool (N,); a few images of both modalities.
         reference_vectors: float32 (N, D), the pipeline's embeddings of the example; kept beside the model so
             that any installation can be checked against them.

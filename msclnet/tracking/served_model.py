@@ -13,7 +13,7 @@ class Embedding:
 
     def load_context(self, context) -> None:
         """Builds the network from the artifacts `spec` (JSON) and `weights` (safetensors)."""
-        from msclnet.serving import load_embedder
+        from msclnet.embedding import load_embedder
 
         spec = json.loads(Path(context.artifacts["spec"]).read_text(encoding="utf-8"))
         self._embed = load_embedder(Path(context.artifacts["weights"]), spec)

@@ -1,29 +1,159 @@
 """The training loop."""
 
 import logging
+import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from msclnet.distributed import ALONE, Processes, average_statistics, same_start
 from msclnet.errors import UserError
 from msclnet.losses.objective import Objective
-from msclnet.processes import ALONE, Processes
 from msclnet.progress import progress_bar
-from msclnet.training.averaging import moving_average
 from msclnet.training.checkpoint import CheckpointFolder
-from msclnet.training.distributed import average_statistics, same_start
-from msclnet.training.epoch import Part, gpu_memory, time_left
-from msclnet.training.graph import GraphedStep, fastest_step
-from msclnet.training.guard import DivergedError, check_losses, check_norm
-from msclnet.training.last_steps import LastSteps
-from msclnet.training.optimizer import set_rate
-from msclnet.training.schedule import Schedule
+from msclnet.training.cuda_graph import GraphedStep, fastest_step
+from msclnet.training.optimizer import Schedule, moving_average, set_rate
 from msclnet.training.step import Batch, Step
 from msclnet.training.stopping import Stopping
+
+# Stops a training that has gone wrong, with a word on why.
+
+
+class DivergedError(UserError):
+    """The training left the range in which it can recover.
+
+    Attributes:
+        steps: The last ones before its end: `step` since the start of the training, `total` and `feature_norm`.
+    """
+
+    steps: Sequence[Mapping[str, float]] = ()
+
+
+def check_losses(values: Mapping[str, float], *, epoch: int, step: int) -> None:
+    """Every term must be finite.
+
+    Raises:
+        DivergedError: Names the terms that are not.
+    """
+    wrong = {name: value for name, value in values.items() if not math.isfinite(value)}
+    if wrong:
+        terms = ", ".join(f"{name} = {value}" for name, value in wrong.items())
+        raise DivergedError(
+            f"training stopped in epoch {epoch}, step {step}: {terms}. Lower train.optimizer.schedule's rate or the "
+            "term's loss.<term>.weight, switch its printed form off, or set train.precision to fp32"
+        )
+
+
+def check_norm(norm: float, *, limit: float, epoch: int, step: int) -> None:
+    """The mean norm of the pooled feature must stay within (0, limit].
+
+    A runaway feature never becomes NaN under batch norm, so that a check for NaN alone misses it.
+
+    Raises:
+        DivergedError: It does not.
+    """
+    if not 0 < norm <= limit:
+        raise DivergedError(
+            f"training stopped in epoch {epoch}, step {step}: the pooled feature's mean norm is {norm:.3g}, beyond "
+            f"train.norm_limit = {limit:g}. A loss without a bound drives it (loss.cascade.normalised: false and "
+            "loss.inter.form: negative do); take the bounded form or a smaller weight"
+        )
+
+
+# The last steps of a training, for the case that it diverges.
+
+MOST = 200
+SHOWN = ("total", "feature_norm")
+
+
+class LastSteps:
+    """Total loss and feature norm of up to `MOST` steps. They stay on the device: a look would wait for it."""
+
+    def __init__(self) -> None:
+        self._steps: deque[dict[str, Tensor]] = deque(maxlen=MOST)
+
+    def add(self, measured: Mapping[str, Tensor]) -> None:
+        """Keep what a step measured."""
+        self._steps.append({name: measured[name] for name in SHOWN})
+
+    def told(self, *, done: int) -> list[dict[str, float]]:
+        """What was kept, with `step`: its number since the start of the training, of which `done` steps are done."""
+        first = done - len(self._steps)
+        return [
+            {"step": first + i, **{name: value.item() for name, value in values.items()}}
+            for i, values in enumerate(self._steps, start=1)
+        ]
+
+
+# What an epoch has gathered so far: sums of its losses, and how fast it goes.
+
+GIB = 2**30
+
+
+@dataclass
+class Part:
+    """An epoch up to one of its steps. Together with network and optimizer it is all that the epoch needs to go on.
+
+    Attributes:
+        steps: Steps done.
+        sums: Sum over these steps of each figure, tensors without dimensions.
+        figures: What was measured once in the epoch.
+        images: Images seen.
+        waited: Seconds spent waiting for batches.
+        seconds: Seconds spent on these steps, waiting included.
+    """
+
+    steps: int = 0
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    figures: dict[str, float] = field(default_factory=dict)
+    images: int = 0
+    waited: float = 0.0
+    seconds: float = 0.0
+
+    def add(self, measured: Mapping[str, Tensor], *, images: int, seconds: float, waited: float) -> None:
+        """Count one step: its figures, and how long it took and waited."""
+        for name, value in measured.items():
+            self.sums[name] = self.sums[name].to(value.device) + value if name in self.sums else value
+        self.steps += 1
+        self.images += images
+        self.seconds += seconds
+        self.waited += waited
+
+    def means(self) -> dict[str, float]:
+        """Mean over the steps of each figure."""
+        return {name: value.item() / self.steps for name, value in self.sums.items()}
+
+    def speed(self) -> dict[str, float]:
+        """`images_per_second`, and `share_waiting_for_input` in [0, 1]."""
+        seconds = max(self.seconds, 1e-9)
+        return {
+            "images_per_second": self.images / seconds,
+            "share_waiting_for_input": self.waited / seconds,
+        }
+
+
+def gpu_memory(device: torch.device) -> dict[str, float]:
+    """`gpu_memory_gib`: the most that tensors of this process took up so far; empty without a GPU."""
+    if device.type != "cuda":
+        return {}
+    return {"gpu_memory_gib": torch.cuda.max_memory_allocated(device) / GIB}
+
+
+def time_left(seconds: float, *, done: int, left: int) -> dict[str, float]:
+    """`seconds_left`: time that the steps left take at the pace of those done; empty where none is done.
+
+    Args:
+        seconds: Time that the steps took, with all that goes with them: validations, checkpoints.
+        done: Steps done in this time.
+        left: Steps left.
+    """
+    return {"seconds_left": left * seconds / done} if done else {}
+
 
 logger = logging.getLogger("msclnet.training")
 
@@ -42,7 +172,7 @@ class Settings:
         gradients_every: Epochs between measurements of each term's gradient; 0 for none.
         norm_limit: Largest mean norm of the pooled feature.
         weight_average: Decay of the moving average of the weights that is validated and kept, see
-            msclnet.training.averaging. 0: the weights themselves are.
+            msclnet.training.optimizer. 0: the weights themselves are.
         keep: `last` or `best` (by the validation score).
     """
 
@@ -87,7 +217,7 @@ class Training:
         report: Called with each epoch's figures, in the first process.
         checkpoints: Where the first process's state goes after each epoch; None in the others.
         extra: Plain values that travel in the checkpoint, such as the tracking run's id.
-        processes: Those that train together; see msclnet.training.distributed.
+        processes: Those that train together; see msclnet.distributed.
 
     Attributes:
         after_step: Called after each step; may be set before `run`.

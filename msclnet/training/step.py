@@ -1,20 +1,87 @@
 """One step of the training: forward, losses, backward, update."""
 
+import os
+import shutil
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from msclnet.distributed import ALONE, Processes, add_gradients, gather_batch, join_norms
+from msclnet.errors import UserError
 from msclnet.features import PairLabels
 from msclnet.losses.objective import Objective
-from msclnet.processes import ALONE, Processes
-from msclnet.training.distributed import add_gradients, gather_batch, join_norms
-from msclnet.training.gradients import gradient_sizes
+
+# How strongly each loss pulls at the extractors.
+
+
+def gradient_sizes(
+    values: Mapping[str, Tensor], weights: Mapping[str, float], maps: Tensor
+) -> dict[str, float]:
+    """Norm of each weighted term's gradient with respect to the extractors' maps.
+
+    Terms that do not reach the extractors (eq. 14 to 16) have size 0.
+    """
+    sizes = {}
+    for name, value in values.items():
+        gradient = None
+        if value.requires_grad:
+            (gradient,) = torch.autograd.grad(value, maps, retain_graph=True, allow_unused=True)
+        sizes[f"gradient_{name}"] = 0.0 if gradient is None else weights[name] * gradient.norm().item()
+    return sizes
+
+
+# torch.compile for the part of the network that costs most.
+
+
+def compile_backbone(network: nn.Module) -> None:
+    """Let torch.compile fuse what stands between the backbone's convolutions; it happens at the first step.
+
+    The names of the weights stay as they are. Heads and losses are left alone: they are small, and their branches
+    would be compiled one by one.
+
+    Args:
+        network: See msclnet.models.network.MSCLNet; changed in place.
+
+    Raises:
+        UserError: There is no C++ compiler.
+    """
+    require_compiler()
+    backbone: Any = network.backbone
+    backbone.compile()
+
+
+def require_compiler() -> None:
+    """Refuse where torch.compile could do nothing.
+
+    Raises:
+        UserError: There is no C++ compiler.
+    """
+    compiler = os.environ.get("CXX") or "g++"
+    if shutil.which(compiler) is None:
+        raise UserError(
+            f"train.compile is true, but there is no C++ compiler {compiler!r}: install one (Debian's package g++), "
+            "name another one in the variable CXX, or set train.compile to false"
+        )
+
+
+def not_compiled(validate: Callable[[Any], Mapping[str, float]]) -> Callable[[Any], Mapping[str, float]]:
+    """`validate` with the network as it was before `compile_backbone`.
+
+    Otherwise each of validation's batch sizes would be compiled as well, minutes for seconds of work.
+    """
+
+    def run(network: Any) -> Mapping[str, float]:
+        with torch.compiler.set_stance("force_eager"):
+            return validate(network)
+
+    return run
 
 
 class Batch(Protocol):
-    """What a step reads of a batch; see msclnet.data.batches.PairBatch."""
+    """What a step reads of a batch; see msclnet.images.batches.PairBatch."""
 
     @property
     def visible(self) -> Tensor: ...
@@ -41,7 +108,7 @@ class Step:
         optimizer: Of the network's parameters.
         precision: `bf16` (convolutions only) or `fp32`.
         device: Where the network is.
-        processes: Those that train together; see msclnet.training.distributed.
+        processes: Those that train together; see msclnet.distributed.
     """
 
     def __init__(

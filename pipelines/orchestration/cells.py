@@ -15,7 +15,7 @@ from pipelines.orchestration import experiments
 from pipelines.orchestration.git import base_commit, git
 from pipelines.orchestration.overrides import apply_overrides, flatten, preset_path
 from pipelines.orchestration.runs import ExperimentResult, RunOptions, Validate, run_experiment
-from pipelines.safe_yaml import load_yaml
+from pipelines.stages.config import load_yaml
 
 _SHOWN = 4
 

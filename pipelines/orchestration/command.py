@@ -13,12 +13,12 @@ from typing import Any
 
 from msclnet.errors import UserError
 from msclnet.tracking.masking import mask
+from pipelines.console import mask_tracebacks, tellable
 from pipelines.orchestration.environment import QUIET, project_root
 from pipelines.orchestration.overrides import parse_settings
 from pipelines.orchestration.report import metric_rows, stage_rows, text_table
 from pipelines.orchestration.runs import RunOptions, RunResult, run_experiment, run_workspace
 from pipelines.orchestration.stage_process import StageFailedError
-from pipelines.telling import mask_tracebacks, tellable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 from msclnet.errors import UserError
 from msclnet.tracking.masking import may_hold_a_secret
-from pipelines.safe_yaml import load_yaml
+from pipelines.stages.config import load_yaml
 
 
 def parse_settings(settings: Iterable[str]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from msclnet.errors import UserError
-from pipelines.safe_yaml import load_yaml
+from pipelines.stages.config import load_yaml
 
 METRICS = "results/metrics/metrics.json"
 FIGURES = "results/figures/"

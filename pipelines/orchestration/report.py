@@ -49,8 +49,8 @@ def inline_picture(title: str, file: Path) -> str | None:
     """A PNG as Markdown that carries the picture in itself, reduced where it is large; None where it is no image."""
     from PIL import Image
 
-    from msclnet.data.decode import UnreadableImageError, decode
-    from msclnet.data.source import UnreadableFileError, read_plain_file
+    from msclnet.datasets.archive import UnreadableFileError, read_plain_file
+    from msclnet.images.decode import UnreadableImageError, decode
 
     try:
         picture = Image.fromarray(decode(read_plain_file(file)).pixels)

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import IO
 
 from msclnet.errors import UserError
+from pipelines.console import tellable
 from pipelines.orchestration.listening import LOOPBACK, is_free
 from pipelines.orchestration.process_tree import end_processes, tree_of
-from pipelines.telling import tellable
 
 
 class ServiceError(RuntimeError):

@@ -13,9 +13,9 @@ from threading import Event
 from typing import Literal
 
 from msclnet.errors import UserError
+from pipelines.console import tellable
 from pipelines.orchestration.lines import LineSplitter
 from pipelines.orchestration.process_tree import end_tree, sigterm_raises
-from pipelines.telling import tellable
 
 StageStatus = Literal["run", "restored", "unchanged"]
 

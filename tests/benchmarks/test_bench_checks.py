@@ -18,9 +18,9 @@ from benchmarks.core.memory import GIB, lacking, peak_bytes
 from benchmarks.core.presets import HEIGHT, WHOLE, WIDTH, preset
 from benchmarks.sections import input as input_section
 from benchmarks.sections import search
-from msclnet.data.transforms import build_augmentation, seed_steps
+from msclnet.images.augmentation import build_augmentation, seed_steps
 from msclnet.models.network import MSCLNet
-from msclnet.retrieval.search import nearest, rank_gallery
+from msclnet.retrieval.distance import nearest, rank_gallery
 
 
 def test_agreement_is_the_lowest_cosine_of_what_tells_images_apart() -> None:

@@ -13,10 +13,9 @@ from rehearsal_files import EXPECTED, GROUPS
 from benchmarks.rehearsal.archive import write_archive
 from benchmarks.rehearsal.listing import build_listing
 from benchmarks.rehearsal.picture import draw
-from msclnet.data.datasets import data_set
-from msclnet.data.held_out import Choice
-from msclnet.data.source import open_source
-from msclnet.data.verification import verify
+from msclnet.datasets.archive import open_source
+from msclnet.datasets.catalogue import data_set, verify
+from msclnet.datasets.records import Choice
 
 
 @pytest.mark.parametrize("camera", range(1, 7))

@@ -12,8 +12,7 @@ from scipy.io import savemat
 from benchmarks.rehearsal.listing import Listing, full_listing
 from benchmarks.rehearsal.official import read_test_cells
 from msclnet.errors import UserError
-from msclnet.retrieval.protocol import Images
-from msclnet.retrieval.sysu_mm01 import sysu_mm01_protocol
+from msclnet.retrieval.protocols import Images, sysu_mm01_protocol
 
 OFFICIAL = Path(os.environ.get("MSCLNET_SYSU_SPLITS", "")) / "rand_perm_cam.mat"
 PROTOCOLS = {("all", 1): 301, ("all", 10): 3010, ("indoor", 1): 112, ("indoor", 10): 1120}

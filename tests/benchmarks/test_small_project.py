@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from benchmarks.core.small_project import SmallProject
-from pipelines.config import read_yaml
+from pipelines.stages.config import read_yaml
 
 
 def test_everything_that_the_stages_depend_on_is_copied(tmp_path: Path) -> None:
@@ -13,5 +13,5 @@ def test_everything_that_the_stages_depend_on_is_copied(tmp_path: Path) -> None:
     listed = [out for stage in stages for kind in ("outs", "metrics", "plots") for out in stage.get(kind, [])]
     made = {next(iter(out)) if isinstance(out, dict) else out for out in listed}
     fixed = {dep for dep in named if "${" not in dep and dep not in made}
-    assert {"data/permutations", "pipelines/train.py"} <= fixed
+    assert {"data/permutations", "pipelines/stages/train.py"} <= fixed
     assert [dep for dep in sorted(fixed) if not (project.root / dep).exists()] == []

@@ -13,7 +13,7 @@ from msclnet.features import PairLabels
 from msclnet.losses.objective import Objective
 from msclnet.models.build import build_network
 from msclnet.models.network import MSCLNet
-from pipelines.config import read_yaml
+from pipelines.stages.config import read_yaml
 
 PRESET = Path(__file__).parents[2] / "presets" / "agw-sysu-mm01.yaml"
 IDENTITIES, PAIRS, HEIGHT, WIDTH = 5, 4, 32, 16

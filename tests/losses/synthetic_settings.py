@@ -9,7 +9,7 @@ import torch
 from msclnet.features import PairLabels
 from msclnet.models.build import build_network
 from msclnet.models.network import MSCLNet
-from pipelines.config import read_yaml
+from pipelines.stages.config import read_yaml
 
 PRESETS = Path(__file__).parents[2] / "presets"
 TERMS = (

@@ -6,10 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from msclnet.losses.class_centres import centres, class_centres, first_rows, group_sizes
-from msclnet.losses.inter import inter_loss
-from msclnet.losses.intra import intra_loss
-from msclnet.losses.sub import sub_loss
+from msclnet.losses.cascade import (
+    centres,
+    class_centres,
+    first_rows,
+    group_sizes,
+    inter_loss,
+    intra_loss,
+    sub_loss,
+)
 
 # Two identities; the first has two cameras with two and one images, the second has two with one each.
 HAND = torch.tensor([[0.0, 0.0], [2.0, 0.0], [3.0, 4.0], [10.0, 0.0], [10.0, 6.0]])

@@ -7,7 +7,7 @@ from scipy.spatial.distance import jensenshannon
 from scipy.special import softmax
 from scipy.stats import entropy
 
-from msclnet.losses.divergence import divergence_loss
+from msclnet.losses.synergy import divergence_loss
 
 LN_2 = math.log(2)
 

@@ -1,4 +1,4 @@
-"""`pipelines.grids.effective` calls rows identical by construction: they are trained, and the weights compared."""
+"""`pipelines.experiments.equivalence` calls rows identical: they are trained, and the weights compared."""
 
 from pathlib import Path
 
@@ -7,8 +7,8 @@ import torch
 from synthetic_settings import pair_batch, settings, small_network
 
 from msclnet.losses.objective import Objective
-from pipelines.grids.effective import effective, same_setting
-from pipelines.grids.schema import load_grid
+from pipelines.experiments.equivalence import effective, same_setting
+from pipelines.experiments.grid import load_grid
 from pipelines.orchestration.overrides import flatten
 
 ROOT = Path(__file__).parents[2]

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from msclnet.losses.global_statistics import global_loss
+from msclnet.losses.complement import global_loss
 
 
 def test_two_identities_by_hand():

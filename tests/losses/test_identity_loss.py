@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from msclnet.losses.identity import identity_loss
+from msclnet.losses.baseline import identity_loss
 
 
 def test_equals_a_loop_over_the_rows():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from msclnet.losses.local_detail import local_loss
+from msclnet.losses.complement import local_loss
 
 FORMS = ("stable", "printed", "cosine")
 

@@ -11,12 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from msclnet.losses.identity import identity_loss
-from msclnet.losses.inter import inter_loss
-from msclnet.losses.intra import intra_loss
-from msclnet.losses.soft_target import soft_target_loss
-from msclnet.losses.sub import sub_loss
-from msclnet.losses.triplet import weighted_regularised_triplet_loss
+from msclnet.losses.baseline import identity_loss, weighted_regularised_triplet_loss
+from msclnet.losses.cascade import inter_loss, intra_loss, sub_loss
+from msclnet.losses.synergy import soft_target_loss
 
 # 8 identities, 3 visible and 3 infrared images of each; 4 cameras, the last two of which are infrared
 IDENTITIES = torch.arange(8).repeat_interleave(6)

@@ -5,16 +5,11 @@ import torch.nn.functional as F
 from synthetic_settings import IDENTITIES, TERMS, pair_batch, settings, small_network
 
 from msclnet.features import Features, PairLabels, Stream, Synergy
-from msclnet.losses.divergence import divergence_loss
-from msclnet.losses.global_statistics import global_loss
-from msclnet.losses.identity import identity_loss
-from msclnet.losses.inter import inter_loss
-from msclnet.losses.intra import intra_loss
-from msclnet.losses.local_detail import local_loss
+from msclnet.losses.baseline import identity_loss, weighted_regularised_triplet_loss
+from msclnet.losses.cascade import inter_loss, intra_loss, sub_loss
+from msclnet.losses.complement import global_loss, local_loss
 from msclnet.losses.objective import Objective, share_of_singletons, subclass_numbers
-from msclnet.losses.soft_target import soft_target_loss
-from msclnet.losses.sub import sub_loss
-from msclnet.losses.triplet import weighted_regularised_triplet_loss
+from msclnet.losses.synergy import divergence_loss, soft_target_loss
 
 
 def random_features(*, branch: bool = True, heads: bool = True, seed: int = 0) -> tuple[Features, PairLabels]:

@@ -9,7 +9,7 @@ from synthetic_settings import IDENTITIES, PRESETS, TERMS, pair_batch
 
 from msclnet.losses.objective import Objective
 from msclnet.models.build import build_network
-from pipelines.config import read_yaml
+from pipelines.stages.config import read_yaml
 
 NAMES = sorted(path.stem for path in PRESETS.glob("*.yaml"))
 

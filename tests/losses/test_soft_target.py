@@ -4,7 +4,7 @@ import torch
 from scipy.special import softmax
 from scipy.stats import entropy
 
-from msclnet.losses.soft_target import soft_target_loss
+from msclnet.losses.synergy import soft_target_loss
 
 
 def random_logits(seed: int, *, scale: float = 3.0) -> np.ndarray:

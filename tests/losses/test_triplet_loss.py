@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from msclnet.losses.triplet import euclidean_distances, weighted_regularised_triplet_loss
+from msclnet.losses.baseline import euclidean_distances, weighted_regularised_triplet_loss
 
 
 def naive_loss(features: np.ndarray, identities: list[int], *, form: str) -> float:

@@ -7,7 +7,7 @@ import torch
 
 from msclnet.models.build import build_network
 from msclnet.models.network import MSCLNet
-from pipelines.config import read_yaml
+from pipelines.stages.config import read_yaml
 
 PRESET = Path(__file__).parents[2] / "presets" / "synthetic.yaml"
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from msclnet.models.modality_norm import ModalityNorm
+from msclnet.models.heads import ModalityNorm
 from msclnet.models.pooling import average_parts, instance_normalised_parts
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from msclnet.models.neck import BNNeck
+from msclnet.models.heads import BNNeck
 
 
 def test_what_is_trained_and_what_is_not():

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from msclnet.models.normed_product import normed_product
+from msclnet.models.non_local import normed_product
 
 
 def one_after_the_other(values: Tensor, linear: nn.Linear, norm: nn.BatchNorm1d) -> Tensor:

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from model_specs import network_of, random_images, spec
 from torchvision.transforms import functional as transforms
 
-from msclnet.models.pixels import Pixels
+from msclnet.models.backbone import Pixels
 
 
 def by_torchvision(images: torch.Tensor) -> torch.Tensor:

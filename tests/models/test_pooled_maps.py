@@ -5,9 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from msclnet.models import pooled_maps
-from msclnet.models.pooled_maps import PooledMaps, pool_maps
-from msclnet.models.pooling import gem, gem_parts, instance_normalised_parts
+from msclnet.models import pooling as pooled_maps
+from msclnet.models.pooling import PooledMaps, gem, gem_parts, instance_normalised_parts, pool_maps
 
 
 def one_by_one(maps: Tensor, *, p: float, parts: int) -> PooledMaps:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from msclnet.errors import UserError
-from pipelines.array_archive import read_arrays
+from pipelines.stages.paths import read_arrays
 
 ARRAYS = {"bnneck": np.arange(6.0).reshape(2, 3), "paths": np.array(["a", "b"])}
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from ruamel.yaml import YAML
 
 from msclnet.errors import UserError
-from pipelines.config import Params, check_params, load_params, read_yaml
+from pipelines.stages.config import Params, check_params, load_params, read_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 SYNTHETIC = ROOT / "presets/synthetic.yaml"

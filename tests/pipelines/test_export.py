@@ -15,11 +15,12 @@ import torch
 from model_specs import network_of, random_images, spec
 from safetensors.torch import save_file
 
-from msclnet.data.manifest import Entry, file_digest, write_manifest
-from msclnet.data.records import Record
-from msclnet.inference.packages import optional
-from msclnet.inference.signal_stack import signal_stack_kept
-from pipelines import export, export_files
+from msclnet.datasets.records import Record
+from msclnet.export.openvino import signal_stack_kept
+from msclnet.export.stream import optional
+from msclnet.images.table import Entry, file_digest, write_manifest
+from pipelines import export
+from pipelines import export as export_files
 from pipelines.orchestration.environment import QUIET
 
 HEIGHT, WIDTH = 64, 32

@@ -87,7 +87,7 @@ def test_a_grid_through_the_real_stages(tmp_path: Path) -> None:
     project.run("python", "-m", "pipelines.flows", "grid", "baseline")
     assert len(client.search_runs([experiment.experiment_id])) == len(runs)
 
-    done = project.run("python", "-m", "pipelines.report")
+    done = project.run("python", "-m", "pipelines.report.build")
     assert "logged to 1 MLflow run," in done.stdout
     page = (project.root / "results/report/report.md").read_text()
     assert "this project (grid baseline, seed 0) | MSCLNet" in page.replace("**", "")

@@ -10,18 +10,15 @@ import pytest
 from matplotlib.figure import Figure
 from scipy.stats import ttest_rel
 
-from pipelines import report as command
-from pipelines.grids.effective import effective
-from pipelines.grids.inputs import relevant
-from pipelines.grids.plan import make_plan
-from pipelines.grids.results import RESULTS, read_results, result_path, write_result
-from pipelines.grids.schema import grid_names, load_grid
-from pipelines.reporting import divergence
-from pipelines.reporting.divergence import curves_of_divergence, why_diverged
-from pipelines.reporting.document import Block, Section, Table
-from pipelines.reporting.grid_sections import OWN_SECTION, grid_sections
-from pipelines.reporting.grid_view import read_view, row_params
-from pipelines.reporting.learning_curves import mean_history
+from pipelines.experiments.equivalence import effective
+from pipelines.experiments.grid import grid_names, load_grid, make_plan, relevant
+from pipelines.experiments.results import RESULTS, read_results, result_path, write_result
+from pipelines.report import build as command
+from pipelines.report import grid_figures as divergence
+from pipelines.report.document import Block, Section, Table
+from pipelines.report.grid_figures import curves_of_divergence, mean_history, why_diverged
+from pipelines.report.grids import OWN_SECTION, grid_sections
+from pipelines.report.results import read_view, row_params
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -202,8 +199,8 @@ def test_the_mean_history_leaves_gaps_alone() -> None:
 
 
 def test_every_row_of_every_grid_is_a_valid_setting_of_its_own(project: Path) -> None:
-    from pipelines.config import check_params, read_yaml
     from pipelines.orchestration.overrides import apply_overrides, flatten, preset_path
+    from pipelines.stages.config import check_params, read_yaml
 
     for name in grid_names(project):
         grid = load_grid(project, name)

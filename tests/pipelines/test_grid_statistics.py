@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_rel
 
-from pipelines.grids.statistics import grid_rows, headline, paired_difference, spread
+from pipelines.experiments.statistics import grid_rows, headline, paired_difference, spread
 
 
 def test_mean_and_sample_deviation() -> None:

@@ -16,9 +16,8 @@ from smoke_project import Project, ask, prefect_server
 from tiny_project import git, wait_for
 
 from msclnet.errors import UserError
-from pipelines.grids.plan import GridCell, Plan, make_plan
-from pipelines.grids.run import CellEnd, CellOutcome, conclude, ending, run_grid_cell
-from pipelines.grids.schema import load_grid
+from pipelines.experiments.grid import GridCell, Plan, load_grid, make_plan
+from pipelines.experiments.run import CellEnd, CellOutcome, conclude, ending, run_grid_cell
 from pipelines.orchestration.runs import RunOptions
 from pipelines.orchestration.side_by_side import run_side_by_side
 

@@ -31,7 +31,7 @@ def history(project):
 def start(project):
     """The stage as a process that leads a session, to be stopped once its first checkpoint lies on the disk."""
     process = subprocess.Popen(
-        ["python", "-m", "pipelines.train"],
+        ["python", "-m", "pipelines.stages.train"],
         cwd=project.root,
         env=project.environment(),
         stdout=subprocess.DEVNULL,
@@ -91,7 +91,7 @@ def test_a_stopped_training_ends_as_if_nothing_had_happened(project, how, status
 
     project.edit("map_identities: 4", "map_identities: 5")
     project.edit("profile: 0", "profile: 2")
-    again = project.run("python", "-m", "pipelines.train", MSCLNET_KEEP_CHECKPOINTS="3")
+    again = project.run("python", "-m", "pipelines.stages.train", MSCLNET_KEEP_CHECKPOINTS="3")
     assert "going on after epoch" in again.stdout
     resumed = {name: (project.root / "results/train" / name).read_bytes() for name in RESULTS}
     resumed_history = history(project)
@@ -109,7 +109,7 @@ def test_a_stopped_training_ends_as_if_nothing_had_happened(project, how, status
         assert any(event.get("name") == "aten::conv2d" for event in json.load(file)["traceEvents"])
 
     forget_checkpoints(project)
-    project.run("python", "-m", "pipelines.train")
+    project.run("python", "-m", "pipelines.stages.train")
     assert {name: (project.root / "results/train" / name).read_bytes() for name in RESULTS} == resumed
     assert history(project) == resumed_history
     shutil.rmtree(project.root / "profiles")
@@ -120,7 +120,7 @@ def test_a_killed_worker_and_a_second_training_are_told_and_cost_nothing(project
     forget_checkpoints(project)
     process = start(project)
     workers = psutil.Process(process.pid).children()
-    refused = project.run("python", "-m", "pipelines.train", ok=False)
+    refused = project.run("python", "-m", "pipelines.stages.train", ok=False)
     assert refused.returncode == 2
     assert "error: another process is training this very configuration" in refused.stderr
     assert "Traceback" not in refused.stderr

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from pipelines.config import load_params
-from pipelines.evaluate import conditions, print_table, summary
-from pipelines.scoring import processing, protocol_title
+from pipelines.stages.config import load_params
+from pipelines.stages.evaluate import conditions, print_table, summary
+from pipelines.stages.scoring import processing, protocol_title
 
 SMOKE = Path(__file__).resolve().parents[2] / "presets/smoke.yaml"
 METRICS = ("rank1", "rank5", "rank10", "rank20", "mAP", "mINP")

@@ -12,9 +12,9 @@ import pytest
 import tiny_project
 from forked import Forked
 
-import pipelines.launch
-from pipelines.parallel import record_failure
-from pipelines.stage import prepare
+import pipelines.stages.launch
+from pipelines.stages.parallel import record_failure
+from pipelines.stages.stage import prepare
 
 ROOT = Path(__file__).resolve().parents[2]
 WORLD = 2
@@ -54,8 +54,8 @@ def wait_for_processes(folder: Path) -> list[int]:
 PROGRAM = """
 import os, signal, sys, time
 from pathlib import Path
-from pipelines.parallel import die_with_parent
-from pipelines.stage import prepare
+from pipelines.stages.parallel import die_with_parent
+from pipelines.stages.stage import prepare
 
 prepare()
 die_with_parent()
@@ -76,9 +76,9 @@ def start(folder: Path, body: str) -> Forked:
             signal.SIGINT, signal.default_int_handler
         )  # ignored where the tests run in the background
         prepare()
-        pipelines.launch.SECONDS_TO_NOTICE = 1.0
+        pipelines.stages.launch.SECONDS_TO_NOTICE = 1.0
         try:
-            pipelines.launch.launch(["program.py"], processes=WORLD)
+            pipelines.stages.launch.launch(["program.py"], processes=WORLD)
         except SystemExit as stop:
             os._exit(int(str(stop.code)))
 
@@ -140,7 +140,7 @@ def run(folder: Path, body: str, *, params: str | None = None) -> tuple[int, str
         (folder / "params.yaml").write_text(params)
     program = f"""
 import os, signal
-from pipelines.parallel import run_parallel_stage
+from pipelines.stages.parallel import run_parallel_stage
 
 def work(params, processes):
     import torch

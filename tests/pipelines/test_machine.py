@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from msclnet.errors import UserError
-from pipelines import machine
+from pipelines import settings
 
 VARIABLES = (
     "MSCLNET_HOME",
@@ -35,23 +35,23 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    assert machine.home() == tmp_path.resolve()
+    assert settings.home() == tmp_path.resolve()
     monkeypatch.setenv("DVC_ROOT", str(tmp_path / "root"))
-    assert machine.home() == (tmp_path / "root").resolve()
+    assert settings.home() == (tmp_path / "root").resolve()
     monkeypatch.setenv("MSCLNET_HOME", str(tmp_path / "home"))
-    assert machine.home() == (tmp_path / "home").resolve()
+    assert settings.home() == (tmp_path / "home").resolve()
     monkeypatch.setenv("MSCLNET_HOME", "relative")
-    assert machine.home() == (tmp_path / "relative").resolve()
+    assert settings.home() == (tmp_path / "relative").resolve()
     monkeypatch.setenv("MSCLNET_HOME", "")
-    assert machine.home() == (tmp_path / "root").resolve()
+    assert settings.home() == (tmp_path / "root").resolve()
 
 
 def test_cores() -> None:
     allowed = os.sched_getaffinity(0)
-    assert machine.cores() == len(allowed)
+    assert settings.cores() == len(allowed)
     os.sched_setaffinity(0, {min(allowed)})
     try:
-        assert machine.cores() == 1
+        assert settings.cores() == 1
     finally:
         os.sched_setaffinity(0, allowed)
 
@@ -66,24 +66,24 @@ def started(monkeypatch: pytest.MonkeyPatch, *, local_rank: int, together: int) 
 def test_processes_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(17)))
     started(monkeypatch, local_rank=1, together=8)
-    assert machine.cores() == 2
+    assert settings.cores() == 2
     started(monkeypatch, local_rank=1, together=32)
-    assert machine.cores() == 1
+    assert settings.cores() == 1
     monkeypatch.delenv("RANK")
-    assert machine.cores() == 17
+    assert settings.cores() == 17
 
 
 @pytest.mark.parametrize(("text", "expected"), [(None, 1), ("", 1), ("1", 1), ("8", 8)])
 def test_processes(monkeypatch: pytest.MonkeyPatch, text: str | None, expected: int) -> None:
     if text is not None:
         monkeypatch.setenv("MSCLNET_PROCESSES", text)
-    assert machine.processes() == expected
+    assert settings.processes() == expected
 
 
 def test_no_process_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MSCLNET_PROCESSES", "0")
     with pytest.raises(UserError, match="MSCLNET_PROCESSES: expected a number of 1 or more"):
-        machine.processes()
+        settings.processes()
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_no_process_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_started_together(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], expected: bool) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert machine.started_together() == expected
+    assert settings.started_together() == expected
 
 
 def gpus(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
@@ -114,27 +114,27 @@ def test_each_process_has_a_gpu(monkeypatch: pytest.MonkeyPatch, name: str) -> N
     monkeypatch.setenv("MSCLNET_DEVICE", name)
     for rank in range(4):
         started(monkeypatch, local_rank=rank, together=4)
-        assert machine.device() == torch.device("cuda", rank)
+        assert settings.device() == torch.device("cuda", rank)
     started(monkeypatch, local_rank=1, together=5)
     with pytest.raises(UserError, match=r"5 processes on this machine need a GPU each, but there are 4; set"):
-        machine.device()
+        settings.device()
 
 
 def test_one_gpu_is_not_for_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     gpus(monkeypatch, 4)
     monkeypatch.setenv("MSCLNET_DEVICE", "cuda:2")
     started(monkeypatch, local_rank=0, together=1)
-    assert machine.device() == torch.device("cuda:2")
+    assert settings.device() == torch.device("cuda:2")
     started(monkeypatch, local_rank=0, together=2)
     with pytest.raises(UserError, match=r"MSCLNET_DEVICE: 'cuda:2' is one GPU, but 2 processes"):
-        machine.device()
+        settings.device()
 
 
 @pytest.mark.parametrize(("text", "expected"), [(None, 3), ("", 3), ("0", 0), ("12", 12), ("007", 7)])
 def test_workers(monkeypatch: pytest.MonkeyPatch, text: str | None, expected: int) -> None:
     if text is not None:
         monkeypatch.setenv("MSCLNET_WORKERS", text)
-    assert machine.workers(3) == expected
+    assert settings.workers(3) == expected
 
 
 @pytest.mark.parametrize("text", ["two", "-1", "1.5", " ", "²", "1e3"])
@@ -143,9 +143,9 @@ def test_numbers_that_are_none(monkeypatch: pytest.MonkeyPatch, variable: str, t
     monkeypatch.setenv(variable, text)
     with pytest.raises(UserError, match=f"{variable}: expected a number of 0 or more") as caught:
         {
-            "MSCLNET_WORKERS": lambda: machine.workers(3),
-            "MSCLNET_THREADS": machine.device,
-            "MSCLNET_PROCESSES": machine.processes,
+            "MSCLNET_WORKERS": lambda: settings.workers(3),
+            "MSCLNET_THREADS": settings.device,
+            "MSCLNET_PROCESSES": settings.processes,
         }[variable]()
     assert repr(text) in str(caught.value)
 
@@ -154,33 +154,33 @@ def test_numbers_that_are_none(monkeypatch: pytest.MonkeyPatch, variable: str, t
 def test_kept_checkpoints(monkeypatch: pytest.MonkeyPatch, text: str | None, expected: int) -> None:
     if text is not None:
         monkeypatch.setenv("MSCLNET_KEEP_CHECKPOINTS", text)
-    assert machine.kept_checkpoints() == expected
+    assert settings.kept_checkpoints() == expected
 
 
 @pytest.mark.parametrize("text", ["0", "all", "-2"])
 def test_some_checkpoint_must_stay(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setenv("MSCLNET_KEEP_CHECKPOINTS", text)
     with pytest.raises(UserError, match=r"MSCLNET_KEEP_CHECKPOINTS: expected a number of \d or more"):
-        machine.kept_checkpoints()
+        settings.kept_checkpoints()
 
 
 @pytest.mark.parametrize("text", [None, "", "auto"])
 def test_auto_takes_what_is_there(monkeypatch: pytest.MonkeyPatch, text: str | None) -> None:
     if text is not None:
         monkeypatch.setenv("MSCLNET_DEVICE", text)
-    assert machine.device().type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert settings.device().type == ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def test_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MSCLNET_DEVICE", "cpu")
-    assert machine.device() == torch.device("cpu")
+    assert settings.device() == torch.device("cpu")
 
 
 @pytest.mark.parametrize("text", ["gpu", "cuda:99", "cpu:x", "meta", "-", "CPU "])
 def test_devices_that_do_not_work(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setenv("MSCLNET_DEVICE", text)
     with pytest.raises(UserError, match=r"MSCLNET_DEVICE: .*set auto, cpu or cuda") as caught:
-        machine.device()
+        settings.device()
     assert repr(text) in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -189,17 +189,17 @@ def test_devices_that_do_not_work(monkeypatch: pytest.MonkeyPatch, text: str) ->
 def test_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MSCLNET_DEVICE", "cuda")
     with pytest.raises(UserError, match="MSCLNET_DEVICE: 'cuda' cannot be used here"):
-        machine.device()
+        settings.device()
 
 
 def test_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     before = torch.get_num_threads()
     try:
         monkeypatch.setenv("MSCLNET_THREADS", "1")
-        machine.device()
+        settings.device()
         assert torch.get_num_threads() == 1
         monkeypatch.setenv("MSCLNET_THREADS", "0")
-        machine.device()
+        settings.device()
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
@@ -208,7 +208,7 @@ def test_threads(monkeypatch: pytest.MonkeyPatch) -> None:
 COUNT_FAULTS = """
 import resource
 import numpy as np
-from pipelines import machine
+from pipelines import settings
 {keep}
 
 def fill():

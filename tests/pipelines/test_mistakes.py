@@ -33,7 +33,7 @@ def refused(project, *command: str, code: int = 2, **environment: str) -> str:
 )
 def test_a_mistake_in_the_last_section_stops_the_first_stage(project, old, new, words):
     project.edit(old, new)
-    message = refused(project, "python", "-m", "pipelines.download")
+    message = refused(project, "python", "-m", "pipelines.stages.download")
     assert all(word in message for word in words)
 
 
@@ -77,7 +77,7 @@ def test_weights_of_another_configuration_are_refused(project):
     spec["model"]["width"] = 8
     spec_path.unlink()  # a hard link into DVC's cache
     spec_path.write_text(json.dumps(spec))
-    message = refused(project, "python", "-m", "pipelines.embed")
+    message = refused(project, "python", "-m", "pipelines.stages.embed")
     assert "model.safetensors" in message
     assert "another configuration" in message
 
@@ -86,20 +86,20 @@ def test_a_tracking_server_that_is_down_stops_the_training_at_once(project):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"http://user:secret@127.0.0.1:{free.getsockname()[1]}"
-    message = refused(project, "python", "-m", "pipelines.train", MLFLOW_TRACKING_URI=address)
+    message = refused(project, "python", "-m", "pipelines.stages.train", MLFLOW_TRACKING_URI=address)
     assert "MLFLOW_TRACKING_URI" in message
     assert "secret" not in message
 
 
 def test_a_device_that_is_not_there_is_named(project):
-    message = refused(project, "python", "-m", "pipelines.train", MSCLNET_DEVICE="cuda:7")
+    message = refused(project, "python", "-m", "pipelines.stages.train", MSCLNET_DEVICE="cuda:7")
     assert "MSCLNET_DEVICE" in message
     assert "cuda:7" in message
 
 
 def test_a_switch_that_is_neither_on_nor_off_is_told_before_a_run_begins(project):
     message = refused(
-        project, "python", "-m", "pipelines.train", MSCLNET_CUDA_GRAPHS="yes", MSCLNET_HOME="elsewhere"
+        project, "python", "-m", "pipelines.stages.train", MSCLNET_CUDA_GRAPHS="yes", MSCLNET_HOME="elsewhere"
     )
     assert "MSCLNET_CUDA_GRAPHS: expected on or off, not 'yes'" in message
     assert not (project.root / "elsewhere").exists()
@@ -107,13 +107,13 @@ def test_a_switch_that_is_neither_on_nor_off_is_told_before_a_run_begins(project
 
 def test_a_diverging_training_is_stopped_with_the_term(project):
     project.edit("norm_limit: 1.0e+4", "norm_limit: 1.0e-3")
-    message = refused(project, "python", "-m", "pipelines.train")
+    message = refused(project, "python", "-m", "pipelines.stages.train")
     assert "train.norm_limit" in message
 
 
 def test_official_galleries_without_their_file_are_an_error(project):
     project.edit("samplers: [agw]", "samplers: [official]")
-    assert "evaluate.permutations" in refused(project, "python", "-m", "pipelines.evaluate")
+    assert "evaluate.permutations" in refused(project, "python", "-m", "pipelines.stages.evaluate")
 
 
 def test_a_wrong_override_is_refused_before_the_first_stage(project):
@@ -124,8 +124,8 @@ def test_a_wrong_override_is_refused_before_the_first_stage(project):
 FOREIGN_CHECKPOINT = """
 from pathlib import Path
 from msclnet.training.checkpoint import CheckpointFolder
-from pipelines.config import load_params
-from pipelines.provenance import training_key
+from pipelines.stages.config import load_params
+from pipelines.stages.train import training_key
 key = training_key(load_params(Path("params.yaml")), device="cpu")
 CheckpointFolder(Path("checkpoints") / key).save({"extra": {"key": "another"}}, epoch=99)
 """
@@ -134,7 +134,7 @@ CheckpointFolder(Path("checkpoints") / key).save({"extra": {"key": "another"}}, 
 def test_a_checkpoint_of_another_configuration_is_refused(project):
     """It cannot get there by itself, for the folder is named after the configuration; a user can copy it."""
     project.run("python", "-c", FOREIGN_CHECKPOINT)
-    message = refused(project, "python", "-m", "pipelines.train", MSCLNET_DEVICE="cpu")
+    message = refused(project, "python", "-m", "pipelines.stages.train", MSCLNET_DEVICE="cpu")
     shutil.rmtree(project.root / "checkpoints")
     assert "another configuration" in message
     assert "remove the folder" in message

@@ -15,8 +15,7 @@ from ruamel.yaml import YAML
 
 from msclnet.errors import UserError
 from msclnet.tracking.masking import mask
-from pipelines.config import Params, check_params, load_params
-from pipelines.safe_yaml import load_yaml
+from pipelines.stages.config import Params, check_params, load_params, load_yaml
 
 MODERATELY = settings(derandomize=True, deadline=None, database=None, max_examples=60)
 SYNTHETIC = Path(__file__).resolve().parents[2] / "presets/synthetic.yaml"

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from msclnet.data.manifest import Entry, write_manifest
-from msclnet.data.records import Record
-from pipelines import provenance
-from pipelines.config import Params, check_params
-from pipelines.provenance import code_digest, dataset_facts, git_commit, stage_code, training_key
+from msclnet.datasets.records import Record
+from msclnet.images.table import Entry, write_manifest
+from pipelines.stages import train as provenance
+from pipelines.stages.config import Params, check_params
+from pipelines.stages.train import code_digest, dataset_facts, git_commit, stage_code, training_key
 
 ROOT = Path(__file__).resolve().parents[2]
 PRESET: dict[str, Any] = YAML(typ="safe", pure=True).load((ROOT / "presets/synthetic.yaml").read_text())
@@ -123,11 +123,11 @@ def test_the_device_counts() -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        "pipelines/train.py",
+        "pipelines/stages/train.py",
         "msclnet/training/loop.py",
         "msclnet/models/network.py",
-        "msclnet/losses/sub.py",
-        "msclnet/data/sampler.py",
+        "msclnet/losses/cascade.py",
+        "msclnet/images/sampler.py",
     ],
 )
 def test_the_code_of_the_training_counts(project: Path, path: str) -> None:
@@ -140,9 +140,9 @@ def test_the_code_of_the_training_counts(project: Path, path: str) -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        "pipelines/visualize.py",
-        "pipelines/evaluate.py",
-        "msclnet/visualization/style.py",
+        "pipelines/stages/visualize.py",
+        "pipelines/stages/evaluate.py",
+        "msclnet/figures/style.py",
         "dvc.yaml",
         "README.md",
     ],

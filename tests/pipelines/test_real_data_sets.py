@@ -139,7 +139,7 @@ def test_a_partial_copy_is_an_error_where_it_should_be(sysu):
     project, archive = sysu
     project.edit("differences: warn", "differences: error")
     try:
-        done = project.run("python", "-m", "pipelines.download", ok=False, MSCLNET_RAW=str(archive))
+        done = project.run("python", "-m", "pipelines.stages.download", ok=False, MSCLNET_RAW=str(archive))
     finally:
         project.edit("differences: error", "differences: warn")
         project.run("dvc", "checkout", "--force")

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from msclnet.training.schedule import Schedule
-from pipelines.config import Params, load_params
+from msclnet.training.optimizer import Schedule
+from pipelines.stages.config import Params, load_params
 
 PRESETS = Path(__file__).resolve().parents[2] / "presets"
 PAPER = ("sysu-mm01", "regdb", "llcm")

@@ -11,14 +11,13 @@ import pytest
 from PIL import Image
 from ruamel.yaml import YAML
 
-from pipelines import report as command
 from pipelines.regdb_finished import FinishedSplit
 from pipelines.regdb_summary import summarise, write_summary
-from pipelines.reporting.comparison import REGDB, SYSU_MM01
-from pipelines.reporting.document import Column, Row, Section, Table
-from pipelines.reporting.literature import Published, read_published
-from pipelines.reporting.markdown import markdown
-from pipelines.reporting.page import page
+from pipelines.report import build as command
+from pipelines.report.build import markdown, page
+from pipelines.report.document import Column, Row, Section, Table
+from pipelines.report.published import REGDB, SYSU_MM01
+from pipelines.report.results import Published, read_published
 
 ROOT = Path(__file__).resolve().parents[2]
 METRICS = ("rank1", "rank5", "rank10", "rank20", "mAP", "mINP")

@@ -5,11 +5,10 @@ from pathlib import Path
 import pytest
 
 from msclnet.errors import UserError
-from pipelines.config import read_yaml
 from pipelines.orchestration.overrides import apply_overrides, parse_settings
 from pipelines.orchestration.project import output_files, read_stages
 from pipelines.preset import write_preset
-from pipelines.safe_yaml import MOST_BYTES, MOST_DEPTH, load_yaml
+from pipelines.stages.config import MOST_BYTES, MOST_DEPTH, load_yaml, read_yaml
 
 # Each line names the one before ten times: ten thousand million values in 400 characters.
 LAUGHS = "a: &a [" + ",".join("x" * 10) + "]\n" + "".join(

@@ -16,12 +16,12 @@ from bombs import BOMBS, png
 from PIL import Image
 from safetensors.torch import save_file
 
+from msclnet.embedding import load_embedder, load_network
 from msclnet.models.build import build_network
 from msclnet.models.network import MSCLNet
-from msclnet.serving import load_embedder, load_network
-from pipelines.config import load_params
 from pipelines.orchestration.environment import QUIET
 from pipelines.search import main
+from pipelines.stages.config import load_params
 
 ROOT = Path(__file__).resolve().parents[2]
 PARAMS = load_params(ROOT / "presets/smoke.yaml")

@@ -19,14 +19,14 @@ from test_stage import ended, start
 
 from msclnet.errors import UserError
 from msclnet.tracking.masking import mask
-from pipelines.config import load_params
-from pipelines.grids.inputs import relevant
+from pipelines.console import in_one_line, tellable
+from pipelines.experiments.grid import relevant
 from pipelines.orchestration.command import main as flows_command
 from pipelines.orchestration.command import server_address
 from pipelines.orchestration.overrides import apply_overrides, flatten, parse_settings
 from pipelines.orchestration.runs import run_experiment
 from pipelines.orchestration.service import Service, ServiceError
-from pipelines.telling import in_one_line, tellable
+from pipelines.stages.config import load_params
 
 ROOT = Path(__file__).resolve().parents[2]
 PASSWORD, TOKEN = "hunt#er2x", "sig0123456789abcdef"

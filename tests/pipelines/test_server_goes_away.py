@@ -31,7 +31,7 @@ def test_a_training_outlives_its_server(project, tmp_path):
     (project.root / "results/train/history.csv").unlink()
     try:
         process = subprocess.Popen(
-            ["python", "-m", "pipelines.train"],
+            ["python", "-m", "pipelines.stages.train"],
             cwd=project.root,
             env=project.environment(MLFLOW_TRACKING_URI=address, MLFLOW_HTTP_REQUEST_MAX_RETRIES="0"),
             stdout=subprocess.PIPE,
@@ -75,7 +75,7 @@ def test_a_training_outlives_its_server(project, tmp_path):
 
     disturbed = without_times(project)
     forget_checkpoints(project)
-    project.run("python", "-m", "pipelines.train")
+    project.run("python", "-m", "pipelines.stages.train")
     assert (project.root / "results/train/model.safetensors").read_bytes() == weights
     assert without_times(project) == disturbed
 

@@ -17,7 +17,7 @@ def test_two_processes_embed_what_one_does(project):
     expected = {
         split: dict(np.load(project.root / f"results/embeddings/{split}.npz")) for split in ("val", "test")
     }
-    project.run("python", "-m", "pipelines.embed", **TWO)
+    project.run("python", "-m", "pipelines.stages.embed", **TWO)
     for split, arrays in expected.items():
         found = dict(np.load(project.root / f"results/embeddings/{split}.npz"))
         assert set(found) == set(arrays)
@@ -30,7 +30,7 @@ def test_two_processes_train_together_and_one_speaks(project):
 
     before = (project.root / "results/train/model.safetensors").read_bytes()
     forget_checkpoints(project)
-    done = project.run("python", "-m", "pipelines.train", **TWO)
+    done = project.run("python", "-m", "pipelines.stages.train", **TWO)
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
     bars = {line.partition(":")[0] for line in done.stderr.replace("\r", "\n").splitlines() if line}
@@ -45,22 +45,22 @@ def test_two_processes_train_together_and_one_speaks(project):
     assert run.info.status == "FINISHED"
     assert run.data.tags["world_size"] == "2"
     assert run.data.params["train.batch.identities"] == "4"  # of both together
-    again = project.run("python", "-m", "pipelines.train", MSCLNET_DEVICE="cpu")
+    again = project.run("python", "-m", "pipelines.stages.train", MSCLNET_DEVICE="cpu")
     assert again.stdout.startswith("going on after epoch 3"), "one process takes over from two"
 
     forget_checkpoints(project)
-    project.run(*TORCHRUN, *MEETING, "-m", "pipelines.train", MSCLNET_DEVICE="cpu")
+    project.run(*TORCHRUN, *MEETING, "-m", "pipelines.stages.train", MSCLNET_DEVICE="cpu")
     assert (project.root / "results/train/model.safetensors").read_bytes() == launched, "as under torchrun"
 
 
 def test_batch_norm_is_synchronised_on_gpus_only(project):
     project.edit("sync_batch_norm: false", "sync_batch_norm: true")
-    done = project.run("python", "-m", "pipelines.train", ok=False, **TWO)
+    done = project.run("python", "-m", "pipelines.stages.train", ok=False, **TWO)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert done.stderr.count("error: ") == 1
     assert "train.sync_batch_norm is true" in done.stderr
-    done = project.run(*TORCHRUN, *MEETING, "-m", "pipelines.train", ok=False, MSCLNET_DEVICE="cpu")
+    done = project.run(*TORCHRUN, *MEETING, "-m", "pipelines.stages.train", ok=False, MSCLNET_DEVICE="cpu")
     assert done.returncode != 0
     assert "train.sync_batch_norm is true" in done.stderr, "torchrun's page of text has our message"
 

@@ -10,10 +10,10 @@ from replicas import write_sysu_mm01
 from ruamel.yaml import YAML
 from scipy.io import savemat
 
-from msclnet.data.acquire.files import exclusive
+from msclnet.datasets.acquire.files import exclusive
 from msclnet.errors import UserError
-from pipelines.config import Params, check_params
-from pipelines.source import source
+from pipelines.stages.config import Params, check_params
+from pipelines.stages.source import source
 
 ROOT = Path(__file__).resolve().parents[2]
 LEFT = Path("data/raw/.images.zip.partial")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from msclnet.errors import UserError
-from pipelines.stage import report_user_errors
+from pipelines.stages.stage import report_user_errors
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -25,7 +25,7 @@ def start(folder: Path, body: str, *, params: str | None = None) -> subprocess.P
     program = f"""
 import errno, os, signal, sys, time
 from msclnet.errors import UserError
-from pipelines.stage import run_stage
+from pipelines.stages.stage import run_stage
 
 def work(params):
     print("working", params.train.epochs, flush=True)

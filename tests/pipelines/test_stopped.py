@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from msclnet.training.checkpoint import CheckpointFolder
-from pipelines.stopped import tells_how_to_go_on
+from pipelines.stages.train import tells_how_to_go_on
 
 WORDS = "start the same command again"
 

@@ -3,8 +3,7 @@ import pytest
 
 from msclnet.retrieval.baselines import colour_histograms, random_features
 from msclnet.retrieval.evaluation import evaluate
-from msclnet.retrieval.protocol import Images
-from msclnet.retrieval.regdb import regdb_protocol
+from msclnet.retrieval.protocols import Images, regdb_protocol
 
 
 def test_a_random_ranker_scores_what_chance_is():

@@ -7,11 +7,9 @@ from scipy.spatial.distance import cdist
 from msclnet.errors import UserError
 from msclnet.retrieval.distance import cosine_distances
 from msclnet.retrieval.evaluation import evaluate
-from msclnet.retrieval.exclusion import same_room
-from msclnet.retrieval.protocol import Images
+from msclnet.retrieval.protocols import Images, same_room, sysu_mm01_protocol
 from msclnet.retrieval.ranking import rank
 from msclnet.retrieval.re_ranking import ReRanking, re_rank
-from msclnet.retrieval.sysu_mm01 import sysu_mm01_protocol
 
 
 def make_images(identities=20, per_cell=12):

@@ -9,9 +9,8 @@ import pytest
 from scipy.io import savemat
 
 from msclnet.errors import UserError
-from msclnet.retrieval import mat_file
-from msclnet.retrieval.mat_file import load_mat
-from msclnet.retrieval.permutations import read_permutations
+from msclnet.retrieval import protocols as mat_file
+from msclnet.retrieval.protocols import load_mat, read_permutations
 
 VALUES = np.arange(12.0).reshape(3, 4)
 HEADER = b"MATLAB 5.0 MAT-file".ljust(124) + struct.pack("<H", 0x0100) + b"IM"

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from msclnet.retrieval.search import nearest, possible, rank_gallery
+from msclnet.retrieval.distance import nearest, possible, rank_gallery
 
 
 def features(count: int, *, seed: int) -> np.ndarray:

@@ -10,12 +10,8 @@ import pytest
 from scipy.io import loadmat, savemat
 
 from msclnet.errors import UserError
-from msclnet.retrieval.evaluation import evaluate
-from msclnet.retrieval.llcm import llcm_protocol
-from msclnet.retrieval.protocol import DIRECTIONS, Images
-from msclnet.retrieval.regdb import regdb_protocol
-from msclnet.retrieval.sysu_mm01 import sysu_mm01_protocol
-from msclnet.retrieval.validation import validate, validation_protocols
+from msclnet.retrieval.evaluation import evaluate, validate, validation_protocols
+from msclnet.retrieval.protocols import DIRECTIONS, Images, llcm_protocol, regdb_protocol, sysu_mm01_protocol
 
 SPLITS = Path(
     os.environ.get("MSCLNET_SYSU_SPLITS", Path(__file__).resolve().parents[3] / "shared" / "sysu-mm01")

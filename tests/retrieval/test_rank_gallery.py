@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from msclnet.retrieval.search import rank_gallery
+from msclnet.retrieval.distance import rank_gallery
 
 
 def cosine(a, b):

@@ -5,8 +5,9 @@ import doctest
 import numpy as np
 import pytest
 
-from msclnet.retrieval import query_scores, ranking
-from msclnet.retrieval.exclusion import same_identity_and_camera, same_room
+from msclnet.retrieval import ranking
+from msclnet.retrieval import ranking as query_scores
+from msclnet.retrieval.protocols import same_identity_and_camera, same_room
 from msclnet.retrieval.ranking import rank
 
 

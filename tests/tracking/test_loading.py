@@ -14,15 +14,15 @@ from mlflow_stores import MlflowServer
 from safetensors.torch import save_file
 
 import msclnet
-import msclnet.serving
+import msclnet.embedding
+from msclnet.embedding import load_embedder
 from msclnet.errors import UserError
 from msclnet.models.build import build_network
-from msclnet.serving import load_embedder
 from msclnet.tracking.loading import load_registered
 from msclnet.tracking.model import log_model
 from msclnet.tracking.registry import promote
 from msclnet.tracking.run import Tracker
-from pipelines.config import load_params
+from pipelines.stages.config import load_params
 
 PARAMS = load_params(Path(__file__).resolve().parents[2] / "presets/smoke.yaml")
 SPEC = {"identities": 4, "model": PARAMS.section("model"), "synergy": PARAMS.section("synergy")}
@@ -80,7 +80,7 @@ def test_a_version_keeps_its_own_code(start: Start, home: Path, weights: Path, t
     model = load_registered(f"models:/msclnet/{version}", home=home)
     ours = load_embedder(weights, SPEC)(IMAGES, INFRARED)
     np.testing.assert_allclose(model.embed(IMAGES, INFRARED), 2 * ours, rtol=1e-5, atol=1e-5)
-    assert sys.modules["msclnet.serving"] is msclnet.serving
+    assert sys.modules["msclnet.embedding"] is msclnet.embedding
 
 
 def test_from_a_server(
@@ -144,7 +144,7 @@ def test_a_version_that_cannot_run(start: Start, home: Path, tiny_model: Callabl
     version = tiny_model(start())  # it can be stored only
     with pytest.raises(UserError, match=r"msclnet version 1 cannot be loaded \(ImportError"):
         load_registered(f"models:/msclnet/{version}", home=home)
-    assert sys.modules["msclnet.serving"] is msclnet.serving
+    assert sys.modules["msclnet.embedding"] is msclnet.embedding
 
 
 FOREIGN = """

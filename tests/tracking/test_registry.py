@@ -22,7 +22,7 @@ def test_the_logged_files_are_code_weights_and_text_but_no_pickle(
     assert version == find_version(tracker) == "1"
     model = next((home / "mlruns" / "artifacts").rglob("MLmodel")).parent
     names = {path.relative_to(model).as_posix() for path in model.rglob("*") if path.is_file()}
-    assert {"artifacts/weights.safetensors", "artifacts/spec.json", "code/msclnet/serving.py"} <= names
+    assert {"artifacts/weights.safetensors", "artifacts/spec.json", "code/msclnet/embedding.py"} <= names
     assert not [name for name in names if name.endswith((".pkl", ".pickle", ".pt", ".pth", ".pyc"))]
     assert json.loads((model / "artifacts" / "spec.json").read_text()) == {"tensor": "matrix"}
     pinned = (model / "requirements.txt").read_text().split()

@@ -1,4 +1,4 @@
-"""The real network, served: what `msclnet.serving` embeds is what MLflow's copy of it embeds."""
+"""The real network, served: what `msclnet.embedding` embeds is what MLflow's copy of it embeds."""
 
 import ast
 import os
@@ -14,8 +14,8 @@ from ruamel.yaml import YAML
 from safetensors.torch import save_file
 
 import msclnet
+from msclnet.embedding import load_embedder
 from msclnet.models.build import build_network
-from msclnet.serving import load_embedder
 from msclnet.tracking.model import REQUIREMENTS, log_model
 from msclnet.tracking.registry import promote
 from msclnet.tracking.run import Tracker
@@ -120,8 +120,8 @@ def imported_by(module: str, seen: set[str]) -> Iterator[str]:
 
 def test_the_requirements_are_all_that_serving_imports() -> None:
     ours: set[str] = set()
-    foreign = set(imported_by("msclnet.serving", ours)) | set(
+    foreign = set(imported_by("msclnet.embedding", ours)) | set(
         imported_by("msclnet.tracking.served_model", ours)
     )
-    assert {"msclnet.serving", "msclnet.models.build"} <= ours
+    assert {"msclnet.embedding", "msclnet.models.build"} <= ours
     assert foreign - set(sys.stdlib_module_names) == set(REQUIREMENTS)

@@ -11,9 +11,9 @@ from tiny_training import make_training, seeded_network, validate
 from torch import Tensor, nn
 
 from msclnet.errors import UserError
-from msclnet.training.compilation import compile_backbone, not_compiled
-from pipelines.config import load_params
-from pipelines.train import train
+from msclnet.training.step import compile_backbone, not_compiled
+from pipelines.stages.config import load_params
+from pipelines.stages.train import train
 
 ROOT = Path(__file__).resolve().parents[2]
 

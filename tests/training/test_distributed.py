@@ -12,24 +12,25 @@ from tiny_training import ROOT, SPEC, at, equal_weights, make_training, pixels, 
 from together import CPU, together
 from torch import Tensor, nn
 
-from msclnet.data.batches import PairBatch, TrainingBatches, step_loader
-from msclnet.data.sampler import IdentitySampler
-from msclnet.data.transforms import build_augmentation
-from msclnet.errors import UserError
-from msclnet.features import PairLabels
-from msclnet.losses.objective import Objective
-from msclnet.models.build import build_network
-from msclnet.models.network import MSCLNet
-from msclnet.processes import ALONE, Processes
-from msclnet.training.distributed import (
+from msclnet.distributed import (
+    ALONE,
+    Processes,
     add_gradients,
     average_statistics,
     gather_batch,
     join_norms,
     synchronise_batch_norm,
 )
-from msclnet.training.gradients import gradient_sizes
-from pipelines.config import load_params
+from msclnet.errors import UserError
+from msclnet.features import PairLabels
+from msclnet.images.augmentation import build_augmentation
+from msclnet.images.batches import PairBatch, TrainingBatches, step_loader
+from msclnet.images.sampler import IdentitySampler
+from msclnet.losses.objective import Objective
+from msclnet.models.build import build_network
+from msclnet.models.network import MSCLNet
+from msclnet.training.step import gradient_sizes
+from pipelines.stages.config import load_params
 
 EVERYTHING = {
     "divergence": {"on": True, "weight": 0.5, "form": "js", "temperature": 1.0, "reach": "affine"},

@@ -8,11 +8,11 @@ import pytest
 import torch
 from tiny_training import PARAMS, load, seeded_network
 
-from msclnet.data.batches import PairBatch
+from msclnet.distributed import Processes
 from msclnet.errors import UserError
+from msclnet.images.batches import PairBatch
 from msclnet.losses.objective import Objective
-from msclnet.processes import Processes
-from msclnet.training.graph import WARM_UP, GraphedStep, fastest_step, rates_as_tensors
+from msclnet.training.cuda_graph import WARM_UP, GraphedStep, fastest_step, rates_as_tensors
 from msclnet.training.optimizer import build_optimizer, set_rate
 from msclnet.training.step import Step
 

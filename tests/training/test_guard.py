@@ -5,7 +5,7 @@ import math
 import pytest
 
 from msclnet.errors import UserError
-from msclnet.training.guard import DivergedError, check_losses, check_norm
+from msclnet.training.loop import DivergedError, check_losses, check_norm
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

@@ -13,9 +13,8 @@ from torch import Tensor
 from msclnet.features import PairLabels
 from msclnet.losses.objective import Terms, share_of_singletons, subclass_numbers
 from msclnet.training.checkpoint import CheckpointFolder
-from msclnet.training.gradients import gradient_sizes
-from msclnet.training.guard import DivergedError
-from msclnet.training.loop import weights_of
+from msclnet.training.loop import DivergedError, weights_of
+from msclnet.training.step import gradient_sizes
 
 
 class Spy:

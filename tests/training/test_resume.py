@@ -14,12 +14,12 @@ from forked import Forked, die
 from tiny_training import EPOCHS, STEPS, at, equal_weights, make_training, resumed, without_timings
 from torch import Tensor
 
-from msclnet.data.batches import step_loader
-from msclnet.data.workers import dead_workers_explained
 from msclnet.errors import UserError
+from msclnet.images.batches import step_loader
 from msclnet.training import checkpoint
 from msclnet.training.checkpoint import CheckpointFolder
 from msclnet.training.loop import Training
+from msclnet.worker_processes import dead_workers_explained
 
 
 class StoppedError(Exception):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from msclnet.training.schedule import Schedule
+from msclnet.training.optimizer import Schedule
 
 PAPER = ((1, 0.1), (21, 0.05), (51, 0.01), (101, 0.001))
 STEPS = 7

@@ -13,7 +13,7 @@ import torch
 from tiny_training import EPOCHS, STEPS, at, equal_weights, make_training, resumed, without_timings
 from torch import Tensor
 
-from msclnet.processes import Processes
+from msclnet.distributed import Processes
 from msclnet.training import checkpoint
 from msclnet.training.checkpoint import CheckpointFolder
 from msclnet.training.loop import Training
@@ -261,7 +261,7 @@ def test_the_signals_own_handlers_decide_and_are_put_back() -> None:
 
 
 def test_a_handler_that_shuts_the_door_behind_it_is_left_alone() -> None:
-    """pipelines.stage ignores SIGTERM once the first one has begun to end the process."""
+    """pipelines.stages.stage ignores SIGTERM once the first one has begun to end the process."""
 
     def terminate(number: int, frame: object) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -9,8 +9,8 @@ import pytest
 import torch
 from tiny_training import STEPS, equal_weights, make_training
 
-from msclnet.training import trace
-from msclnet.training.trace import PASSED_OVER, traced
+from msclnet.training import profiler as trace
+from msclnet.training.profiler import PASSED_OVER, traced
 
 CPU = torch.device("cpu")
 

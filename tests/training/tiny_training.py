@@ -8,19 +8,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from msclnet.data.batches import TrainingBatches, step_loader
-from msclnet.data.manifest import Rows
-from msclnet.data.sampler import IdentitySampler
-from msclnet.data.transforms import build_augmentation
 from msclnet.embedding import embed_images
+from msclnet.images.augmentation import build_augmentation
+from msclnet.images.batches import TrainingBatches, step_loader
+from msclnet.images.sampler import IdentitySampler
+from msclnet.images.table import Rows
 from msclnet.losses.objective import Objective
 from msclnet.models.build import build_network
 from msclnet.models.network import MSCLNet
 from msclnet.training.checkpoint import CheckpointFolder
 from msclnet.training.loop import Settings, Training
-from msclnet.training.optimizer import build_optimizer
-from msclnet.training.schedule import Schedule
-from pipelines.config import load_params
+from msclnet.training.optimizer import Schedule, build_optimizer
+from pipelines.stages.config import load_params
 
 ROOT = Path(__file__).resolve().parents[2]
 PARAMS = load_params(ROOT / "presets/smoke.yaml")

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from forked import Forked
 
-from msclnet.processes import Processes, connected
-from pipelines.launch import environment_of, meeting_point
+from msclnet.distributed import Processes, connected
+from pipelines.stages.launch import environment_of, meeting_point
 
 CPU = torch.device("cpu")
 

@@ -1,1 +1,0 @@
-"""Records, data sets, transforms and batches."""

@@ -1,0 +1,83 @@
+"""What preprocessing and augmentation do to an image, step by step.
+
+Legend: H x W pixels, different for each step.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from msclnet.figures.style import NEUTRAL, SMALL_SIZE, new_figure, show_image, styled
+
+
+@dataclass(frozen=True)
+class AugmentationSteps:
+    """One image on its way into a batch; each step works on the result of the one before.
+
+    Attributes:
+        label: What the row shows, such as `visible, camera 1`.
+        original: As decoded, in its own size, uint8 (H, W, 3).
+        resized: As stored for training.
+        cropped: After zero padding and random crop.
+        flipped: After the horizontal flip.
+        exchanged: After the channel exchange; equal to `flipped` where that is off.
+        erased: After random erasing.
+    """
+
+    label: str
+    original: np.ndarray
+    resized: np.ndarray
+    cropped: np.ndarray
+    flipped: np.ndarray
+    exchanged: np.ndarray
+    erased: np.ndarray
+
+
+STEPS = ("original", "resized", "cropped", "flipped", "exchanged", "erased")
+
+
+@styled()
+def augmentation_figure(rows: Sequence[AugmentationSteps], *, caption: str = "") -> Figure:
+    """One row per example image, one column per step, all images of a row at one scale.
+
+    Args:
+        rows: At least one example.
+        caption: The parameters behind the steps, such as the padding and the erased area.
+
+    Raises:
+        ValueError: If there is no row or an image is no uint8 RGB array.
+    """
+    if not rows:
+        raise ValueError("an augmentation figure needs at least one image")
+    cell_height = 2.6
+    figure = new_figure(
+        9.3,
+        (cell_height + 0.3) * len(rows) + 1.2,
+        title="From the original image to the training image",
+        caption=" ".join(
+            ["All images of a row at one scale; sizes are height x width in pixels.", caption]
+        ).strip(),
+    )
+    grid = figure.subplots(len(rows), len(STEPS), squeeze=False)
+    for axes_of_row, row in zip(grid, rows, strict=True):
+        images = [np.asarray(getattr(row, step)) for step in STEPS]
+        tallest = max(image.shape[0] for image in images)
+        widest = max(image.shape[1] for image in images)
+        for axes, image in zip(axes_of_row, images, strict=True):
+            show_image(axes, image)
+            # Equal limits around unequal images keep the row at one scale; the outline moves to the image.
+            height, width = image.shape[:2]
+            top, left = (tallest - height) / 2, (widest - width) / 2
+            axes.set(xlim=(-0.5 - left, width - 0.5 + left), ylim=(height - 0.5 + top, -0.5 - top))
+            axes.spines[:].set_visible(False)
+            axes.add_patch(
+                Rectangle((-0.5, -0.5), width, height, fill=False, edgecolor=NEUTRAL, linewidth=0.8)
+            )
+            axes.set_xlabel(f"{height} x {width}", fontsize=SMALL_SIZE, labelpad=3)
+        axes_of_row[0].set_ylabel(row.label)
+    for axes, step in zip(grid[0], STEPS, strict=True):
+        axes.set_title(step)
+    return figure

@@ -1,0 +1,1 @@
+"""Images as arrays: decoding, the table of all images, augmentation, sampling, batches."""

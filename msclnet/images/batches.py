@@ -1,0 +1,97 @@
+"""Training batches, made whole: uint8 until they reach the device."""
+
+from dataclasses import dataclass
+
+import albumentations as A
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from msclnet.images.augmentation import seed_steps, skip_image
+from msclnet.images.sampler import IdentitySampler
+from msclnet.images.table import Rows
+from msclnet.worker_processes import begin_worker
+
+
+@dataclass(frozen=True)
+class PairBatch:
+    """N pairs; the i-th visible and the i-th infrared image show the same identity.
+
+    Attributes:
+        visible: uint8 RGB (N, H, W, 3).
+        infrared: uint8 RGB (N, H, W, 3).
+        labels: int64 (N,): the identity's place among the sorted training identities.
+        cameras_visible: int64 (N,).
+        cameras_infrared: int64 (N,).
+    """
+
+    visible: Tensor
+    infrared: Tensor
+    labels: Tensor
+    cameras_visible: Tensor
+    cameras_infrared: Tensor
+
+    def pin_memory(self) -> "PairBatch":
+        """The same in page-locked memory, from which a GPU copies while others compute; DataLoader asks for it."""
+        return PairBatch(**{name: tensor.pin_memory() for name, tensor in vars(self).items()})
+
+
+class TrainingBatches(Dataset[PairBatch]):
+    """Item i is the batch of step i, of any epoch.
+
+    Args:
+        images: uint8 (N, H, W, 3), as a memory map.
+        rows: What they show.
+        sampler: Chooses the rows of a step.
+        augmentation: Applied to each image, seeded by the sampler's seed and the step. An image's own depends on its
+            place in the batch of all processes, whoever augments it.
+    """
+
+    def __init__(
+        self, images: np.ndarray, rows: Rows, sampler: IdentitySampler, augmentation: A.Compose
+    ) -> None:
+        self.images = images
+        self.rows = rows
+        self.sampler = sampler
+        self.augmentation = augmentation
+        self.label_of = {int(identity): label for label, identity in enumerate(sampler.identities)}
+
+    def __getitem__(self, step: int) -> PairBatch:
+        visible, infrared = self.sampler.batch(step)
+        # Another stream of random numbers than the sampler's, and another one for each step.
+        seed = np.random.SeedSequence([self.sampler.seed, step, 1]).generate_state(1)[0]
+        seed_steps(self.augmentation, int(seed))
+        labels = [self.label_of[int(identity)] for identity in self.rows.identities[visible]]
+        return PairBatch(
+            visible=self._load(visible),
+            infrared=self._load(infrared),
+            labels=torch.tensor(labels),
+            cameras_visible=torch.from_numpy(self.rows.cameras[visible]),
+            cameras_infrared=torch.from_numpy(self.rows.cameras[infrared]),
+        )
+
+    def _load(self, rows: np.ndarray) -> Tensor:
+        """Rows of one modality; random numbers are drawn for those of the other processes too."""
+        places, shape = self.sampler.places, self.images.shape[1:]
+        out = np.empty((len(rows), *shape), dtype=np.uint8)
+        for place in range(self.sampler.size):
+            if place in places:
+                i = place - places.start
+                out[i] = self.augmentation(image=self.images[rows[i]])["image"]
+            else:
+                skip_image(self.augmentation, shape)
+        return torch.from_numpy(out)
+
+
+def step_loader(batches: TrainingBatches, *, first: int, last: int, workers: int, pinned: bool) -> DataLoader:
+    """Batches of steps first to last - 1, in order, made by `workers` processes (0: in this one)."""
+    return DataLoader(
+        batches,
+        batch_size=None,
+        sampler=range(first, last),
+        num_workers=workers,
+        pin_memory=pinned,
+        prefetch_factor=4 if workers else None,
+        worker_init_fn=begin_worker if workers else None,
+    )

@@ -1,0 +1,172 @@
+"""The user's own image files: found, read and named."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from msclnet.datasets.archive import UnreadableFileError, read_plain_file
+from msclnet.images.decode import UnreadableImageError, decode, resize
+from msclnet.progress import progress_bar
+
+ENDINGS = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+
+# Mean over the pixels of (largest - smallest channel), of 255. Infrared images stored as RGB have 0, save for
+# the rounding of JPEG; colour images of people, dim ones included, lie above 10.
+GREY_SPREAD = 1.0
+COLOUR_SPREAD = 8.0
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A file or folder that could not be read, and why."""
+
+    path: Path
+    reason: str
+
+
+def find_images(folder: Path, *, but: Path | None = None) -> tuple[list[Path], list[Unreadable]]:
+    """All image files below a folder, by their ending in any case; links are followed.
+
+    Args:
+        folder: Where to look, at any depth.
+        but: A folder to leave out.
+
+    Returns:
+        The files, sorted by path, and the folders below that could not be opened.
+    """
+    found: list[Path] = []
+    closed: list[Unreadable] = []
+    seen = {os.path.realpath(but)} if but else set()
+
+    def note(error: OSError) -> None:
+        closed.append(Unreadable(Path(error.filename), error.strerror or str(error)))
+
+    for place, folders, names in os.walk(folder, onerror=note, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:  # a link back, or to a folder that was seen already
+            folders.clear()
+            continue
+        seen.add(real)
+        folders.sort()
+        found += [Path(place, name) for name in names if name.lower().endswith(ENDINGS)]
+    return sorted(found), closed
+
+
+def read_image(path: Path, *, height: int, width: int) -> np.ndarray:
+    """Decode and resize as the training images were: uint8 RGB (height, width, 3).
+
+    Raises:
+        UnreadableImageError: The file cannot be opened, is no plain file, is too large, or holds no whole image.
+    """
+    try:
+        data = read_plain_file(path)
+    except UnreadableFileError as error:
+        raise UnreadableImageError(str(error)) from error
+    return resize(decode(data).pixels, height=height, width=width)
+
+
+def contradiction(pixels: np.ndarray, *, infrared: bool) -> str:
+    """What in an image speaks against its stated modality; empty if nothing does.
+
+    Args:
+        pixels: uint8 RGB (H, W, 3).
+        infrared: The stated modality.
+    """
+    spread = float((pixels.max(axis=2) - pixels.min(axis=2)).mean())
+    if infrared and spread > COLOUR_SPREAD:
+        return f"its channels differ by {spread:.0f} of 255 on average, as in a colour image"
+    if not infrared and spread < GREY_SPREAD:
+        return "its three channels are the same, as in an infrared image"
+    return ""
+
+
+if TYPE_CHECKING:
+    from msclnet.embedding import Embedder
+
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class SearchModel:
+    """A trained network, ready for files.
+
+    Attributes:
+        embed: Images and whether each is infrared -> features, see `msclnet.embedding`.
+        height, width: The image size that it was trained with.
+        identity: What tells this model from others, for a report.
+    """
+
+    embed: "Embedder"
+    height: int
+    width: int
+    identity: dict[str, str]
+
+
+@dataclass(frozen=True)
+class EmbeddedFiles:
+    """What became of some files; N of them could be read.
+
+    Attributes:
+        paths: The N that could be read, in the given order.
+        features_ND: float32 (N, D), unnormalised.
+        unreadable: The others.
+        doubtful: Those of the N that look like the other modality, each with what speaks for it.
+    """
+
+    paths: list[Path]
+    features_ND: NDArray[np.float32]
+    unreadable: list[Unreadable]
+    doubtful: list[tuple[Path, str]]
+
+
+def embed_files(
+    paths: Sequence[Path], model: SearchModel, *, infrared: bool, batch: int = BATCH, name: str = ""
+) -> EmbeddedFiles:
+    """Embed image files by the stream of one modality. No more than one batch of images is held in memory.
+
+    Args:
+        paths: Image files.
+        model: The network.
+        infrared: The modality of all of them.
+        batch: Images at a time.
+        name: Of the progress bar; none is drawn without one.
+    """
+    kept: list[Path] = []
+    features: list[NDArray[np.float32]] = []
+    unreadable: list[Unreadable] = []
+    doubtful: list[tuple[Path, str]] = []
+
+    def readable() -> Iterator[np.ndarray]:
+        with progress_bar(total=len(paths), desc=name, unit="image", disable=not name) as bar:
+            for path in paths:
+                bar.update()
+                try:
+                    pixels = read_image(path, height=model.height, width=model.width)
+                except UnreadableImageError as error:
+                    unreadable.append(Unreadable(path, str(error)))
+                    continue
+                kept.append(path)
+                if doubt := contradiction(pixels, infrared=infrared):
+                    doubtful.append((path, doubt))
+                yield pixels
+
+    for images in _batches(readable(), batch):
+        features.append(model.embed(images, np.full(len(images), infrared)))
+    stacked = np.concatenate(features) if features else np.empty((0, 0), np.float32)
+    return EmbeddedFiles(kept, stacked, unreadable, doubtful)
+
+
+def _batches(images: Iterator[np.ndarray], size: int) -> Iterator[np.ndarray]:
+    waiting: list[np.ndarray] = []
+    for image in images:
+        waiting.append(image)
+        if len(waiting) == size:
+            yield np.stack(waiting)
+            waiting.clear()
+    if waiting:
+        yield np.stack(waiting)

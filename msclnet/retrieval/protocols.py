@@ -1,0 +1,461 @@
+"""Who queries whom: the evaluation protocols of SYSU-MM01, RegDB and LLCM.
+
+A protocol says which images query, which form the gallery of each trial, and which gallery images a query ignores.
+It holds positions in the arrays of embedded images: every image is embedded once, and each trial picks from the same
+features.
+
+Axes: N images, Q queries, G gallery images, B queries of a block.
+
+SYSU-MM01: 3,803 queries (every test image of infrared cameras 3 and 6) in both modes. Gallery: one image, or ten, of
+each identity and visible camera; all-search has 301 (3,010) images of cameras 1, 2, 4 and 5, indoor-search 112
+(1,120) of cameras 1 and 2, where 2,208 queries have a match. Camera 3 stands in the room of camera 2: its
+queries ignore that camera's images. CMC counts identities.
+Source: Wu et al., ICCV 2017, and its published evaluation; AGW sampling from Ye et al., TPAMI 2021. Results differ
+between the two samplers: a report names the sampler.
+
+RegDB: every image of one modality queries every image of the other. 206 test identities with ten visible and ten
+thermal images each: 2,060 queries, 2,060 gallery images. One model is trained for each of the ten published splits
+and scored on that split only; one model scored on all ten would see its training identities. No camera exclusion,
+CMC counts images.
+Source: Nguyen et al., Sensors 2017; splits as in Ye et al., TPAMI 2021 (AGW).
+
+LLCM: every test image of one modality queries a gallery of one random image of each identity and camera of the
+other, ten trials. A query ignores the images of its own identity by its own camera. CMC counts identities.
+Directions are named by the query: `visible-to-infrared` has visible queries. Public code draws the infrared
+images and scores them as queries against all visible ones under the name "visible to infrared"; those numbers
+are not comparable with either direction here. Its "infrared to visible" is the same as here.
+Source: Zhang and Wang, CVPR 2023 (DEEN).
+"""
+
+import random
+import struct
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from msclnet.errors import UserError
+
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+
+Exclusion = Callable[[IntArray, IntArray, IntArray, IntArray], BoolArray]
+"""(query_identities_B, query_cameras_B, gallery_identities_G, gallery_cameras_G) -> excluded_BG"""
+
+
+def same_room(*cameras: int) -> Exclusion:
+    """A query of one of these cameras ignores every gallery image of any of them, whatever its identity.
+
+    `same_room(2, 3)` is SYSU-MM01's rule: infrared camera 3 stands in the room of visible camera 2.
+    """
+
+    def exclude(
+        query_identities_B: IntArray,
+        query_cameras_B: IntArray,
+        gallery_identities_G: IntArray,
+        gallery_cameras_G: IntArray,
+    ) -> BoolArray:
+        return np.isin(query_cameras_B, cameras)[:, None] & np.isin(gallery_cameras_G, cameras)
+
+    return exclude
+
+
+def same_identity_and_camera(
+    query_identities_B: IntArray,
+    query_cameras_B: IntArray,
+    gallery_identities_G: IntArray,
+    gallery_cameras_G: IntArray,
+) -> BoolArray:
+    """A query ignores the images of its own identity by its own camera: LLCM's rule, and Market-1501's."""
+    same_identity_BG = query_identities_B[:, None] == gallery_identities_G
+    return same_identity_BG & (query_cameras_B[:, None] == gallery_cameras_G)
+
+
+INFRARED_TO_VISIBLE = "infrared-to-visible"
+VISIBLE_TO_INFRARED = "visible-to-infrared"
+DIRECTIONS = (INFRARED_TO_VISIBLE, VISIBLE_TO_INFRARED)
+"""Named by what is the query: `infrared-to-visible` has infrared queries and a visible gallery."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """What is known of the embedded images, in the order of their features.
+
+    Attributes:
+        identities, cameras: (N,) the data set's own numbers.
+        infrared: (N,) true for infrared, false for visible.
+        paths: (N,) place inside the image source; decides the order of the images of one identity and camera.
+    """
+
+    identities: IntArray
+    cameras: IntArray
+    infrared: BoolArray
+    paths: NDArray[np.str_]
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, ArrayLike]) -> "Images":
+        """From a mapping (an embeddings file, say) with `identities`, `cameras`, `infrared` and `paths`.
+
+        Raises:
+            ValueError: The four are not one-dimensional and of one length.
+        """
+        images = cls(
+            np.asarray(arrays["identities"], np.int64),
+            np.asarray(arrays["cameras"], np.int64),
+            np.asarray(arrays["infrared"], np.bool_),
+            np.asarray(arrays["paths"], np.str_),
+        )
+        shapes = {name: column.shape for name, column in vars(images).items()}
+        if len(set(shapes.values())) != 1 or images.identities.ndim != 1:
+            raise ValueError(f"the columns must be of one length, got {shapes}")
+        return images
+
+    def __len__(self) -> int:
+        return len(self.identities)
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """One way of scoring, with every convention that a reader of the numbers must know.
+
+    Attributes:
+        dataset, mode, direction: Names; `mode` is None where the data set has one only.
+        shots: Gallery images of each identity and camera; None means every image.
+        sampler: How gallery images are drawn; None where nothing is drawn.
+        queries: (Q,) positions of the queries.
+        galleries: Positions of the gallery images, one array (G,) a trial.
+        exclude: What a query ignores.
+        cmc_by_identity: Whether CMC counts identities and not images (see `ranking.rank`).
+    """
+
+    dataset: str
+    mode: str | None
+    shots: int | None
+    sampler: str | None
+    direction: str
+    queries: IntArray
+    galleries: tuple[IntArray, ...]
+    exclude: Exclusion | None
+    cmc_by_identity: bool
+
+    def __post_init__(self) -> None:
+        sizes = {"query": len(self.queries), "gallery": min(map(len, self.galleries), default=0)}
+        for side, size in sizes.items():
+            if not size:
+                mode = f" {self.mode}" if self.mode else ""
+                raise UserError(
+                    f"{self.dataset}{mode} {self.direction}: no {side} image among the embedded ones; "
+                    "embed the test split with both modalities in it"
+                )
+
+    def labels(self) -> dict[str, str | int | None]:
+        """The conventions, for a report."""
+        names = ("dataset", "mode", "shots", "sampler", "direction")
+        return {name: getattr(self, name) for name in names}
+
+
+def query_is_infrared(direction: str) -> bool:
+    """Whether the queries of a direction are infrared.
+
+    Raises:
+        ValueError: `direction` is not one of `DIRECTIONS`.
+    """
+    if direction not in DIRECTIONS:
+        raise ValueError(f"direction must be one of {DIRECTIONS}, got {direction!r}")
+    return direction == INFRARED_TO_VISIBLE
+
+
+MOST_BYTES = 2**26  # of the file; SYSU-MM01's permutations have less than a million
+MOST_UNPACKED = 2**28
+HEADER = 128
+COMPRESSED = 15
+
+
+def load_mat(path: Path) -> dict[str, Any]:
+    """The variables of a MAT-file by name, as scipy gives them. Nothing in such a file is ever run.
+
+    Raises:
+        ValueError: The file is too large, unpacks to too much, or is damaged.
+    """
+    from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
+
+    try:
+        with path.open("rb") as file:
+            data = file.read(MOST_BYTES + 1)
+        if len(data) > MOST_BYTES:
+            raise ValueError(f"it has more than {MOST_BYTES} bytes")
+        _check_unpacked(data)
+        return loadmat(path)
+    # MemoryError: a part may declare any size. The others: what scipy's reader stumbles over.
+    except (
+        ValueError, KeyError, NotImplementedError, AttributeError, TypeError, IndexError, OSError, MemoryError,
+        OverflowError, struct.error, zlib.error, MatReadError,
+    ) as error:  # fmt: skip
+        raise ValueError(f"no MATLAB file that can be read: {type(error).__name__}: {error}") from error
+
+
+def _check_unpacked(data: bytes) -> None:
+    """Unpack each part once, a little at a time, and count."""
+    order = ">" if data[HEADER - 2 : HEADER] == b"MI" else "<"
+    place, total = HEADER, 0
+    while place + 8 <= len(data):
+        kind, size = struct.unpack_from(f"{order}2I", data, place)
+        place += 8
+        if kind == COMPRESSED:
+            reader, rest = zlib.decompressobj(), data[place : place + size]
+            while rest and not reader.eof:
+                total += len(reader.decompress(rest, 2**20))
+                rest = reader.unconsumed_tail
+                if total > MOST_UNPACKED:
+                    raise ValueError(f"it unpacks to more than {MOST_UNPACKED} bytes")
+        place += size
+
+
+# SYSU-MM01's published gallery permutations.
+
+Permutations = Mapping[tuple[int, int], NDArray]
+"""(identity, camera) -> trials x images, 1-based image numbers"""
+
+
+def read_permutations(path: str | Path) -> Permutations:
+    """Read SYSU-MM01's `rand_perm_cam.mat`: a cell array camera x identity of trials x images tables.
+
+    Raises:
+        UserError: The file is missing or is something else.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(
+            f"{path} is missing: the official gallery sampling needs rand_perm_cam.mat, which ships with "
+            "SYSU-MM01's evaluation code and not with its images; put it there or name its place, "
+            "or choose the sampler `agw`"
+        )
+    permutations: dict[tuple[int, int], NDArray] = {}
+    try:
+        cameras = load_mat(path)["rand_perm_cam"].ravel()
+        for camera, identities in enumerate(cameras, start=1):
+            for identity, table in enumerate(identities.ravel(), start=1):
+                if not table.size:
+                    continue
+                if not np.array_equal(np.sort(table, axis=1)[0], np.arange(1, table.shape[1] + 1)):
+                    raise ValueError(f"camera {camera}, identity {identity} holds no permutation")
+                permutations[identity, camera] = table
+    except (ValueError, KeyError, AttributeError, TypeError, IndexError) as error:
+        raise UserError(
+            f"{path} is not SYSU-MM01's rand_perm_cam.mat ({type(error).__name__}: {error}); "
+            "take the file from the data set's evaluation code"
+        ) from error
+    return permutations
+
+
+Cells = Mapping[tuple[int, int], IntArray]
+"""(identity, camera) -> positions of its images, by path"""
+
+
+def group(images: Images, chosen_N: BoolArray) -> Cells:
+    """Group the chosen images by identity and camera, each group sorted by path."""
+    positions = np.flatnonzero(chosen_N)
+    order = np.lexsort((images.paths[positions], images.cameras[positions], images.identities[positions]))
+    positions = positions[order]
+    keys = np.stack([images.identities[positions], images.cameras[positions]], axis=1)
+    starts = np.flatnonzero(np.any(keys[1:] != keys[:-1], axis=1)) + 1
+    parts = np.split(positions, starts) if len(positions) else []
+    return {(int(images.identities[p[0]]), int(images.cameras[p[0]])): p for p in parts}
+
+
+def draw_agw(cells: Cells, *, cameras: Iterable[int], shots: int, trial: int) -> IntArray:
+    """Draw as the public AGW code does: seed the trial's number, then choose from the sorted files.
+
+    Identities ascend in the outer loop, cameras follow in the given order in the inner one. AGW knows one
+    shot; more are this project's extension: a sample of min(shots, n) files without repetition.
+
+    Args:
+        cells: The images to draw from.
+        cameras: Cameras in the order in which they are visited; it decides which random number meets which.
+        shots: Images of each identity and camera.
+        trial: Number of the trial, from 0; the seed.
+
+    Returns:
+        Positions (G,), in the order drawn.
+    """
+    cameras = tuple(cameras)
+    generator = random.Random(trial)
+    drawn: list[int] = []
+    for identity in sorted({identity for identity, _ in cells}):
+        for camera in cameras:
+            files = cells.get((identity, camera))
+            if files is None:
+                continue
+            if shots == 1:
+                drawn.append(generator.choice(files.tolist()))
+            else:
+                drawn.extend(generator.sample(files.tolist(), min(shots, len(files))))
+    return np.array(drawn, np.int64)
+
+
+def draw_official(
+    cells: Cells, *, cameras: Iterable[int], shots: int, trial: int, permutations: Permutations
+) -> IntArray:
+    """Draw by SYSU-MM01's published permutations: the first entries of the trial's row.
+
+    An entry k means the k-th image of the identity and camera by file name. Cameras are visited in the outer
+    loop and identities in the inner one, as the official evaluation does.
+
+    Args:
+        cells: The images to draw from.
+        cameras: Cameras in the order in which they are visited.
+        shots: Images of each identity and camera.
+        trial: Number of the trial, from 0; the row.
+        permutations: As `read_permutations` gives them.
+
+    Returns:
+        Positions (G,), in the order drawn.
+
+    Raises:
+        UserError: The table knows another number of images or of trials: the galleries would not be the official ones.
+    """
+    drawn = [np.empty(0, np.int64)]
+    for camera in cameras:
+        for identity in sorted({identity for identity, cam in cells if cam == camera}):
+            files = cells[identity, camera]
+            table = permutations.get((identity, camera), np.empty((0, 0), np.int64))
+            if table.shape[1] != len(files):
+                raise UserError(
+                    f"the permutation file knows {table.shape[1]} images of identity {identity} by camera "
+                    f"{camera}, the data set has {len(files)}: the copy of SYSU-MM01 is not complete, or the "
+                    "file belongs to another data set (sampler `agw` needs no file)"
+                )
+            if trial >= len(table):
+                raise UserError(
+                    f"the permutation file has {len(table)} trials, number {trial + 1} was asked for"
+                )
+            drawn.append(files[table[trial, :shots].astype(np.int64) - 1])
+    return np.concatenate(drawn)
+
+
+QUERY_CAMERAS = (3, 6)
+GALLERY_CAMERAS = {"all": (1, 2, 4, 5), "indoor": (1, 2)}
+ROOM = (2, 3)
+SHOTS = (1, 10)
+SAMPLERS = ("official", "agw")
+
+
+def sysu_mm01_protocol(
+    images: Images,
+    *,
+    mode: str,
+    shots: int,
+    sampler: str,
+    permutations_path: str | Path | None = None,
+    trials: int = 10,
+    dataset: str = "sysu-mm01",
+) -> Protocol:
+    """Who queries whom in SYSU-MM01, or in a data set of its layout.
+
+    Args:
+        images: The test images.
+        mode: `all` or `indoor`.
+        shots: 1 or 10 gallery images of each identity and camera. Ten with sampler `agw` is this project's extension.
+        sampler: `official` (the published permutations) or `agw` (most published numbers).
+        permutations_path: Place of `rand_perm_cam.mat`; needed by `official`.
+        trials: Number of galleries drawn; the protocol says ten.
+        dataset: Name for the report.
+
+    Raises:
+        UserError: The permutation file is missing or does not fit the images, or a side has no image.
+        ValueError: An argument is outside what is listed above, or a camera has images of the wrong modality.
+    """
+    for name, value, known in (
+        ("mode", mode, tuple(GALLERY_CAMERAS)),
+        ("shots", shots, SHOTS),
+        ("sampler", sampler, SAMPLERS),
+    ):
+        if value not in known:
+            raise ValueError(f"{name} must be one of {known}, got {value!r}")
+    is_query_N = np.isin(images.cameras, QUERY_CAMERAS)
+    if not np.array_equal(is_query_N, images.infrared):
+        wrong = int(np.flatnonzero(is_query_N != images.infrared)[0])
+        raise ValueError(f"cameras 3 and 6 alone are infrared; {images.paths[wrong]} says otherwise")
+
+    cameras = GALLERY_CAMERAS[mode]
+    if sampler == "official":
+        if permutations_path is None:
+            raise ValueError("sampler 'official' needs permutations_path")
+        draw = partial(draw_official, permutations=read_permutations(permutations_path))
+    else:
+        draw = draw_agw
+    cells = group(images, np.isin(images.cameras, cameras))
+    return Protocol(
+        dataset=dataset,
+        mode=mode,
+        shots=shots,
+        sampler=sampler,
+        direction=INFRARED_TO_VISIBLE,
+        queries=np.flatnonzero(is_query_N),
+        galleries=tuple(draw(cells, cameras=cameras, shots=shots, trial=trial) for trial in range(trials)),
+        exclude=same_room(*ROOM),
+        cmc_by_identity=True,
+    )
+
+
+def regdb_protocol(images: Images, *, direction: str, dataset: str = "regdb") -> Protocol:
+    """Who queries whom in one split of RegDB.
+
+    Args:
+        images: The test images of the split that the model was trained for.
+        direction: One of `protocol.DIRECTIONS`, named by the query.
+        dataset: Name for the report.
+
+    Raises:
+        UserError: A modality has no image.
+        ValueError: The direction is unknown.
+    """
+    is_query_N = images.infrared == query_is_infrared(direction)
+    return Protocol(
+        dataset=dataset,
+        mode=None,
+        shots=None,
+        sampler=None,
+        direction=direction,
+        queries=np.flatnonzero(is_query_N),
+        galleries=(np.flatnonzero(~is_query_N),),
+        exclude=None,
+        cmc_by_identity=False,
+    )
+
+
+CAMERAS = tuple(range(1, 10))
+
+
+def llcm_protocol(images: Images, *, direction: str, trials: int = 10, dataset: str = "llcm") -> Protocol:
+    """Who queries whom in LLCM.
+
+    Args:
+        images: The test images.
+        direction: One of `protocol.DIRECTIONS`, named by the query.
+        trials: Number of galleries drawn; the protocol says ten.
+        dataset: Name for the report.
+
+    Raises:
+        UserError: A modality has no image.
+        ValueError: The direction is unknown.
+    """
+    is_query_N = images.infrared == query_is_infrared(direction)
+    cells = group(images, ~is_query_N)
+    return Protocol(
+        dataset=dataset,
+        mode=None,
+        shots=1,
+        sampler="agw",
+        direction=direction,
+        queries=np.flatnonzero(is_query_N),
+        galleries=tuple(draw_agw(cells, cameras=CAMERAS, shots=1, trial=trial) for trial in range(trials)),
+        exclude=same_identity_and_camera,
+        cmc_by_identity=True,
+    )

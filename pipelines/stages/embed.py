@@ -1,0 +1,62 @@
+"""Stage `embed`: every validation and test image once, by its own modality's stream."""
+
+import json
+from functools import partial
+
+import numpy as np
+
+from msclnet.datasets.records import Split
+from msclnet.distributed import ALONE, Processes, embed_together
+from msclnet.embedding import embed_streams, load_network
+from msclnet.errors import UserError
+from msclnet.export.backends import build_embedder
+from msclnet.images.table import open_array, read_manifest
+from pipelines import settings
+from pipelines.stages import paths
+from pipelines.stages.config import Params
+from pipelines.stages.parallel import run_parallel_stage
+from pipelines.stages.paths import fresh
+
+SPLITS: tuple[Split, ...] = ("val", "test")
+
+
+def embed(params: Params, processes: Processes = ALONE) -> None:
+    """results/train, data/processed -> results/embeddings; each process embeds its share, the first one writes."""
+    device = settings.device()
+    if not paths.NETWORK_SPEC.is_file():
+        raise UserError(f"{paths.NETWORK_SPEC}: no such file; run `dvc repro train`")
+    spec = json.loads(paths.NETWORK_SPEC.read_text(encoding="utf-8"))
+    network = load_network(paths.WEIGHTS, spec, device=device)
+    arrays: dict[Split, np.ndarray] = {split: open_array(paths.images_of(split)) for split in SPLITS}
+    height, width = arrays["test"].shape[1:3]
+    embedder = build_embedder(
+        network,
+        backend=params.embed.backend,
+        precision=params.embed.precision,
+        height=height,
+        width=width,
+        device=device,
+    )
+    embed_some = partial(
+        embed_streams, embedder, batch=params.embed.batch, flip=params.embed.flip, progress=processes.first
+    )
+    for split, images in arrays.items():
+        rows = read_manifest(paths.MANIFEST, split)
+        features = embed_together(
+            embed_some, images, rows.infrared, batch=params.embed.batch, processes=processes
+        )
+        if features is not None:
+            pooled, bnneck = features
+            np.savez(
+                fresh(paths.embeddings_of(split)),
+                pooled=pooled,
+                bnneck=bnneck,
+                flip=params.embed.flip,
+                backend=params.embed.backend,
+                precision=params.embed.precision,
+                **vars(rows),
+            )
+
+
+if __name__ == "__main__":
+    run_parallel_stage(embed, ("-m", "pipelines.stages.embed"))

@@ -1,0 +1,202 @@
+"""Stage `evaluate`: the test identities by the data set's own protocols, and the validation identities' score."""
+
+import csv
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from msclnet.errors import UserError
+from msclnet.images.table import open_array
+from msclnet.retrieval.baselines import colour_histograms, random_features
+from msclnet.retrieval.evaluation import evaluate as score
+from msclnet.retrieval.evaluation import validation_figures
+from msclnet.retrieval.protocols import Images
+from msclnet.retrieval.re_ranking import ReRanking
+from pipelines import settings
+from pipelines.console import tellable
+from pipelines.stages import paths
+from pipelines.stages.config import Params
+from pipelines.stages.mlflow_run import dataset_digest, joined_run, read_run, register_network
+from pipelines.stages.paths import fresh, write_json
+from pipelines.stages.scoring import (
+    REFERENCES,
+    Report,
+    headline,
+    load_embeddings,
+    mirroring,
+    protocol_name,
+    re_ranking,
+    test_protocols,
+    trials,
+)
+from pipelines.stages.stage import run_stage
+
+if TYPE_CHECKING:
+    from msclnet.tracking.run import Tracker
+
+FEATURES = ("bnneck", "pooled")
+SHOWN = ("rank1", "rank5", "rank10", "rank20", "mAP", "mINP")
+
+
+def evaluate(params: Params) -> None:
+    """results/embeddings, data/processed -> results/metrics, and the aliases of the registered model."""
+    with joined_run("evaluate", params.section("evaluate")) as tracker:
+        figures, reports = score_all(params)
+        track(tracker, params, figures, reports)
+
+
+def score_all(params: Params) -> tuple[dict[str, Any], list[Report]]:
+    """Score validation and test identities, and write everything below results/metrics.
+
+    Returns:
+        The figures of metrics.json, in percent, and the full reports, as shares.
+    """
+    reports = list(score_test(params))
+    figures = {"validation": score_validation(params), **summary(reports, params)}
+    write_json(paths.METRICS, figures)
+    write_json(paths.METRICS_REPORT, reports)
+    write_cmc(fresh(paths.CMC), reports, params)
+    print_table(reports)
+    return figures, reports
+
+
+def summary(reports: list[Report], params: Params) -> dict[str, Any]:
+    """The few figures for `dvc metrics show`, in percent; report.json has all of them."""
+    first = headline(reports, params)
+    own = first[0]
+    figures: dict[str, Any] = {
+        protocol_name(own): {
+            part: {name: round(100 * own[name][part], 4) for name in SHOWN} for part in ("mean", "std")
+        }
+    }
+    for report in first[1:]:
+        if report["feature"] in REFERENCES:
+            means = {name: round(100 * report[name]["mean"], 4) for name in ("rank1", "mAP")}
+            figures[protocol_name(own)][report["feature"].replace(" ", "_")] = means
+    for report in reports:
+        if report["feature"] == own["feature"] and protocol_name(report) not in figures:
+            means = {name: round(100 * report[name]["mean"], 4) for name in ("rank1", "mAP")}
+            figures[protocol_name(report)] = {"mean": means}
+    # Last, so that the first protocol stays the first section.
+    return {**figures, "conditions": f"{conditions(reports)}, feature {own['feature']}"}
+
+
+def conditions(reports: list[Report]) -> str:
+    """What the names of the figures in metrics.json and in the printed table do not tell."""
+    own = reports[0]
+    re_ranked = next((re_ranking(report) for report in reports if report["re_ranking"]), None)
+    parts = [
+        own["dataset"],
+        f"split {own['split']}" if own["split"] else None,
+        own["direction"] if own["mode"] else None,
+        trials(own),
+        mirroring(own),
+        f"{re_ranked} where the name ends with reranked" if re_ranked else "no re-ranking",
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def score_validation(params: Params) -> dict[str, float]:
+    """Figures on the validation identities, the only ones that may choose between models; in percent.
+
+    Empty where all identities were trained on.
+    """
+    arrays = load_embeddings("val")
+    if not len(arrays["identities"]):
+        return {}
+    feature = params.evaluate.feature
+    return validation_figures(
+        arrays[feature], Images.of(arrays), feature=feature, dataset=params.download.dataset
+    )
+
+
+def score_test(params: Params) -> Iterator[Report]:
+    """One report for each protocol and feature, the references (chance, colour) among the features.
+
+    Re-ranked reports stand beside those without, never in their place.
+    """
+    arrays = load_embeddings("test")
+    images = Images.of(arrays)
+    features = {name: arrays[name] for name in FEATURES}
+    if params.evaluate.reference:
+        features["random"] = random_features(len(images), seed=params.seed)
+        features["colour histogram"] = colour_histograms(open_array(paths.images_of("test")))
+    asked = params.evaluate.re_ranking
+    k_reciprocal = ReRanking(asked.k1, asked.k2, asked.lambda_) if asked.on else None
+    flip = bool(arrays["flip"])
+    embedding = {name: str(arrays[name]) for name in ("backend", "precision")}
+    split = params.preprocess.regdb_split if params.download.dataset == "regdb" else None
+    for protocol in test_protocols(params, images):
+        for name, values in features.items():
+            own = name in FEATURES
+            labels = {"flip": flip and own, "embedding": embedding if own else None, "split": split}
+            yield {**score(values, images, protocol, feature=name, threads=settings.threads()), **labels}
+            if k_reciprocal and name == params.evaluate.feature:
+                yield {**score(values, images, protocol, feature=name, re_ranking=k_reciprocal), **labels}
+
+
+def write_cmc(path: Path, reports: list[Report], params: Params) -> None:
+    """The headline's CMC curves as long rows, for `dvc plots`."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("rank", "matched", "feature"))
+        for report in headline(reports, params):
+            for rank, share in enumerate(report["cmc"], start=1):
+                writer.writerow((rank, f"{share:.6f}", report["feature"]))
+
+
+def print_table(reports: list[Report]) -> None:
+    """All figures in percent, mean and standard deviation over the trials."""
+    width = max(len(protocol_name(report)) for report in reports)
+    print(conditions(reports))
+    print(f"{'protocol':{width}} {'feature':17}" + "".join(f"{name:>15}" for name in SHOWN))
+    for r in reports:
+        cells = "".join(f"{100 * r[n]['mean']:>8.2f} ± {100 * r[n]['std']:4.2f}" for n in SHOWN)
+        print(f"{protocol_name(r):{width}} {r['feature']:17}{cells}")
+
+
+def track(tracker: "Tracker", params: Params, figures: dict[str, Any], reports: list[Report]) -> None:
+    """Log into the training's run; the model becomes candidate, and champion if validation says so."""
+    values = {f"validation/{name}": value for name, value in figures["validation"].items()}
+    for report in reports:
+        for name in SHOWN:
+            values[f"test/{protocol_name(report)}/{report['feature']}/{name}"] = 100 * report[name]["mean"]
+    tracker.log_metrics(values, step=0)
+    tracker.set_tags({"evaluate.conditions": figures["conditions"]})
+    for path in (paths.METRICS, paths.METRICS_REPORT, paths.CMC):
+        tracker.log_artifact(path, "evaluate")
+    own = headline(reports, params)[0]
+    try:
+        scores = {f"test_{name}": 100 * own[name]["mean"] for name in SHOWN}
+        announce(tracker, scores, figures["validation"].get("score"))
+    except UserError as error:  # the scores are written; only the aliases are missing
+        print(f"warning: the model's aliases were not set: {tellable(error)}", file=sys.stderr)
+
+
+def announce(tracker: "Tracker", scores: dict[str, float], validation_score: float | None) -> None:
+    """Make the run's model the candidate, and the champion if it beats the present one on validation."""
+    from msclnet.tracking.registry import find_version, promote, set_candidate
+
+    run = read_run()
+    # The server may have been away when the training ended.
+    version = run["model_version"] or find_version(tracker, name=run["model"])
+    version = version or register_network(tracker, name=run["model"])
+    if version is None:
+        return
+    set_candidate(tracker, version, scores, name=run["model"])
+    if validation_score is None:
+        print("no validation identities: the model stays a candidate, for the test identities choose nothing")
+        return
+    verdict = promote(
+        tracker,
+        version,
+        validation_score=validation_score,
+        dataset_digest=dataset_digest(),
+        name=run["model"],
+    )
+    print(verdict.reason)
+
+
+if __name__ == "__main__":
+    run_stage(evaluate)

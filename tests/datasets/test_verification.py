@@ -1,0 +1,330 @@
+"""A whole copy is as published; a partial one learns exactly what it lacks."""
+
+import json
+import os
+import shutil
+from collections import Counter
+from functools import cache
+from pathlib import Path
+
+import pytest
+from full_size import SYSU_TEST, Listing, full_llcm, full_regdb, full_sysu
+from replicas import SYSU_CAMERAS, write_llcm, write_regdb, write_sysu_mm01
+from scipy.io import loadmat
+
+from msclnet.datasets.archive import open_source
+from msclnet.datasets.catalogue import DATA_SETS, Report, data_set, verify
+from msclnet.datasets.records import Choice
+from msclnet.errors import UserError
+
+SPLITS = Path(
+    os.environ.get("MSCLNET_SYSU_SPLITS", Path(__file__).resolve().parents[3] / "shared" / "sysu-mm01")
+)
+needs_splits = pytest.mark.skipif(
+    not (SPLITS / "rand_perm_cam.mat").is_file(), reason="SYSU-MM01's split files are not here"
+)
+FULL = {"sysu-mm01": cache(full_sysu), "regdb": cache(full_regdb), "llcm": cache(full_llcm)}
+CAMERA = (("visible", 1), ("infrared", 2))
+
+
+def sentences(source, name: str) -> list[str]:
+    return [difference.sentence() for difference in verify(source, data_set(name)).differences]
+
+
+def counted(report: Report) -> dict[tuple[str, str, int], tuple[int, int]]:
+    return {(c.part, c.modality, c.camera): (c.identities, c.images) for c in report.counts}
+
+
+@pytest.mark.parametrize("name", sorted(FULL))
+def test_a_whole_copy_is_as_published(name: str) -> None:
+    report = verify(FULL[name](), data_set(name))
+    assert [difference.sentence() for difference in report.differences] == []
+    assert report.compared
+    assert report.summary() == "as published"
+    counts = counted(report)
+    if name == "sysu-mm01":
+        assert {camera: counts["test", SYSU_CAMERAS[camera], camera] for camera in SYSU_CAMERAS} == SYSU_TEST
+        assert sum(images for (part, *_), (_, images) in counts.items() if part != "test") == 22_258 + 11_909
+    elif name == "regdb":
+        halves = {
+            (f"{side} {k}", *m): (206, 2060)
+            for side in ("train", "test")
+            for k in range(1, 11)
+            for m in CAMERA
+        }
+        assert counts == halves | {("all", *modality): (412, 4120) for modality in CAMERA}
+    else:
+        totals = Counter()
+        for (part, modality, camera), (_, images) in counts.items():
+            assert (modality, camera) != ("infrared", 3)
+            totals[part, modality] += images
+        assert totals == {
+            ("train", "visible"): 16_946,
+            ("train", "infrared"): 13_975,
+            ("test", "visible"): 8_680,
+            ("test", "infrared"): 7_166,
+        }
+
+
+@needs_splits
+def test_the_official_test_images_are_as_published() -> None:
+    table = loadmat(SPLITS / "rand_perm_cam.mat")["rand_perm_cam"]
+    identities = loadmat(SPLITS / "test_id.mat")["id"].ravel().tolist()
+    cells = {(i, camera): table[camera - 1, 0][i - 1, 0] for i in identities for camera in SYSU_CAMERAS}
+    test = {cell: numbers.shape[1] for cell, numbers in cells.items() if numbers.size}
+    assert sentences(full_sysu(test, identities), "sysu-mm01") == []
+
+
+def test_sysu_without_two_cameras_and_a_list() -> None:
+    partial = FULL["sysu-mm01"]().without("cam3/", "cam5/", "exp/val_id.txt")
+    train = {f"{int(i):04d}" for i in partial.files["exp/train_id.txt"].split(",")}
+    cameras = Counter(name.split("/")[0] for name in partial.files if name.split("/")[1] in train)
+    # What the two folders hold of the test is not told again.
+    assert sentences(partial, "sysu-mm01") == [
+        "folders with images: 4, expected 6; missing: cam3, cam5",
+        "lists: 2, expected 3; missing: exp/val_id.txt",
+        f"train and val, visible: {cameras['cam1'] + cameras['cam2'] + cameras['cam4']:,} images, "
+        "expected 22,258 images",
+        f"train and val, infrared: {cameras['cam6']:,} images, expected 11,909 images",
+        "test, infrared, the queries: 1,920 images, expected 3,803 images",
+    ]
+
+
+def test_sysu_names_each_identity_without_a_folder() -> None:
+    whole = FULL["sysu-mm01"]()
+    train = [int(i) for i in whole.files["exp/train_id.txt"].split(",")][:12]
+    partial = whole.without(*(f"cam{camera}/{identity:04d}/" for camera in range(1, 7) for identity in train))
+    report = verify(partial, data_set("sysu-mm01"))
+    names = [f"{identity:04d}" for identity in train]
+    assert report.differences[0].missing == tuple(names)
+    assert report.differences[0].sentence() == (
+        "identities of exp/train_id.txt: 284 with a folder in any of cam1 to cam6, expected 296; missing: "
+        f"{', '.join(names[:10])} and 2 more"
+    )
+    assert [difference.where for difference in report.differences[1:]] == [
+        "train and val, visible",
+        "train and val, infrared",
+    ]
+    assert report.as_dict()["differences"][0]["missing"] == names
+
+
+def test_sysu_counts_that_differ() -> None:
+    whole = FULL["sysu-mm01"]()
+    one_less = whole.without("cam4/0005/0001.jpg")
+    assert sentences(one_less, "sysu-mm01") == [
+        "test, visible, camera 4: 1,917 images, expected 1,918 images"
+    ]
+    one_more = whole.with_list("cam6/0005/9999.jpg", "")
+    assert sentences(one_more, "sysu-mm01") == [
+        "test, infrared, camera 6: 1,921 images, expected 1,920 images",
+        "test, infrared, the queries: 3,804 images, expected 3,803 images",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "beginning"),
+    [
+        ("", "list exp/val_id.txt: 0 identities, expected 99 identities"),
+        ("1,two", "list exp/val_id.txt: exp/val_id.txt holds 'two', which is no identity"),
+        ("5,1000", "lists in exp: identity 5 is listed both in exp/val_id.txt and in exp/test_id.txt"),
+    ],
+)
+def test_sysu_lists_that_cannot_be_right(text: str, beginning: str) -> None:
+    assert any(
+        one.startswith(beginning)
+        for one in sentences(FULL["sysu-mm01"]().with_list("exp/val_id.txt", text), "sysu-mm01")
+    )
+
+
+def test_regdb_without_a_modality_and_a_list() -> None:
+    partial = FULL["regdb"]().without("Thermal/", "idx/test_visible_7.txt")
+    assert sentences(partial, "regdb") == [
+        "folders with images: 1, expected 2; missing: Thermal",
+        "lists: 39, expected 40; missing: idx/test_visible_7.txt",
+    ]
+
+
+def test_regdb_names_folders_and_single_images() -> None:
+    gone = ("Visible/100/", "Visible/99/", "Visible/9/", "Thermal/50/t_00003_50.bmp")
+    assert sentences(FULL["regdb"]().without(*gone), "regdb") == [
+        "identity folders in Visible: 409 of those listed, expected 412; missing: Visible/9, Visible/99, Visible/100",
+        "images in Thermal: 4,119 of those listed, expected 4,120; missing: Thermal/50/t_00003_50.bmp",
+        "all, visible: 409 identities and 4,090 images, expected 412 identities and 4,120 images",
+        "all, infrared: 4,119 images, expected 4,120 images",
+    ]
+
+
+def test_regdb_finds_mistakes_in_the_lists_of_any_split() -> None:
+    whole = FULL["regdb"]()
+    shorter = whole.with_list(
+        "idx/train_visible_9.txt", "\n".join(whole.files["idx/train_visible_9.txt"].splitlines()[10:])
+    )
+    assert sentences(shorter, "regdb") == [
+        "list idx/train_visible_9.txt: 205 identities and 2,050 images, expected 206 identities and 2,060 images"
+    ]
+    swapped = whole.with_list("idx/test_thermal_2.txt", whole.files["idx/test_visible_2.txt"])
+    assert sentences(swapped, "regdb")[0].startswith(
+        "list idx/test_thermal_2.txt: idx/test_thermal_2.txt line 1 is 'Visible/1/v_00000_1.bmp 0'"
+    )
+    leaking = whole.with_list("idx/test_thermal_2.txt", whole.files["idx/train_thermal_2.txt"])
+    assert any(
+        one.startswith("lists of split 2: idx/test_thermal_2.txt line 1 gives identity 2 ")
+        for one in sentences(leaking, "regdb")
+    )
+
+
+def test_llcm_without_folders_and_a_list() -> None:
+    partial = FULL["llcm"]().without("vis/", "test_nir/cam4/", "idx/train_nir.txt")
+    partial = partial.with_list("vis/0001/Thumbs.db", "").with_list("test_nir/cam4/0714/._a.jpg", "")
+    lost = sum(name.startswith("test_nir/cam4/") for name in FULL["llcm"]().files)
+    assert sentences(partial, "llcm") == [
+        "folders with images: 17, expected 19; missing: vis, test_nir/cam4",
+        "lists: 2, expected 3; missing: idx/train_nir.txt",
+        "train: 0 identities, expected 713 identities",
+        "train, infrared: 0 images, expected 13,975 images",
+        f"test, infrared: {7_166 - lost:,} images, expected 7,166 images",
+    ]
+
+
+def test_llcm_names_what_lacks() -> None:
+    whole = FULL["llcm"]()
+    file = next(name for name in whole.names() if name.startswith("test_vis/cam2/0800/"))
+    identity = tuple(f"test_{m}/cam{camera}/0801/" for m in ("vis", "nir") for camera in range(1, 10))
+    found = verify(whole.without(file, *identity, "nir/0007/"), data_set("llcm")).differences
+    visible = sorted([file, *(n for n in whole.names() if n.startswith("test_vis/") and "/0801/" in n)])
+    assert [one.where for one in found] == [
+        "identity folders in nir",
+        "identities of idx/test_id.txt",
+        "images of idx/test_vis.txt",
+        "images of idx/test_nir.txt",
+        "train, infrared",
+        "test",
+        "test, visible",
+        "test, infrared",
+    ]
+    assert found[0].missing == ("nir/0007",)
+    assert found[1].missing == ("0801",)
+    assert list(found[2].missing) == sorted(name.rpartition("/")[2] for name in visible)
+    assert found[6].found == f"{8_680 - len(visible):,} images"
+
+
+@pytest.mark.parametrize(
+    ("name", "folders", "lists"),
+    [
+        (
+            "sysu-mm01",
+            [f"cam{k}" for k in range(1, 7)],
+            [f"exp/{s}_id.txt" for s in ("train", "val", "test")],
+        ),
+        (
+            "regdb",
+            ["Visible", "Thermal"],
+            [
+                f"idx/{side}_{modality}_{k}.txt"
+                for k in range(1, 11)
+                for side in ("train", "test")
+                for modality in ("visible", "thermal")
+            ],
+        ),
+        (
+            "llcm",
+            ["vis", "nir"]
+            + [f"test_vis/cam{k}" for k in range(1, 10)]
+            + [f"test_nir/cam{k}" for k in (1, 2, 4, 5, 6, 7, 8, 9)],
+            ["idx/train_vis.txt", "idx/train_nir.txt", "idx/test_id.txt"],
+        ),
+    ],
+)
+def test_nothing_of_the_data_set_is_there(name: str, folders: list[str], lists: list[str]) -> None:
+    found = verify(Listing(["holiday/0001.jpg"], {}), data_set(name)).differences
+    assert [one.where for one in found[:2]] == ["folders with images", "lists"]
+    assert list(found[0].missing) == folders
+    assert list(found[1].missing) == lists
+
+
+def test_long_summaries_are_cut_and_the_report_is_whole() -> None:
+    whole = FULL["regdb"]()
+    shorter = {name: text.rpartition("\n")[0] for name, text in whole.files.items() if text}
+    source = Listing((), {**whole.files, **shorter}).without("Visible/", "idx/test_thermal_1")
+    report = verify(source, data_set("regdb"))
+    lines = report.summary().splitlines()
+    assert lines[0] == "40 differences from what was published"
+    assert lines[2] == "  lists: 38, expected 40; missing: idx/test_thermal_1.txt, idx/test_thermal_10.txt"
+    assert len(lines) == 1 + 20 + 1
+    assert lines[-1] == "  and 20 more differences"
+    told = json.loads(json.dumps(report.as_dict()))
+    assert len(told["differences"]) == 40
+    assert told["differences"][0] == {
+        "where": "folders with images",
+        "found": "1",
+        "expected": "2",
+        "missing": ["Visible"],
+    }
+
+
+WRITERS = {
+    "sysu-mm01": write_sysu_mm01,
+    "synthetic": write_sysu_mm01,
+    "regdb": write_regdb,
+    "llcm": write_llcm,
+}
+
+
+@pytest.mark.parametrize("name", sorted(WRITERS))
+def test_replicas_are_counted_as_written(tmp_path: Path, name: str) -> None:
+    written = WRITERS[name](tmp_path / "cam1", size=(4, 8))
+    report = verify(open_source(tmp_path), data_set(name))
+    parts = (
+        {"": written} if isinstance(written, list) else {f" {split}": rows for split, rows in written.items()}
+    )
+    expected: dict[tuple[str, str, int], list[int]] = {}
+    for number, rows in parts.items():
+        for row in rows:
+            expected.setdefault((f"{row.split}{number}", row.modality, row.camera), []).append(row.identity)
+    found = {key: value for key, value in counted(report).items() if key[0] != "all"}
+    assert found == {key: (len(set(people)), len(people)) for key, people in expected.items()}
+    assert bool(report.differences) is (name != "synthetic")
+    named = {name for difference in report.differences for name in difference.missing}
+    # LLCM's replica has four of the nine cameras; nothing else that its lists name is missing.
+    assert {name.split("/")[0] for name in named} <= ({"test_vis", "test_nir"} if name == "llcm" else set())
+
+
+def test_synthetic_has_nothing_to_compare_with(tmp_path: Path) -> None:
+    write_sysu_mm01(tmp_path, size=(4, 8))
+    shutil.rmtree(tmp_path / "cam5")
+    report = verify(open_source(tmp_path), data_set("synthetic"))
+    assert (report.differences, report.compared) == ((), False)
+    assert report.summary() == "nothing is published to compare with"
+
+
+def test_data_sets_by_name(tmp_path: Path) -> None:
+    assert [data_set(name).name for name in ("synthetic", "sysu-mm01", "regdb", "llcm")] == list(DATA_SETS)
+    with pytest.raises(
+        UserError, match=r"no data set 'market1501'; choose one of synthetic, sysu-mm01, regdb, llcm"
+    ):
+        data_set("market1501")
+    for name, write in WRITERS.items():
+        write(tmp_path / name, size=(4, 8))
+        source = open_source(tmp_path / name)
+        records = data_set(name).list_records(source, Choice(validation=True))
+        assert {record.split for record in records} == {"train", "val", "test"}
+        assert all(data_set(name).wanted(record.path) for record in records)
+        assert [n for n in source.names() if n.endswith(".txt") and not data_set(name).wanted(n)] == [
+            n for n in source.names() if n == "readme.txt"
+        ]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        (
+            "sysu-mm01",
+            ("Sun Yat-sen University", "sign", "wuancong/SYSU-MM01", "cam1 to cam6", "train_id.txt"),
+        ),
+        ("regdb", ("Dongguk", "sign", "Visible", "Thermal", "idx")),
+        ("llcm", ("sign", "ZYK100/LLCM", "test_vis", "test_nir", "test_id.txt")),
+    ],
+)
+def test_access_says_where_to_apply_and_what_is_expected(name: str, words: tuple[str, ...]) -> None:
+    assert [word for word in words if word not in data_set(name).access] == []
+    assert data_set(name).access.endswith(".")

@@ -1,0 +1,209 @@
+"""Odd image files, against pixels that were made by hand or by Pillow itself."""
+
+import io
+import itertools
+import random
+import struct
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from msclnet.images.decode import UnreadableImageError, decode, resize
+
+HEIGHT, WIDTH = 12, 7
+RGB = np.random.default_rng(3).integers(0, 256, size=(HEIGHT, WIDTH, 3), dtype=np.uint8)
+GRAY = RGB[:, :, 0]
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def checked(data: bytes, expected: np.ndarray) -> str:
+    decoded = decode(data)
+    assert decoded.pixels.dtype == np.uint8
+    np.testing.assert_array_equal(decoded.pixels, expected)
+    return decoded.note
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP"])
+def test_rgb_is_taken_as_it_is(kind: str) -> None:
+    assert checked(encoded(Image.fromarray(RGB), kind), RGB) == ""
+
+
+def test_jpeg_by_pillow() -> None:
+    data = encoded(Image.fromarray(RGB), "JPEG", quality=95)
+    assert checked(data, np.asarray(Image.open(io.BytesIO(data)))) == ""
+
+
+def test_gray_is_repeated() -> None:
+    note = checked(encoded(Image.fromarray(GRAY)), np.repeat(GRAY[:, :, None], 3, axis=2))
+    assert "L converted to RGB" in note
+
+
+def test_sixteen_bit_gray_is_scaled() -> None:
+    """Infrared cameras write these; cutting everything above 255 to white would lose the picture."""
+    values = np.arange(0, 65536, 257 * 3, dtype=np.uint16).reshape(2, -1)[:, :40]
+    decoded = decode(encoded(Image.fromarray(values)))
+    expected = np.repeat((values / 257)[:, :, None], 3, axis=2)
+    assert np.abs(decoded.pixels.astype(float) - expected).max() <= 1
+    assert decoded.note
+
+
+def test_palette() -> None:
+    image = Image.fromarray(np.arange(HEIGHT * WIDTH, dtype=np.uint8).reshape(HEIGHT, WIDTH), "P")
+    palette = np.random.default_rng(1).integers(0, 256, size=(256, 3), dtype=np.uint8)
+    image.putpalette(palette.tobytes())
+    note = checked(encoded(image), palette[: HEIGHT * WIDTH].reshape(HEIGHT, WIDTH, 3))
+    assert "P converted to RGB" in note
+
+
+def test_palette_with_a_transparent_colour() -> None:
+    image = Image.fromarray(np.array([[0, 1, 2]], dtype=np.uint8), "P")
+    image.putpalette([255, 255, 255, 10, 20, 30, 40, 50, 60])
+    checked(
+        encoded(image, transparency=0), np.array([[[0, 0, 0], [10, 20, 30], [40, 50, 60]]], dtype=np.uint8)
+    )
+
+
+def test_transparency_becomes_black() -> None:
+    alpha = np.array([[0, 255, 51]], dtype=np.uint8)
+    colour = np.array([[[200, 100, 50]] * 3], dtype=np.uint8)
+    rgba = Image.fromarray(np.concatenate([colour, alpha[:, :, None]], axis=2))
+    expected = np.array([[[0, 0, 0], [200, 100, 50], [40, 20, 10]]], dtype=np.uint8)  # 51 is a fifth of 255
+    assert "RGBA converted to RGB" in checked(encoded(rgba), expected)
+
+
+def test_transparent_gray() -> None:
+    pixels = np.array([[[80, 255], [80, 0]]], dtype=np.uint8)
+    checked(encoded(Image.fromarray(pixels, "LA")), np.array([[[80, 80, 80], [0, 0, 0]]], dtype=np.uint8))
+
+
+def test_cmyk_jpeg() -> None:
+    inks = {"white": (0, 0, 0, 0), "black": (0, 0, 0, 255), "cyan": (255, 0, 0, 0), "yellow": (0, 0, 255, 0)}
+    light = {"white": (255,) * 3, "black": (0,) * 3, "cyan": (0, 255, 255), "yellow": (255, 255, 0)}
+    for name, ink in inks.items():
+        decoded = decode(encoded(Image.new("CMYK", (16, 16), ink), "JPEG", quality=100))
+        assert "CMYK converted to RGB" in decoded.note
+        assert np.abs(decoded.pixels.astype(int) - np.array(light[name])).max() <= 3, name
+
+
+# What the eight orientations of the EXIF standard mean, as numpy moves that put the picture upright.
+UPRIGHT = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.transpose(1, 0, 2),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: a[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda a: np.rot90(a, 1),
+}
+
+
+@pytest.mark.parametrize("orientation", sorted(UPRIGHT))
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_exif_orientation(kind: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(Image.fromarray(RGB), kind, exif=exif)
+    stored = np.asarray(Image.open(io.BytesIO(data)))
+    note = checked(data, UPRIGHT[orientation](stored))
+    assert bool(note) == (orientation != 1)
+    np.testing.assert_array_equal(
+        decode(data).pixels, np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
+    )
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP"])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_truncated_files_are_refused(kind: str, share: float) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, size=(64, 32, 3), dtype=np.uint8)
+    data = encoded(Image.fromarray(noise), kind)
+    assert decode(data).pixels.shape == noise.shape
+    with pytest.raises(UnreadableImageError):
+        decode(data[: int(share * len(data))])
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "empty file"),
+        (b"just some words\n" * 20, "no image file of a known kind"),
+        (bytes(1000), "no image file of a known kind"),
+        (b"\xff\xd8\xff", ""),
+        (b"\x89PNG\r\n\x1a\n", ""),
+    ],
+)
+def test_what_is_no_image_is_refused(data: bytes, message: str) -> None:
+    with pytest.raises(UnreadableImageError, match=message):
+        decode(data)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "TIFF", "WEBP"])
+def test_random_damage_never_ends_in_another_exception(kind: str) -> None:
+    """One odd file among tens of thousands must not end the stage."""
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010E] = 6, "a description"
+    options: dict[str, Any] = {"exif": exif} if kind in ("JPEG", "PNG", "WEBP") else {}
+    whole = encoded(Image.fromarray(RGB), kind, **options)
+    rng = random.Random(0)
+    refused = 0
+    for _ in range(800):
+        data = bytearray(whole)
+        for _ in range(rng.choice((1, 2, 4))):
+            data[rng.randrange(min(len(data), rng.choice((200, len(data)))))] = rng.randrange(256)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                decoded = decode(bytes(data))
+        except UnreadableImageError:
+            refused += 1
+        else:
+            assert decoded.pixels.ndim == 3
+            assert decoded.pixels.shape[2] == 3
+    assert refused > 50
+
+
+def test_exif_that_cannot_be_written_again_is_no_crash() -> None:
+    """Pillow writes the EXIF anew after turning the picture, and trips over fields of a wrong type."""
+    exif = Image.Exif()
+    exif[0x0112], exif[0x011A] = 6, 72.0
+    data = bytearray(encoded(Image.fromarray(RGB), "JPEG", exif=exif))
+    at = (
+        data.index(struct.pack(">HH", 0x011A, 5))
+        if b"MM\x00*" in data
+        else data.index(struct.pack("<HH", 0x011A, 5))
+    )
+    data[at + 2 : at + 4] = struct.pack(">H" if b"MM\x00*" in data else "<H", 2)  # now said to be text
+    try:
+        decoded = decode(bytes(data))
+    except UnreadableImageError:
+        return
+    assert decoded.pixels.shape == (WIDTH, HEIGHT, 3)
+
+
+@pytest.mark.parametrize(("size", "target"), itertools.product([(12, 7), (300, 120)], [(288, 144), (32, 16)]))
+def test_resize_is_pillows_lanczos(size: tuple[int, int], target: tuple[int, int]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, size=(*size, 3), dtype=np.uint8)
+    resized = resize(pixels, height=target[0], width=target[1])
+    expected = Image.fromarray(pixels).resize((target[1], target[0]), Image.Resampling.LANCZOS)
+    assert resized.shape == (*target, 3)
+    np.testing.assert_array_equal(resized, np.asarray(expected))
+
+
+@pytest.mark.parametrize(
+    "odd", [None, (0, 0, 0), (44, 16, 1), (88, 32, 2)], ids=["gray", "first", "middle", "last"]
+)
+def test_resize_of_gray_and_of_almost_gray(odd: tuple[int, int, int] | None) -> None:
+    """Three equal channels take a shorter way; a single value that differs must not."""
+    pixels = np.repeat(np.random.default_rng(5).integers(0, 256, (89, 33, 1), np.uint8), 3, axis=2)
+    if odd:
+        pixels[odd] ^= 255
+    expected = Image.fromarray(pixels).resize((24, 48), Image.Resampling.LANCZOS)
+    np.testing.assert_array_equal(resize(pixels, height=48, width=24), np.asarray(expected))
