@@ -42,11 +42,3 @@ def test_rows_show_the_given_images_in_order_at_one_scale(person, assert_legible
     assert_legible(figure)
     widths = {round(axes.get_position().width, 6) for axes in grid[0]}
     assert len(widths) == 1
-
-
-def test_no_row_and_no_image_are_refused(person):
-    with pytest.raises(ValueError, match="at least one image"):
-        augmentation_figure([])
-    good = steps(person, 0, infrared=False, size=(10, 10))
-    with pytest.raises(ValueError, match="uint8"):
-        augmentation_figure([AugmentationSteps("a", good.original / 255, *[good.resized] * 5)])
