@@ -76,17 +76,19 @@ def dataset_facts(params: Params) -> dict[str, Any]:
 
 
 def git_commit() -> str:
-    """The commit of the working tree, with `-dirty` for changed files; `none` outside git."""
+    """The commit of this project, with `-dirty` for changed files; `none` without a git repository of its own."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", *arguments], capture_output=True, text=True, check=True
+        ).stdout.removesuffix("\n")
+
     try:
-        run = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        if Path(git("rev-parse", "--show-toplevel")) != Path.cwd().resolve():
+            return "none"
+        return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
     except (OSError, subprocess.CalledProcessError):
         return "none"
-    return run.stdout.strip()
 
 
 # A training that is stopped from outside says how to go on.
@@ -214,7 +216,7 @@ def write_divergence(error: DivergedError, history: Sequence[Mapping[str, float]
         {name: value if math.isfinite(value) else None for name, value in values.items()}
         for values in error.steps
     ]
-    facts = {"reason": str(error), "epoch": error.epoch, "step": error.step, "steps": steps}
+    facts = {"message": str(error), "epoch": error.epoch, "step": error.step, "last_steps": steps}
     write_json(paths.DIVERGED, facts)
     print(f"the last {len(steps)} steps: {paths.DIVERGED}")
     tracker.log_artifact(paths.DIVERGED, "train")

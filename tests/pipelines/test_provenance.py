@@ -155,6 +155,10 @@ def test_git_commit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     git("commit", "--quiet", "-m", "first")
     commit = git("rev-parse", "HEAD")
     assert git_commit() == commit
+    Path("inner").mkdir()
+    monkeypatch.chdir("inner")
+    assert git_commit() == "none", "the commit of a repository around the project is not the project's"
+    monkeypatch.chdir(tmp_path)
     git("tag", "v1")
     assert git_commit() == commit
     Path("dvc.yaml").write_text("changed")
