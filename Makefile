@@ -59,7 +59,7 @@ bench: $(READY)
 
 # PERMUTATIONS=/path/to/rand_perm_cam.mat BACKBONE=resnet50|slim PRECISION=fp32|bf16 WORKERS=N KEEP=/new/folder
 rehearse-sysu: $(READY)
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m benchmarks.rehearse_sysu \
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m benchmarks.rehearsal \
 		$(if $(PERMUTATIONS),--permutations "$(PERMUTATIONS)") $(if $(BACKBONE),--backbone "$(BACKBONE)") \
 		$(if $(PRECISION),--precision "$(PRECISION)") $(if $(WORKERS),--workers "$(WORKERS)") $(if $(KEEP),--keep "$(KEEP)")
 

@@ -42,8 +42,7 @@ PLACES = {
     "build_opener": ("msclnet/datasets/acquire/web.py", "pipelines/orchestration/command.py"),
     # Of names that stand in our own code, for packages that may be missing or are imported late.
     "import_module": (
-        "benchmarks/core/embedders.py",
-        "benchmarks/one_section.py",
+        "benchmarks/networks.py",
         "msclnet/export/stream.py",
     ),
     "urlopen": (),

@@ -6,9 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.textbook.losses import baseline_loss
-from benchmarks.textbook.network import TextbookNetwork, normalised
-from benchmarks.textbook.weights import copy_weights
+from benchmarks.textbook import TextbookNetwork, baseline_loss, copy_weights, normalised
 from msclnet.features import PairLabels
 from msclnet.losses.objective import Objective
 from msclnet.models.build import build_network
