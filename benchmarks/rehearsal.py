@@ -211,7 +211,7 @@ OFFSET, SLOPE = {False: -0.63, True: 0.53}, {False: 2.25, True: 1.67}
 
 
 def draw(identity: int, camera: int, number: int) -> bytes:
-    """A JPEG file of noise; each has its own pixels, the same ones in every run.
+    """A JPEG file of noise on a colour; each has its own pixels, the same ones in every run.
 
     100 to 200 x 250 to 500 pixels and 20 to 30 KiB, as SYSU-MM01's. Infrared images have three equal channels.
     """
@@ -221,8 +221,9 @@ def draw(identity: int, camera: int, number: int) -> bytes:
     width = int(np.clip(round(height * rng.uniform(0.36, 0.44)), 100, 200))
     bits = 8 * rng.uniform(23_500, 27_500) / (height * width)
     spread = float(np.exp((bits - OFFSET[infrared]) / SLOPE[infrared]))
-    noise = rng.standard_normal((height, width, 1 if infrared else 3), dtype=np.float32)
-    pixels = np.clip(rng.uniform(70, 170) + spread * noise, 0, 255).astype(np.uint8)
+    channels = 1 if infrared else 3
+    noise = rng.standard_normal((height, width, channels), dtype=np.float32)
+    pixels = np.clip(rng.uniform(70, 170, channels) + spread * noise, 0, 255).astype(np.uint8)
     if infrared:
         pixels = np.repeat(pixels, 3, axis=2)
     return cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from rehearsal_files import EXPECTED
 
+from benchmarks import rehearsal
 from benchmarks.rehearsal import FEATURES, FIGURES, Check, Measured, checks, conclude
 
 Values = dict[str, Any]
