@@ -2,7 +2,6 @@
 
     python -m pipelines.flows train [--preset NAME] [--set train.epochs=3 ...] [--until STAGE] [--name NAME]
     python -m pipelines.flows evaluate [--set evaluate.trials=5 ...] [--name NAME]
-    python -m pipelines.flows regdb ...: all ten splits of RegDB, see pipelines/regdb_flow.py
     python -m pipelines.flows grid NAME ...: a grid of experiments/, see pipelines/grid_flow.py
 
 Without a preset and overrides a run works in this working tree, as `dvc repro` does. With them it becomes a DVC

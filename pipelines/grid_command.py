@@ -2,26 +2,15 @@
 
 import argparse
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 from msclnet.errors import UserError
 from pipelines.console import tellable
-from pipelines.experiments.grid import GridCell, load_grid, make_plan
-from pipelines.experiments.run import (
-    CellEnd,
-    CellOutcome,
-    close_group,
-    conclude,
-    ending,
-    open_group,
-    run_grid_cell,
-)
+from pipelines.experiments.grid import load_grid, make_plan
+from pipelines.experiments.run import ending, run_grid
 from pipelines.orchestration.report import text_table
-from pipelines.orchestration.runs import RunOptions
-from pipelines.orchestration.side_by_side import run_side_by_side
+from pipelines.orchestration.runs import RunOptions, Validate
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("grid", metavar="GRID", help="a file of experiments/ without its ending")
     parser.add_argument("--seeds", type=int, nargs="+", metavar="N", help="default: the grid's")
     parser.add_argument("--rows", nargs="+", metavar="ROW", help="default: all")
+    parser.add_argument("--preset", metavar="NAME", help="a file of presets/ in place of the grid's")
     parser.add_argument("--parallel", type=int, default=1, metavar="N", help="cells at a time; default: 1")
     parser.add_argument(
         "--identical", action="store_true", help="run rows that are identical by construction as well"
@@ -36,21 +26,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def parameters(chosen: argparse.Namespace, overrides: dict[str, Any]) -> dict[str, Any]:
-    """The flow's parameters, as the command line says."""
+    """The flow's parameters, from the command line."""
     return {
         "grid": chosen.grid,
         "seeds": chosen.seeds,
         "rows": chosen.rows,
         "overrides": overrides or None,
+        "preset": chosen.preset,
         "name": chosen.name,
         "parallel": chosen.parallel,
         "identical": chosen.identical,
     }
 
 
-def run_plainly(
-    root: Path, given: dict[str, Any], *, validate: Callable[[Path], object], retries: int
-) -> int:
+def run_plainly(root: Path, given: dict[str, Any], *, validate: Validate, retries: int) -> int:
     """Run the cells in this process.
 
     Args:
@@ -67,29 +56,20 @@ def run_plainly(
     """
     parallel, identical = given.pop("parallel"), given.pop("identical")
     plan = make_plan(root, load_grid(root, given.pop("grid")), **given, validate=validate)
-    group = open_group(root, plan)
-
-    def run(planned: GridCell, stop: Event) -> CellEnd:
-        options = RunOptions(
-            on_line=lambda line: print(f"[{planned.cell.title}] {line}", flush=True),
-            retries=retries,
-            stop=stop,
-        )
-        return run_grid_cell(root, planned, group=group, validate=validate, options=options)
-
-    def report(outcome: CellOutcome) -> None:
-        print(tellable(ending(outcome)), flush=True)
-
-    try:
-        cells = plan.to_run(identical=identical)
-        outcomes = run_side_by_side(cells, run, parallel=parallel, on_end=report)
-    except BaseException:
-        if group is not None:
-            group.finish("KILLED")
-        raise
-    conclusion = conclude(root, plan, outcomes)
-    close_group(group, plan, conclusion)
+    conclusion = run_grid(
+        root,
+        plan,
+        parallel=parallel,
+        identical=identical,
+        validate=validate,
+        options=RunOptions(on_line=lambda line: print(tellable(line), flush=True), retries=retries),
+        on_end=lambda outcome: print(tellable(ending(outcome)), flush=True),
+    )
     print(text_table(conclusion.rows))
+    for path in conclusion.written:
+        print(f"written: {path}")
+    if conclusion.warning:
+        print(f"warning: {conclusion.warning}", file=sys.stderr)
     if conclusion.failure and conclusion.mistaken:
         raise UserError(conclusion.failure)
     if conclusion.failure:

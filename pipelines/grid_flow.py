@@ -1,12 +1,13 @@
-"""The Prefect flows over grids of experiments, and the same from the command line.
+"""The Prefect flows over grids of experiments.
 
 python -m pipelines.flows grid NAME [--seeds 0 1 2] [--rows ...] [--set KEY=VALUE ...] [--name NAME] [--parallel N]
 """
 
+import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from threading import Event
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_table_artifact
@@ -19,23 +20,11 @@ from msclnet.errors import UserError
 from msclnet.tracking.masking import mask_logs
 from pipelines import flows
 from pipelines.console import tellable
-from pipelines.experiments.grid import GridCell, Plan, load_grid, make_plan
-from pipelines.experiments.run import (
-    CellEnd,
-    CellOutcome,
-    close_group,
-    conclude,
-    ending,
-    open_group,
-    run_grid_cell,
-)
+from pipelines.experiments.grid import GridCell, load_grid, make_plan
+from pipelines.experiments.run import CellEnd, CellOutcome, ending, run_grid, run_grid_cell
 from pipelines.orchestration.environment import project_root
-from pipelines.orchestration.runs import RunOptions
-from pipelines.orchestration.side_by_side import run_side_by_side
+from pipelines.orchestration.runs import RunOptions, Validate
 from pipelines.orchestration.stage_process import StageCancelledError
-
-if TYPE_CHECKING:
-    from msclnet.tracking.group import RunGroup
 
 
 @flow(name="grid", validate_parameters=True)
@@ -47,10 +36,11 @@ def grid(
     name: str | None = None,
     parallel: int = 1,
     identical: bool = False,
+    preset: str | None = None,
 ) -> Any:
     """Run the cells of a grid: each row with each seed, as a DVC experiment and a child of one MLflow run.
 
-    A finished cell is never run again: its record in experiments/results/ says what it was made of. A cell that
+    A finished cell is not run again: its record in experiments/results/ holds what it was made of. A cell that
     fails is reported and the others go on; the flow then ends as failed. Started again, it runs only what is missing.
 
     Args:
@@ -61,12 +51,13 @@ def grid(
         name: what the experiments' names begin with; empty: the grid's name.
         parallel: how many cells to train at a time; all share this machine's processors, memory and GPU.
         identical: whether rows that are identical by construction are run as well.
+        preset: a file of presets/, without its `.yaml`, in place of the grid's.
     """
     mask_logs()
-    root, flow_run_id, log = project_root(), flow_run.id, get_run_logger()
+    root, log = project_root(), get_run_logger()
 
     def report(outcome: CellOutcome) -> None:
-        log.log(30 if outcome.error else 20, "%s", tellable(ending(outcome)))
+        log.log(logging.WARNING if outcome.error else logging.INFO, "%s", tellable(ending(outcome)))
 
     try:
         plan = make_plan(
@@ -75,22 +66,33 @@ def grid(
             seeds=seeds or None,
             rows=rows or None,
             overrides=overrides,
+            preset=preset or None,
             name=name or None,
             validate=flows.check_params,
         )
-        group = open_group(root, plan)
-        outcomes = _run(root, plan, group, flow_run_id, report, parallel=parallel, identical=identical)
+        conclusion = run_grid(
+            root,
+            plan,
+            run=_as_task,
+            parallel=parallel,
+            identical=identical,
+            validate=flows.check_params,
+            options=RunOptions(retries=flows.RETRIES, flow_run_id=flow_run.id),
+            on_end=report,
+        )
     except UserError as error:
         log.error("error: %s", tellable(error))
         return Failed(message=f"error: {tellable(error)}")
-    conclusion = conclude(root, plan, outcomes)
-    close_group(group, plan, conclusion)
     key = "grid-" + "".join(c if c.isalnum() else "-" for c in plan.name.lower())
     create_table_artifact(conclusion.rows, key=key, description=f"{plan.grid.title}; percent, over the seeds")
+    for path in conclusion.written:
+        log.info("written: %s", path)
+    if conclusion.warning:
+        log.warning("%s", conclusion.warning)
     if conclusion.failure:
         log.error("%s", tellable(conclusion.failure))
         return Failed(message=f"{'error: ' if conclusion.mistaken else ''}{tellable(conclusion.failure)}")
-    return {"grid": plan.name, "cells": [outcome.piece.cell.name for outcome in outcomes]}
+    return {"grid": plan.name, "cells": [cell.cell.name for cell in plan.to_run(identical=identical)]}
 
 
 @flow(name="ablation", validate_parameters=True)
@@ -117,44 +119,36 @@ def sensitivity(
     return grid.fn("sensitivity", seeds, rows, overrides, name, parallel)
 
 
-def _run(
-    root: Path,
-    plan: Plan,
-    group: "RunGroup | None",
-    flow_run_id: str | None,
-    report: Any,
-    *,
-    parallel: int,
-    identical: bool,
-) -> list[CellOutcome]:
-    def run(planned: GridCell, stop: Event) -> CellEnd:
-        return _cell_as_task(root, planned, stop, group, flow_run_id)
+@flow(name="regdb", validate_parameters=True)
+def regdb(
+    splits: Sequence[int] | None = None,
+    overrides: dict[str, Any] | None = None,
+    name: str | None = None,
+    parallel: int = 1,
+    preset: str | None = None,
+) -> Any:
+    """RegDB's ten splits, a model for each, and their mean: experiments/regdb.yaml.
 
-    try:
-        cells = plan.to_run(identical=identical)
-        return run_side_by_side(cells, run, parallel=parallel, on_end=report)
-    except BaseException:
-        if group is not None:
-            group.finish("KILLED")
-        raise
+    Args:
+        splits: numbers of the splits, 1 to 10; empty: all.
+        overrides: as of the flow `grid`.
+        name: as of the flow `grid`.
+        parallel: as of the flow `grid`.
+        preset: a file of presets/ whose data set is RegDB; empty: regdb.
+    """
+    rows = [f"split-{split}" for split in splits or ()]
+    return grid.fn("regdb", None, rows, overrides, name, parallel, preset=preset)
 
 
-def _cell_as_task(
-    root: Path, planned: GridCell, stop: Event, group: "RunGroup | None", flow_run_id: str | None
-) -> CellEnd:
+def _as_task(root: Path, planned: GridCell, *, validate: Validate | None, options: RunOptions) -> CellEnd:
     title = planned.cell.title
 
     @task(name=title, task_run_name=title, cache_policy=NO_CACHE, persist_result=False)
     def run() -> Any:
         log = get_run_logger()
-        options = RunOptions(
-            on_line=lambda line: log.info("%s", tellable(line)),
-            retries=flows.RETRIES,
-            flow_run_id=flow_run_id,
-            stop=stop,
-        )
+        own = replace(options, on_line=lambda line: log.info("%s", tellable(line)))
         try:
-            return run_grid_cell(root, planned, group=group, validate=flows.check_params, options=options)
+            return run_grid_cell(root, planned, validate=validate, options=own)
         except UserError as error:
             # Returned, not raised: a mistake needs its message and no traceback.
             return Failed(message=f"error: {tellable(error)}", data=error)

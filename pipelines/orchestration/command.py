@@ -93,12 +93,9 @@ def answers(url: str, *, seconds: float = 3.0, login: str = "") -> bool:
 
 
 def _run_plainly(chosen: argparse.Namespace, overrides: dict[str, Any]) -> int:
-    from pipelines import flows, grid_command, regdb_command
+    from pipelines import flows, grid_command
 
     root, seconds = project_root(), dict[str, float]()
-    if chosen.command == "regdb":
-        given = regdb_command.parameters(chosen, overrides)
-        return regdb_command.run_plainly(root, given, validate=flows.check_params, retries=flows.RETRIES)
     if chosen.command == "grid":
         given = grid_command.parameters(chosen, overrides)
         return grid_command.run_plainly(root, given, validate=flows.check_params, retries=flows.RETRIES)
@@ -128,22 +125,19 @@ def _run_plainly(chosen: argparse.Namespace, overrides: dict[str, Any]) -> int:
 def _run_through(address: str, chosen: argparse.Namespace, overrides: dict[str, Any]) -> int:
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    from pipelines import flows, grid_command, grid_flow, regdb_command, regdb_flow
+    from pipelines import flows, grid_command, grid_flow
 
     root = project_root()
     flows_by_name = {
         "train": flows.train,
         "evaluate": flows.evaluate,
-        "regdb": regdb_flow.regdb,
         "grid": grid_flow.grid,
     }
     run: Callable[..., Any] = flows_by_name[chosen.command]
     given: dict[str, Any] = {"overrides": overrides or None, "name": chosen.name}
     if chosen.command == "train":
         given |= {"preset": chosen.preset, "until": chosen.until}
-    if chosen.command == "regdb":
-        given = regdb_command.parameters(chosen, overrides)
-    elif chosen.command == "grid":
+    if chosen.command == "grid":
         given = grid_command.parameters(chosen, overrides)
     elif not (overrides or given.get("preset")):
         _no_name(chosen)
@@ -169,7 +163,7 @@ def _say(line: str) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from pipelines import grid_command, regdb_command
+    from pipelines import grid_command
 
     parser = argparse.ArgumentParser(
         prog="python -m pipelines.flows",
@@ -180,11 +174,9 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--preset", metavar="NAME", help="a file of presets/ in the place of params.yaml")
     train.add_argument("--until", metavar="STAGE", help="the last stage; default: all")
     evaluate = commands.add_parser("evaluate", help="evaluation and figures of the trained model anew")
-    regdb = commands.add_parser("regdb", help="a model for each of RegDB's ten splits, and their mean")
-    regdb_command.add_arguments(regdb)
     grid = commands.add_parser("grid", help="a grid of experiments/: each row with each seed")
     grid_command.add_arguments(grid)
-    for command in (train, evaluate, regdb, grid):
+    for command in (train, evaluate, grid):
         command.add_argument(
             "--set",
             action="append",
@@ -192,7 +184,5 @@ def _parser() -> argparse.ArgumentParser:
             metavar="KEY=VALUE",
             help="a value of params.yaml for this run alone, e.g. train.epochs=3; as often as needed",
         )
-        command.add_argument(
-            "--name", help="the experiment's name; of regdb and grid: what the names begin with"
-        )
+        command.add_argument("--name", help="the experiment's name; of grid: what the names begin with")
     return parser

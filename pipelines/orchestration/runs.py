@@ -76,6 +76,7 @@ class RunOptions:
         environment: further variables for the stages.
         seconds: receives the time that each stage took.
         stop: set by another thread to end the run.
+        on_failure: called with the folder of an isolated run, while it is still held, when a stage reports an error.
     """
 
     on_line: Callable[[str], None] = print
@@ -85,6 +86,7 @@ class RunOptions:
     environment: Mapping[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     stop: Event | None = None
+    on_failure: Callable[[Path], None] | None = None
 
 
 def run_workspace(
@@ -196,7 +198,12 @@ def run_experiment(
             preset=preset or "",
             stages=tuple(stage.name for stage in selected),
         )
-        return _run_once(root, copy, record, selected, replace, reuse, options)
+        try:
+            return _run_once(root, copy, record, selected, replace, reuse, options)
+        except UserError:
+            if options.on_failure is not None:
+                options.on_failure(copy.path)
+            raise
 
 
 def _run_once(

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import tiny_project
 import tiny_regdb
+from pipelines.regdb import SplitOutcome, conclude, split_cells
 from replicas import write_regdb
 from smoke_project import Project, ask, prefect_server
 from test_real_data_sets import prepared
@@ -23,7 +24,6 @@ from msclnet.errors import UserError
 from pipelines.orchestration.cells import Cell, run_cell
 from pipelines.orchestration.runs import ExperimentResult, RunOptions
 from pipelines.orchestration.side_by_side import run_side_by_side
-from pipelines.regdb import SplitOutcome, conclude, split_cells
 
 # The command line without the schema of the real params.yaml.
 COMMAND = """
