@@ -20,7 +20,6 @@ from pipelines.orchestration.slots import cache_folder
 from pipelines.stages import paths
 from pipelines.stages.config import load_yaml
 
-DIVERGED = paths.HISTORY.with_name("diverged.json")
 _DIGITS = 5
 
 
@@ -97,7 +96,7 @@ def read_divergence(workspace: Path, *, since: float) -> dict[str, Any] | None:
     Returns:
         `message`, `epoch`, `step`, `last_steps` and `history`; None where the training has not diverged.
     """
-    file = workspace / DIVERGED
+    file = workspace / paths.DIVERGED
     if not file.is_file() or file.stat().st_mtime < since:
         return None
     history = workspace / paths.HISTORY
