@@ -13,10 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from msclnet.errors import UserError
 from pipelines.experiments.equivalence import effective, same_setting
 from pipelines.experiments.results import read_result, result_path
-from pipelines.orchestration.cells import Cell, check_cells
+from pipelines.orchestration.dvc_files import read_stages, stages_between
 from pipelines.orchestration.overrides import flatten
-from pipelines.orchestration.project import read_stages, stages_between
-from pipelines.orchestration.runs import Validate
+from pipelines.orchestration.runs import Experiment, check_experiments
 from pipelines.stages.params import Fraction, NotNegative, Seed
 
 FOLDER = Path("experiments")
@@ -266,7 +265,7 @@ class GridCell:
     grid: str
     row: Row
     seed: int
-    cell: Cell
+    cell: Experiment
     score: str
     params: dict[str, Any]
     code: str
@@ -313,7 +312,6 @@ def make_plan(
     rows: Sequence[str] | None = None,
     overrides: Mapping[str, Any] | None = None,
     name: str | None = None,
-    validate: Validate | None = None,
 ) -> Plan:
     """Lay a grid out and check every cell of it.
 
@@ -324,7 +322,6 @@ def make_plan(
         rows: names of the rows to run; default: all.
         overrides: values of params.yaml by dotted key, for every cell.
         name: what the experiments' names begin with and the results' folder is called; default: the grid's name.
-        validate: called with each cell's params file; raises UserError.
 
     Raises:
         UserError: a mistake, named with its row; or experiments or results of other parameters have these names.
@@ -349,7 +346,7 @@ def make_plan(
     tracking = ""
     for row in grid.all_rows:
         cells = [_cell(grid, name, row, seed, overrides) for seed in seeds]
-        every = _checked(root, grid, row, cells, validate)
+        every = _checked(root, grid, row, cells)
         tracking = tracking or str(every[0].get("tracking.experiment", ""))
         same = first.setdefault(effective(every[0]), row.name)
         planned += [
@@ -370,9 +367,9 @@ def make_plan(
     return Plan(name=name, grid=grid, overrides=overrides, cells=planned, tracking=tracking)
 
 
-def _cell(grid: Grid, name: str, row: Row, seed: int, overrides: Mapping[str, Any]) -> Cell:
+def _cell(grid: Grid, name: str, row: Row, seed: int, overrides: Mapping[str, Any]) -> Experiment:
     given = {**flatten(grid.overrides), **flatten(row.overrides), **overrides, SEED_KEY: seed}
-    return Cell(
+    return Experiment(
         title=f"{row.name}, seed {seed}",
         name=f"{name}-{row.name}-s{seed}",
         overrides=given,
@@ -381,12 +378,9 @@ def _cell(grid: Grid, name: str, row: Row, seed: int, overrides: Mapping[str, An
     )
 
 
-def _checked(
-    root: Path, grid: Grid, row: Row, cells: Sequence[Cell], validate: Validate | None
-) -> list[dict[str, Any]]:
+def _checked(root: Path, grid: Grid, row: Row, cells: Sequence[Experiment]) -> list[dict[str, Any]]:
     try:
-        # Seeds change nothing that could be wrong: the schema is asked once a row.
-        every = check_cells(root, cells[:1], validate=validate) + check_cells(root, cells[1:])
+        every = check_experiments(root, cells)
         if grid.score == "validation" and every[0].get("preprocess.validation") == "none":
             raise UserError(
                 "preprocess.validation is 'none', so there are no identities for score 'validation': take 'held_out'"

@@ -12,10 +12,9 @@ from msclnet.tracking import naming
 from msclnet.training.history import read_history
 from pipelines import settings
 from pipelines.experiments.grid import GridCell
-from pipelines.orchestration.git import base_commit, git
-from pipelines.orchestration.project import METRICS, output_files
-from pipelines.orchestration.runs import ExperimentResult
-from pipelines.orchestration.slots import cache_folder
+from pipelines.orchestration.dvc_files import METRICS, output_files
+from pipelines.orchestration.runs import RunResult
+from pipelines.orchestration.workspace import base_commit, cache_folder, git
 from pipelines.stages import paths
 from pipelines.stages.config import load_yaml
 
@@ -25,7 +24,7 @@ _NOT_KEPT = naming.OF_THE_MACHINE
 
 
 def record_of(
-    root: Path, planned: GridCell, result: ExperimentResult, seconds: Mapping[str, float]
+    root: Path, planned: GridCell, result: RunResult, seconds: Mapping[str, float]
 ) -> dict[str, Any]:
     """The record of a cell whose stages have ended well.
 

@@ -1,21 +1,19 @@
 """Run the cells of a plan, one at a time or several; what is finished is never run again."""
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from threading import Event
+from typing import TYPE_CHECKING, Any, Protocol
 
 from msclnet.errors import UserError
 from pipelines.experiments.grid import GridCell, Plan
 from pipelines.experiments.record import record_of, record_of_divergence
 from pipelines.experiments.results import read_result, read_results, write_result
-from pipelines.orchestration.cells import run_cell
 from pipelines.orchestration.environment import home
-from pipelines.orchestration.git import base_commit
-from pipelines.orchestration.locks import held_lock
-from pipelines.orchestration.runs import RunOptions, Validate
-from pipelines.orchestration.side_by_side import Outcome
+from pipelines.orchestration.runs import Outcome, run_experiment, run_parallel
+from pipelines.orchestration.workspace import FLOWS, base_commit, held
 
 if TYPE_CHECKING:
     from msclnet.tracking.group import RunGroup
@@ -42,12 +40,106 @@ class CellEnd:
 CellOutcome = Outcome[GridCell, CellEnd]
 
 
-def open_group(root: Path, plan: Plan) -> "RunGroup | None":
-    """The MLflow run above those of the cells; None where the parameters name no MLflow experiment.
+class RunCell(Protocol):
+    """`run_grid_cell`, or the same as a Prefect task."""
+
+    def __call__(
+        self,
+        root: Path,
+        planned: GridCell,
+        /,
+        *,
+        group: "RunGroup | None",
+        environment: Mapping[str, str],
+        log: Callable[[str], None],
+        stop: Event,
+    ) -> CellEnd: ...
+
+
+def run_grid(
+    root: Path,
+    plan: Plan,
+    *,
+    run: RunCell | None = None,
+    parallel: int = 1,
+    identical: bool = False,
+    environment: Mapping[str, str] | None = None,
+    log: Callable[[str], None] = print,
+    on_end: Callable[[CellOutcome], None] | None = None,
+) -> "Conclusion":
+    """Run the cells of a plan that are not finished, under one parent run in MLflow.
+
+    Args:
+        root: the project.
+        plan: what `make_plan` made of a grid.
+        run: runs one cell; default: `run_grid_cell`.
+        parallel: how many cells at a time.
+        identical: whether rows that are identical by construction are run as well.
+        environment: further variables for the stages.
+        log: receives each line of output, with the cell's title in front.
+        on_end: called with the outcome of each cell as it comes.
 
     Raises:
-        UserError: MLflow does not answer; no training could begin either.
+        UserError: `parallel` is less than 1, or MLflow does not answer: no training could begin either.
     """
+    run_one, group = run or run_grid_cell, _open_group(root, plan)
+
+    def run_titled(planned: GridCell, stop: Event) -> CellEnd:
+        return run_one(
+            root,
+            planned,
+            group=group,
+            environment=environment or {},
+            log=lambda line: log(f"[{planned.cell.title}] {line}"),
+            stop=stop,
+        )
+
+    try:
+        outcomes = run_parallel(
+            plan.to_run(identical=identical), run_titled, parallel=parallel, on_end=on_end
+        )
+    except BaseException:
+        if group is not None:
+            group.finish("KILLED")
+        raise
+    conclusion = conclude(root, plan, outcomes)
+    _close_group(group, plan, conclusion)
+    return conclusion
+
+
+def run_grid_cell(
+    root: Path,
+    planned: GridCell,
+    /,
+    *,
+    group: "RunGroup | None" = None,
+    environment: Mapping[str, str] | None = None,
+    log: Callable[[str], None] = print,
+    stop: Event | None = None,
+) -> CellEnd:
+    """Run one cell and write its record, or take the record that is there.
+
+    A record counts if it was made of the same parameters, code and stages; a name alone proves nothing. A training
+    that diverged is an outcome and gets a record as well.
+
+    Raises:
+        UserError: a mistake, reported by a stage for example.
+        StageFailedError: a stage crashed, again and again.
+        StageCancelledError: `stop` was set.
+    """
+    lock = root / FLOWS / "locks" / f"cell-{planned.cell.name}"
+    with held(lock, waiting="another run has this cell: waiting for its end", log=log, stop=stop):
+        former = read_result(root, planned.path)
+        if former is not None and planned.equals(former):
+            return CellEnd(planned.path, former, before=True)
+        record = _run(root, planned, group, environment or {}, log, stop)
+        if former is not None:
+            log(f"the code has changed since {planned.path} was written: it is written again")
+        write_result(root, planned.path, record)
+    return CellEnd(planned.path, record, before=False)
+
+
+def _open_group(root: Path, plan: Plan) -> "RunGroup | None":
     if not plan.tracking:
         return None
     from msclnet.tracking.group import RunGroup
@@ -56,66 +148,30 @@ def open_group(root: Path, plan: Plan) -> "RunGroup | None":
     return RunGroup.open(home=home(root), experiment=plan.tracking, name=plan.name, tags=tags)
 
 
-def run_grid_cell(
-    root: Path,
-    planned: GridCell,
-    *,
-    group: "RunGroup | None" = None,
-    validate: Validate | None = None,
-    options: RunOptions | None = None,
-) -> CellEnd:
-    """Run one cell and write its record, or take the record that is there.
-
-    A record counts if it was made of the same parameters, code and stages; a name alone proves nothing. A training
-    that diverged is an outcome and gets a record as well.
-
-    Args:
-        root: the project.
-        planned: the cell.
-        group: the MLflow run above.
-        validate: called with the cell's params file; raises UserError.
-        options: how to run.
-
-    Raises:
-        UserError: a mistake, reported by a stage for example.
-        StageFailedError: a stage crashed, again and again.
-        StageCancelledError: `options.stop` was set.
-    """
-    options = options or RunOptions()
-    lock = root / ".dvc" / "tmp" / "flows" / "locks" / f"cell-{planned.cell.name}"
-    with held_lock(lock, on_wait=lambda: options.on_line("another run has this cell: waiting for its end")):
-        former = read_result(root, planned.path)
-        if former is not None and planned.equals(former):
-            return CellEnd(planned.path, former, before=True)
-        record = _run(root, planned, group, validate, options)
-        if former is not None:
-            options.on_line(f"the code has changed since {planned.path} was written: it is written anew")
-        write_result(root, planned.path, record)
-    return CellEnd(planned.path, record, before=False)
-
-
 def _run(
     root: Path,
     planned: GridCell,
     group: "RunGroup | None",
-    validate: Validate | None,
-    options: RunOptions,
+    environment: Mapping[str, str],
+    log: Callable[[str], None],
+    stop: Event | None,
 ) -> dict[str, Any]:
-    environment = {**options.environment, "MSCLNET_GRID_CELL": planned.cell.name}
+    environment = {**environment, "MSCLNET_GRID_CELL": str(planned.cell.name)}
     if group is not None:
         environment["MSCLNET_PARENT_RUN"] = group.run_id
-    options = replace(options, environment=environment)
     try:
-        result = run_cell(root, planned.cell, validate=validate, options=options)
+        result = run_experiment(
+            root, planned.cell, replace=True, environment=environment, log=log, stop=stop
+        )
     except UserError as error:
         if not _DIVERGED.search(str(error)):
             raise
         rows, steps = [], []
         if group is not None:
-            rows = group.history_of("grid_cell", planned.cell.name)
-            steps = group.last_steps_of("grid_cell", planned.cell.name)
+            rows = group.history_of("grid_cell", str(planned.cell.name))
+            steps = group.last_steps_of("grid_cell", str(planned.cell.name))
         return record_of_divergence(root, planned, str(error), rows, steps)
-    return record_of(root, planned, result, options.seconds)
+    return record_of(root, planned, result, result.seconds)
 
 
 def ending(outcome: CellOutcome) -> str:
@@ -181,7 +237,7 @@ def conclude(root: Path, plan: Plan, outcomes: Sequence[CellOutcome]) -> Conclus
     )
 
 
-def close_group(group: "RunGroup | None", plan: Plan, conclusion: Conclusion) -> None:
+def _close_group(group: "RunGroup | None", plan: Plan, conclusion: Conclusion) -> None:
     """Store the table in the MLflow run above, and end it."""
     if group is not None:
         group.log_json({"grid": plan.grid.model_dump(), "overrides": plan.overrides}, "grid.json")
