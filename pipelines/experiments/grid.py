@@ -12,10 +12,9 @@ from msclnet.errors import UserError
 from msclnet.recipe import RECIPE
 from pipelines.experiments.equivalence import effective, same_setting
 from pipelines.experiments.results import read_results, recipe_of, records_file
-from pipelines.orchestration.cells import Cell, check_cells
+from pipelines.orchestration.dvc_files import read_stages, stages_between
 from pipelines.orchestration.overrides import flatten
-from pipelines.orchestration.project import read_stages, stages_between
-from pipelines.orchestration.runs import Validate
+from pipelines.orchestration.runs import Experiment, check_experiments
 from pipelines.stages.config import read_yaml
 from pipelines.stages.params import Fraction, NotNegative, Seed
 
@@ -208,7 +207,7 @@ class GridCell:
     grid: str
     row: Row
     seed: int
-    cell: Cell
+    cell: Experiment
     score: str
     params: dict[str, Any]
     same_as: str | None = None
@@ -263,7 +262,6 @@ def make_plan(
     overrides: Mapping[str, Any] | None = None,
     preset: str | None = None,
     name: str | None = None,
-    validate: Validate | None = None,
 ) -> Plan:
     """Lay a grid out and check every cell of it.
 
@@ -275,7 +273,6 @@ def make_plan(
         overrides: values of params.yaml by dotted key, for every cell.
         preset: in place of the grid's.
         name: what the experiments' names begin with and the file of records is called; None: the grid's name.
-        validate: called with each cell's params file; raises UserError.
 
     Raises:
         UserError: a mistake, named with its row; or experiments or records of other parameters have these names.
@@ -300,7 +297,7 @@ def make_plan(
     tracking = ""
     for row in grid.all_rows:
         experiments = [_experiment(grid, name, row, seed, overrides) for seed in seeds]
-        every = _parameters(root, grid, row, experiments, validate)
+        every = _parameters(root, grid, row, experiments)
         tracking = tracking or str(every[0].get("tracking.experiment", ""))
         same = first.setdefault(effective(every[0]), row.name)
         cells += [
@@ -338,8 +335,8 @@ def relevant(root: Path, params: Mapping[str, Any], *, until: str) -> dict[str, 
     return {name: value for name, value in params.items() if name in keys or name.startswith(prefixes)}
 
 
-def _experiment(grid: Grid, name: str, row: Row, seed: int, overrides: Mapping[str, Any]) -> Cell:
-    return Cell(
+def _experiment(grid: Grid, name: str, row: Row, seed: int, overrides: Mapping[str, Any]) -> Experiment:
+    return Experiment(
         title=f"{row.name}, seed {seed}",
         name=f"{name}-{row.name}-s{seed}",
         overrides={**flatten(grid.overrides), **flatten(row.overrides), **overrides, SEED_KEY: seed},
@@ -348,12 +345,10 @@ def _experiment(grid: Grid, name: str, row: Row, seed: int, overrides: Mapping[s
     )
 
 
-def _parameters(
-    root: Path, grid: Grid, row: Row, cells: Sequence[Cell], validate: Validate | None
-) -> list[dict[str, Any]]:
-    """All parameters of each cell of a row; a seed cannot be wrong, so the schema is asked once a row."""
+def _parameters(root: Path, grid: Grid, row: Row, cells: Sequence[Experiment]) -> list[dict[str, Any]]:
+    """All parameters of each cell of a row."""
     try:
-        every = check_cells(root, cells[:1], validate=validate) + check_cells(root, cells[1:])
+        every = check_experiments(root, cells)
         if grid.score == "validation" and every[0].get("preprocess.validation") == "none":
             raise UserError(
                 "preprocess.validation is 'none', so there are no identities for score 'validation': take 'held_out'"

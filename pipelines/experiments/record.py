@@ -10,29 +10,25 @@ from typing import Any
 
 from msclnet.recipe import RECIPE
 from msclnet.tracking import naming
-from msclnet.training.history import read_history
+from msclnet.training.history import parse_history, read_history
 from pipelines import settings
 from pipelines.experiments.grid import GridCell
-from pipelines.orchestration.git import base_commit, git
-from pipelines.orchestration.project import METRICS, output_files
-from pipelines.orchestration.runs import ExperimentResult
-from pipelines.orchestration.slots import cache_folder
+from pipelines.orchestration.dvc_files import METRICS, output_files
+from pipelines.orchestration.runs import DivergedError, RunResult
+from pipelines.orchestration.workspace import base_commit, cache_folder, git
 from pipelines.stages import paths
 from pipelines.stages.config import load_yaml
 
 _DIGITS = 5
 
 
-def record_of(
-    root: Path, planned: GridCell, result: ExperimentResult, seconds: Mapping[str, float]
-) -> dict[str, Any]:
+def record_of(root: Path, planned: GridCell, result: RunResult) -> dict[str, Any]:
     """The record of a cell whose stages have succeeded.
 
     Args:
         root: the project.
         planned: the cell.
-        result: its experiment.
-        seconds: the time that each stage took here, by name.
+        result: of its experiment.
     """
     lock = git(root, "cat-file", "blob", f"{result.rev}:dvc.lock")
     files = output_files(lock, stages=list(result.stages), cache=cache_folder(root)) or {}
@@ -54,7 +50,7 @@ def record_of(
         "machine": {**_this_machine(), "trained_here": result.stages.get("train") == "run"},
         "training": _training_cost(planned.params, rows) | _precision(run),
         "stages": {
-            name: {"status": status, "seconds": round(seconds.get(name, 0.0), 1)}
+            name: {"status": status, "seconds": round(result.seconds.get(name, 0.0), 1)}
             for name, status in result.stages.items()
         },
         "figures": figures,
@@ -66,41 +62,19 @@ def record_of(
     return record
 
 
-def record_of_divergence(root: Path, planned: GridCell, divergence: Mapping[str, Any]) -> dict[str, Any]:
-    """The record of a cell whose training diverged: a result, not a failure.
-
-    Args:
-        root: the project.
-        planned: the cell.
-        divergence: as `read_divergence` gives it.
-    """
+def record_of_divergence(root: Path, planned: GridCell, error: DivergedError) -> dict[str, Any]:
+    """The record of a cell whose training diverged: a result, not a failure."""
+    rows = parse_history(error.history)
     return {
         **_setting(planned),
         "commit": base_commit(root),
         "machine": {**_this_machine(), "trained_here": True},
-        "training": _training_cost(planned.params, divergence["history"]),
-        "diverged": divergence["message"],
+        "training": _training_cost(planned.params, rows),
+        "diverged": error.report["message"],
         "figures": {},
-        "history": _columns(divergence["history"]),
-        "last_steps": _columns(divergence["last_steps"]),
+        "history": _columns(rows),
+        "last_steps": _columns(error.report["last_steps"]),
     }
-
-
-def read_divergence(workspace: Path, *, since: float) -> dict[str, Any] | None:
-    """What the stage `train` has written about its divergence, with the epochs before it as `history`.
-
-    Args:
-        workspace: the folder that the cell ran in.
-        since: time of the run's start; a file from before is of another run.
-
-    Returns:
-        `message`, `epoch`, `step`, `last_steps` and `history`; None where the training has not diverged.
-    """
-    file = workspace / paths.DIVERGED
-    if not file.is_file() or file.stat().st_mtime < since:
-        return None
-    history = workspace / paths.HISTORY
-    return {**_json(file, {}), "history": read_history(history) if history.is_file() else []}
 
 
 def _setting(planned: GridCell) -> dict[str, Any]:

@@ -1,24 +1,21 @@
 """Runs the cells of a grid, one or several at a time; a finished cell is never run again."""
 
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any, Protocol
 
 from msclnet.errors import UserError
 from msclnet.recipe import RECIPE
 from pipelines.experiments.grid import GridCell, Plan
-from pipelines.experiments.record import read_divergence, record_of, record_of_divergence
+from pipelines.experiments.record import record_of, record_of_divergence
 from pipelines.experiments.results import images_differ, read_results, recipe_of, records_file, write_result
 from pipelines.experiments.splits import summarise, write_summary
-from pipelines.experiments.statistics import grid_rows, mean_over_rows
-from pipelines.orchestration.cells import run_cell
+from pipelines.experiments.statistics import RowStatistics, grid_rows, mean_over_rows
 from pipelines.orchestration.environment import home
-from pipelines.orchestration.git import base_commit
-from pipelines.orchestration.locks import held_lock
-from pipelines.orchestration.runs import RunOptions, Validate
-from pipelines.orchestration.side_by_side import Outcome, run_side_by_side
+from pipelines.orchestration.runs import DivergedError, Outcome, run_experiment, run_parallel
+from pipelines.orchestration.workspace import FLOWS, base_commit, held
 
 if TYPE_CHECKING:
     from msclnet.tracking.group import RunGroup
@@ -41,10 +38,17 @@ CellOutcome = Outcome[GridCell, CellEnd]
 
 
 class RunCell(Protocol):
-    """`run_grid_cell`, or what runs it, such as a Prefect task."""
+    """`run_grid_cell`, or the same as a Prefect task."""
 
     def __call__(
-        self, root: Path, planned: GridCell, *, validate: Validate | None, options: RunOptions
+        self,
+        root: Path,
+        planned: GridCell,
+        /,
+        *,
+        environment: Mapping[str, str],
+        log: Callable[[str], None],
+        stop: Event,
     ) -> CellEnd: ...
 
 
@@ -74,8 +78,8 @@ def run_grid(
     run: RunCell | None = None,
     parallel: int = 1,
     identical: bool = False,
-    validate: Validate | None = None,
-    options: RunOptions | None = None,
+    environment: Mapping[str, str] | None = None,
+    log: Callable[[str], None] = print,
     on_end: Callable[[CellOutcome], None] | None = None,
 ) -> Conclusion:
     """Run the cells of a plan that are not finished, under one parent run in MLflow.
@@ -88,30 +92,28 @@ def run_grid(
         run: runs one cell; default: `run_grid_cell`.
         parallel: how many cells at a time.
         identical: whether rows that are identical by construction are run as well.
-        validate: called with each cell's params file; raises UserError.
-        options: how to run; lines of the log get the cell's title in front.
+        environment: further variables for the stages.
+        log: receives each line of output, with the cell's title in front.
         on_end: called with the outcome of each cell as it comes.
 
     Raises:
         UserError: `parallel` is less than 1, or MLflow does not answer: no training could begin either.
     """
-    options, run = options or RunOptions(), run or run_grid_cell
-    group = _open_group(root, plan)
-    parent = {"MSCLNET_PARENT_RUN": group.run_id} if group is not None else {}
+    run_cell, group = run or run_grid_cell, _open_group(root, plan)
+    variables = {**(environment or {}), **({"MSCLNET_PARENT_RUN": group.run_id} if group else {})}
 
-    def run_one(planned: GridCell, stop: Any) -> CellEnd:
-        own = replace(
-            options,
-            on_line=lambda line: options.on_line(f"[{planned.cell.title}] {line}"),
-            environment={**options.environment, **parent, "MSCLNET_GRID_CELL": planned.cell.name},
-            seconds={},
+    def run_titled(planned: GridCell, stop: Event) -> CellEnd:
+        return run_cell(
+            root,
+            planned,
+            environment={**variables, "MSCLNET_GRID_CELL": str(planned.cell.name)},
+            log=lambda line: log(f"[{planned.cell.title}] {line}"),
             stop=stop,
         )
-        return run(root, planned, validate=validate, options=own)
 
     try:
-        outcomes = run_side_by_side(
-            plan.to_run(identical=identical), run_one, parallel=parallel, on_end=on_end
+        outcomes = run_parallel(
+            plan.to_run(identical=identical), run_titled, parallel=parallel, on_end=on_end
         )
         conclusion = conclude(root, plan, outcomes)
     except BaseException:
@@ -128,51 +130,40 @@ def run_grid(
 
 
 def run_grid_cell(
-    root: Path, planned: GridCell, *, validate: Validate | None = None, options: RunOptions | None = None
+    root: Path,
+    planned: GridCell,
+    /,
+    *,
+    environment: Mapping[str, str] | None = None,
+    log: Callable[[str], None] = print,
+    stop: Event | None = None,
 ) -> CellEnd:
     """Run one cell and write its record, or take the record that is there.
 
     A record counts if it was made of the same parameters by the present recipe; a name alone proves nothing. A training
     that diverged is a result and gets a record as well.
 
-    Args:
-        root: the project.
-        planned: the cell.
-        validate: called with the cell's params file; raises UserError.
-        options: how to run.
-
     Raises:
         UserError: a mistake, reported by a stage for example.
         StageFailedError: a stage crashed at every attempt.
-        StageCancelledError: `options.stop` was set.
+        StageCancelledError: `stop` was set.
     """
-    options = options or RunOptions()
-    lock = root / ".dvc" / "tmp" / "flows" / "locks" / f"cell-{planned.cell.name}"
-    with held_lock(lock, on_wait=lambda: options.on_line("another run has this cell: waiting for its end")):
+    lock = root / FLOWS / "locks" / f"cell-{planned.cell.name}"
+    with held(lock, waiting="another run has this cell: waiting for its end", log=log, stop=stop):
         former = planned.find(read_results(root, planned.grid))
         if former is not None and planned.finished_by(former):
             return CellEnd(former, before=True)
         if former is not None:
-            options.on_line(f"its record is of recipe {recipe_of(former)}, and the present one is {RECIPE}")
-        record = _run(root, planned, validate, options)
+            log(f"its record is of recipe {recipe_of(former)}, the present one is {RECIPE}: it is run again")
+        try:
+            result = run_experiment(
+                root, planned.cell, replace=True, environment=environment, log=log, stop=stop
+            )
+            record = record_of(root, planned, result)
+        except DivergedError as error:
+            record = record_of_divergence(root, planned, error)
         write_result(root, planned.grid, record)
     return CellEnd(record, before=False)
-
-
-def _run(root: Path, planned: GridCell, validate: Validate | None, options: RunOptions) -> dict[str, Any]:
-    started, diverged = time.time(), list[dict[str, Any]]()
-
-    def look(workspace: Path) -> None:
-        if found := read_divergence(workspace, since=started):
-            diverged.append(found)
-
-    try:
-        result = run_cell(root, planned.cell, validate=validate, options=replace(options, on_failure=look))
-    except UserError:
-        if not diverged:
-            raise
-        return record_of_divergence(root, planned, diverged[0])
-    return record_of(root, planned, result, options.seconds)
 
 
 def ending(outcome: CellOutcome) -> str:
@@ -195,7 +186,7 @@ def conclude(root: Path, plan: Plan, outcomes: Sequence[CellOutcome]) -> Conclus
     Args:
         root: the project.
         plan: the grid.
-        outcomes: how each cell ended, as `run_side_by_side` gives them.
+        outcomes: how each cell ended, as `run_parallel` gives them.
     """
     grid = plan.grid
     records = [outcome.result.record for outcome in outcomes if outcome.result is not None]
@@ -249,7 +240,7 @@ def _table(
     return rows
 
 
-def _line(row: Any, note: str) -> dict[str, str]:
+def _line(row: RowStatistics, note: str) -> dict[str, str]:
     return {"row": row.name, "seeds": str(len(row.seeds)), **row.texts(), "note": note}
 
 

@@ -21,9 +21,8 @@ from msclnet.figures.style import (
     nothing_to_show,
     styled,
 )
-from pipelines.orchestration.git import git
-from pipelines.orchestration.project import output_files
-from pipelines.orchestration.slots import cache_folder
+from pipelines.orchestration.dvc_files import output_files
+from pipelines.orchestration.workspace import cache_folder, git
 from pipelines.report.document import Block, Column, Paragraph, Picture, Row, Section, Table, picture
 from pipelines.report.results import GridView, Record
 from pipelines.stages import paths

@@ -1,4 +1,4 @@
-"""What dvc.yaml and dvc.lock say: the stages in order, their outputs, and where the cache keeps these."""
+"""Reads dvc.yaml and dvc.lock: the stages in order, their outputs, and where the cache keeps these."""
 
 import difflib
 import json
@@ -16,17 +16,10 @@ FIGURES = "results/figures/"
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of dvc.yaml: its name and the paths it writes, relative to the project.
-
-    Attributes:
-        uncached: those of the outputs that are declared with `cache: false`.
-        watches: whether it looks at something outside the project (`always_changed`).
-    """
+    """One stage of dvc.yaml: its name and the paths it writes, relative to the project."""
 
     name: str
     outputs: tuple[str, ...]
-    uncached: tuple[str, ...]
-    watches: bool = False
 
 
 def read_stages(project: Path) -> list[Stage]:
@@ -39,13 +32,7 @@ def read_stages(project: Path) -> list[Stage]:
     stages = (_load(file) or {}).get("stages")
     if not stages:
         raise UserError(f"{file} has no stages")
-    found = []
-    for name, stage in _expanded(stages, project):
-        outputs = dict(_outputs(stage))
-        uncached = tuple(path for path, cached in outputs.items() if not cached)
-        watches = bool(stage.get("always_changed"))
-        found.append(Stage(name=name, outputs=tuple(outputs), uncached=uncached, watches=watches))
-    return found
+    return [Stage(name, tuple(_outputs(stage))) for name, stage in _expanded(stages, project)]
 
 
 def stages_between(stages: list[Stage], *, since: str | None = None, until: str | None = None) -> list[Stage]:
@@ -113,15 +100,11 @@ def _stored(cache: Path, digest: str) -> Path:
     return cache / "files" / "md5" / digest[:2] / digest[2:]
 
 
-def _outputs(stage: dict[str, Any]) -> Iterable[tuple[str, bool]]:
-    """The paths that a stage writes, each with whether DVC caches it."""
+def _outputs(stage: dict[str, Any]) -> Iterable[str]:
+    """The paths that a stage writes; an entry with options is a mapping of the path to them."""
     for section in ("outs", "metrics", "plots"):
         for entry in stage.get(section, []):
-            if isinstance(entry, str):
-                yield entry, True
-            else:
-                path, options = next(iter(entry.items()))
-                yield path, (options or {}).get("cache", True)
+            yield entry if isinstance(entry, str) else next(iter(entry))
 
 
 def _expanded(stages: dict[str, Any], project: Path) -> Iterable[tuple[str, dict[str, Any]]]:
