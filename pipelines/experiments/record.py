@@ -41,7 +41,7 @@ def record_of(root: Path, planned: GridCell, result: RunResult) -> dict[str, Any
         metrics = _json(files.get(METRICS), {})
         figures = {"validation": metrics.pop("validation", {}), "test": metrics}
     record = {
-        **_setting(planned),
+        **setting(planned),
         "experiment": {"name": result.name, "commit": result.rev},
         "mlflow_run": run.get("run_id", ""),
         "commit": base_commit(root),
@@ -66,7 +66,7 @@ def record_of_divergence(root: Path, planned: GridCell, error: DivergedError) ->
     """The record of a cell whose training diverged: a result, not a failure."""
     rows = parse_history(error.history)
     return {
-        **_setting(planned),
+        **setting(planned),
         "commit": base_commit(root),
         "machine": {**_this_machine(), "trained_here": True},
         "training": _training_cost(planned.params, rows),
@@ -77,7 +77,7 @@ def record_of_divergence(root: Path, planned: GridCell, error: DivergedError) ->
     }
 
 
-def _setting(planned: GridCell) -> dict[str, Any]:
+def setting(planned: GridCell) -> dict[str, Any]:
     """What makes a cell this cell; score, params and recipe decide whether it is finished."""
     return {
         "grid": planned.grid,

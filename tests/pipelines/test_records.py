@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from msclnet.errors import UserError
-from pipelines.experiments.results import RESULTS, read_results, recipe_of, write_result
+from pipelines.experiments.results import RESULTS, images_differ, read_results, recipe_of, write_result
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMITTED = sorted(path.stem for path in (ROOT / RESULTS).glob("*.jsonl"))
@@ -83,3 +83,19 @@ def test_a_line_that_is_no_record_or_one_too_many_is_named(tmp_path: Path, line:
     ):
         with pytest.raises(UserError, match=words):
             use()
+
+
+def test_images_differ_where_digests_do_for_the_same_parameters_of_the_data() -> None:
+    def made(
+        raw: str, processed: str, *, height: int = 288, split: int = 1, epochs: int = 1
+    ) -> dict[str, Any]:
+        params = {"download.dataset": "regdb", "preprocess.height": height, "preprocess.regdb_split": split}
+        data = {"data/raw/images.zip": raw, "data/processed/manifest.csv": processed}
+        return record("a", 0, params={**params, "train.epochs": epochs}, data=data)
+
+    first = made("raw", "one")
+    assert not images_differ(
+        [first, made("raw", "one", epochs=2), made("raw", "two", split=2), record("b", 0)]
+    )
+    assert images_differ([first, made("raw", "two")])
+    assert images_differ([first, made("other", "two", split=2)])
