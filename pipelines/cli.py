@@ -47,9 +47,13 @@ app = typer.Typer(
 
 Set = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="A value of params.yaml for this run alone; may be repeated."),
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="A value of params.yaml for this run alone; may be repeated."
+    ),
 ]
-Name = Annotated[str | None, typer.Option(help="The experiment's name; of a grid: what the names begin with.")]
+Name = Annotated[
+    str | None, typer.Option(help="The experiment's name; of a grid: what the names begin with.")
+]
 
 
 @app.callback()
@@ -62,7 +66,9 @@ def root() -> None:
 
 @app.command()
 def train(
-    preset: Annotated[str | None, typer.Option(help="A file of presets/ in the place of params.yaml.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="A file of presets/ in the place of params.yaml.")
+    ] = None,
     set_: Set = None,
     until: Annotated[str | None, typer.Option(metavar="STAGE", help="The last stage. [default: all]")] = None,
     name: Name = None,

@@ -1,7 +1,7 @@
 """The Prefect flows: train, evaluate, and the grids ablation, sensitivity, regdb and any other.
 
-They add to `pipelines.orchestration` and `pipelines.experiments` what Prefect is for: a task per stage or cell with live
-logs and retries, artifacts, cancelling, queues and schedules.
+They add to `pipelines.orchestration` and `pipelines.experiments` what Prefect is for: a task per stage or cell with
+live logs and retries, artifacts, cancelling, queues and schedules.
 """
 
 import logging
@@ -72,8 +72,8 @@ def grid(
 ) -> Any:
     """Run the cells of a grid: each row with each seed, as a DVC experiment and a child of one MLflow run.
 
-    A finished cell is never run again: its record in experiments/results/ says what it was made of. A cell that fails is
-    reported and the others go on; the flow then ends as failed. Started again, it runs only what is missing.
+    A finished cell is never run again: its record in experiments/results/ says what it was made of. A cell that fails
+    is reported and the others go on; the flow then ends as failed. Started again, it runs only what is missing.
 
     Args:
         grid: a file of experiments/, without its `.yaml`.
@@ -109,6 +109,27 @@ def sensitivity(
 ) -> Any:
     """Figure 6 of the paper: experiments/sensitivity.yaml. Arguments as of the flow `grid`."""
     return _run_cells("sensitivity", seeds, rows, overrides, name, parallel)
+
+
+@flow(name="regdb", validate_parameters=True)
+def regdb(
+    splits: Sequence[int] | None = None,
+    seeds: Sequence[int] | None = None,
+    overrides: dict[str, Any] | None = None,
+    name: str | None = None,
+    parallel: int = 1,
+) -> Any:
+    """RegDB's ten splits and their mean: experiments/regdb.yaml, a row for each split.
+
+    Args:
+        splits: numbers of the splits, 1 to 10; empty: all.
+        seeds: as of the flow `grid`, and so are the others.
+        overrides: single values of params.yaml for every split.
+        name: what the experiments' names begin with.
+        parallel: how many splits to train at a time.
+    """
+    rows = [f"split-{split}" for split in splits or ()]
+    return _run_cells("regdb", seeds, rows, overrides, name, parallel)
 
 
 def _run_stages(experiment: Experiment, first_stage: str | None = None) -> Any:

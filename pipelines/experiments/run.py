@@ -160,9 +160,7 @@ def _run(
     if group is not None:
         environment["MSCLNET_PARENT_RUN"] = group.run_id
     try:
-        result = run_experiment(
-            root, planned.cell, replace=True, environment=environment, log=log, stop=stop
-        )
+        result = run_experiment(root, planned.cell, replace=True, environment=environment, log=log, stop=stop)
     except UserError as error:
         if not _DIVERGED.search(str(error)):
             raise

@@ -209,7 +209,9 @@ def run_experiment(
         name = experiment.name or _readable_name(experiment, inputs)
         with (
             _locked(root, f"inputs-{inputs}", "has the same inputs", log, stop),
-            _locked(root, f"name-{hashlib.sha256(name.encode()).hexdigest()}", f"is called {name}, too", log, stop),
+            _locked(
+                root, f"name-{hashlib.sha256(name.encode()).hexdigest()}", f"is called {name}, too", log, stop
+            ),
         ):
             former = workspace.experiment_commit(root, copy.base, name)
             if former and copy.inputs(former, outputs=outputs) != inputs:
@@ -218,7 +220,9 @@ def run_experiment(
                         f"an experiment {name!r} with other inputs exists: choose another name, "
                         f"or remove it with `dvc exp remove {name}`"
                     )
-                log(f"files have changed since {name} was made: it replaces the former one, commit {former[:10]}")
+                log(
+                    f"files have changed since {name} was made: it replaces the former one, commit {former[:10]}"
+                )
             (copy.path / DIVERGED).unlink(missing_ok=True)
             variables = stage_environment(
                 root, workspace=copy.path, extra={**copy.environment, **(environment or {})}

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Event
-from typing import IO, Literal, NoReturn
+from typing import IO, Literal, NoReturn, TypeAlias
 
 import psutil
 
@@ -21,6 +21,7 @@ from msclnet.errors import UserError
 from pipelines.console import tellable
 
 StageStatus = Literal["run", "restored", "unchanged"]
+AnyPopen: TypeAlias = "subprocess.Popen[str] | subprocess.Popen[bytes]"
 
 GRACE_SECONDS = 20.0  # Prefect itself kills a cancelled run after 30
 _POLL_SECONDS = 0.25
@@ -132,7 +133,7 @@ def run_dvc(
     return process.returncode, list(tail)
 
 
-def end_group(process: "subprocess.Popen[str] | subprocess.Popen[bytes]", *, grace: float) -> None:
+def end_group(process: AnyPopen, *, grace: float) -> None:
     """End a child that leads a process group, and all that it has started.
 
     Every process of the group gets SIGTERM; `dvc` ends at once and records nothing, the stage saves its state. Whatever
@@ -145,16 +146,24 @@ def end_group(process: "subprocess.Popen[str] | subprocess.Popen[bytes]", *, gra
     descendants = _descendants(process)
     try:
         if grace > 0:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGTERM)
+            _signal(process, signal.SIGTERM)
             _wait(process, descendants, seconds=grace)
     finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        _signal(process, signal.SIGKILL)
         for member in descendants:
             with suppress(psutil.Error):
                 member.kill()
         _wait(process, descendants, seconds=5.0)
+
+
+def processes_of(process: AnyPopen) -> list[psutil.Process]:
+    """The child's descendants and the rest of the process group that it leads, itself included, as far as they run."""
+    found = {member.pid: member for member in _descendants(process)}
+    for member in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if os.getpgid(member.pid) == process.pid:
+                found[member.pid] = member
+    return [member for member in found.values() if _runs(member)]
 
 
 @contextmanager
@@ -261,7 +270,9 @@ def _failure(workspace: Path, stage: str, code: int, tail: list[str]) -> Excepti
     for line in tail:
         if match := _MISSING.search(line):
             path = match["path"].removeprefix(f"{workspace.resolve()}/")
-            return UserError(f"stage {stage} needs {path}, which is not there: run the stages before it first")
+            return UserError(
+                f"stage {stage} needs {path}, which is not there: run the stages before it first"
+            )
     exits = [match[1] for line in tail if (match := re.search(r"exited with (-?\d+)", line))]
     if mistakes and (not exits or exits[-1] == "2"):
         return UserError(mistakes[-1])
@@ -271,7 +282,7 @@ def _failure(workspace: Path, stage: str, code: int, tail: list[str]) -> Excepti
     )
 
 
-def _descendants(process: "subprocess.Popen[str] | subprocess.Popen[bytes]") -> list[psutil.Process]:
+def _descendants(process: AnyPopen) -> list[psutil.Process]:
     if process.poll() is not None:  # the number may be another process's by now
         return []
     with suppress(psutil.Error):
@@ -279,31 +290,22 @@ def _descendants(process: "subprocess.Popen[str] | subprocess.Popen[bytes]") -> 
     return []
 
 
-def _wait(
-    process: "subprocess.Popen[str] | subprocess.Popen[bytes]",
-    descendants: list[psutil.Process],
-    *,
-    seconds: float,
-) -> None:
-    """Wait until the group is empty but for processes that have ended and were not reaped yet."""
+def _signal(process: AnyPopen, number: int) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
+
+
+def _wait(process: AnyPopen, descendants: list[psutil.Process], *, seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        ended = process.poll() is not None
-        if ended and not any(_runs(member) for member in (*descendants, *_group(process.pid))):
+        ended = process.poll() is not None  # reaps it
+        if ended and not processes_of(process) and not any(map(_runs, descendants)):
             return
         time.sleep(0.1)
 
 
-def _group(number: int) -> list[psutil.Process]:
-    found = []
-    for process in psutil.process_iter():
-        with suppress(psutil.Error, OSError):
-            if os.getpgid(process.pid) == number:
-                found.append(process)
-    return found
-
-
 def _runs(process: psutil.Process) -> bool:
+    """False for a process that has ended and was not reaped yet."""
     with suppress(psutil.Error):
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     return False

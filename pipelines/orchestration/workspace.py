@@ -113,7 +113,9 @@ def isolated(root: Path) -> Iterator[Workspace]:
 
 
 @contextmanager
-def held(path: Path, *, waiting: str, log: Callable[[str], None], stop: Event | None = None) -> Iterator[None]:
+def held(
+    path: Path, *, waiting: str, log: Callable[[str], None], stop: Event | None = None
+) -> Iterator[None]:
     """Hold a file lock; where another process has it, log `waiting` and wait, until `stop` is set.
 
     Raises:
@@ -135,7 +137,9 @@ def held(path: Path, *, waiting: str, log: Callable[[str], None], stop: Event | 
         lock.release()
 
 
-def git(folder: Path, *arguments: str, environment: Mapping[str, str] | None = None, stdin: bytes = b"") -> bytes:
+def git(
+    folder: Path, *arguments: str, environment: Mapping[str, str] | None = None, stdin: bytes = b""
+) -> bytes:
     """Run one git command; it leaves the user's index as it is.
 
     Args:

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from threading import Event
 
 import pytest
 import tiny_grid
@@ -16,19 +15,8 @@ from smoke_project import Project, ask, prefect_server
 from tiny_project import git, wait_for
 
 from msclnet.errors import UserError
-from pipelines.experiments.grid import GridCell, Plan, load_grid, make_plan
-from pipelines.experiments.run import CellEnd, CellOutcome, conclude, ending, run_grid_cell
-from pipelines.orchestration.runs import RunOptions
-from pipelines.orchestration.side_by_side import run_side_by_side
-
-# The command line without the schema of the real params.yaml.
-COMMAND = """
-import sys
-from pipelines import flows
-from pipelines.orchestration.command import main
-flows.check_params = lambda path: None
-sys.exit(main())
-"""
+from pipelines.experiments.grid import Plan, load_grid, make_plan
+from pipelines.experiments.run import CellOutcome, conclude, ending, run_grid
 
 
 @pytest.fixture
@@ -40,7 +28,7 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
 
 def start(root: Path, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", COMMAND, "grid", *arguments],
+        [sys.executable, "-c", tiny_project.COMMAND, "grid", *arguments],
         cwd=root,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -56,15 +44,11 @@ def command(root: Path, *arguments: str) -> tuple[int, str, str]:
     return child.returncode, output, errors
 
 
-def run(
-    root: Path, grid: str = "ablation", *, parallel: int = 1, retries: int = 0, **given
-) -> tuple[Plan, list[CellOutcome]]:
+def run(root: Path, grid: str = "ablation", **given) -> tuple[Plan, list[CellOutcome]]:
     plan = make_plan(root, load_grid(root, grid), **given)
-
-    def one(cell: GridCell, stop: Event) -> CellEnd:
-        return run_grid_cell(root, cell, options=RunOptions(on_line=print, retries=retries, stop=stop))
-
-    return plan, run_side_by_side(plan.to_run(identical=False), one, parallel=parallel)
+    outcomes: list[CellOutcome] = []
+    run_grid(root, plan, on_end=outcomes.append)
+    return plan, outcomes
 
 
 def test_every_cell_is_an_experiment_with_a_record_and_the_rows_are_compared(tiny: tuple[Path, Path]) -> None:

@@ -109,7 +109,9 @@ sys.stdout.buffer.write(b" \xff")
 """
 
 
-def test_output_comes_in_lines_without_terminal_codes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_output_comes_in_lines_without_terminal_codes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "dvc.py").write_text(LINES)
     lines: list[str] = []
     environment = {**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONIOENCODING": "utf-8"}

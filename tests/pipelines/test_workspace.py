@@ -138,10 +138,18 @@ def test_edits_of_the_same_size_and_time_are_seen_saved_and_do_not_leak(tiny: tu
         subprocess.run(["git", "update-index", "--refresh"], cwd=copy.path, check=False)
         apply_overrides(inside, {"train.epochs": 4})
         os.utime(inside, long_ago)
-        assert git(copy.path, "status", "--porcelain", "params.yaml").startswith("M ")  # the trap, in the clone
+        assert git(copy.path, "status", "--porcelain", "params.yaml").startswith(
+            "M "
+        )  # the trap, in the clone
         copy.prepare_to_save()
         code, tail = run_dvc(
-            copy.path, "exp", "run", "--name", "four", "prepare", environment={**os.environ, **path_to_python()}
+            copy.path,
+            "exp",
+            "run",
+            "--name",
+            "four",
+            "prepare",
+            environment={**os.environ, **path_to_python()},
         )
         assert code == 0, tail
         rev = copy.publish("four")
