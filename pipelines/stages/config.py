@@ -113,7 +113,7 @@ def read_yaml(path: Path) -> Any:
             text = file.read(MOST_BYTES + 1)
     except FileNotFoundError as error:
         raise UserError(
-            f"{path}: no such file; write it with `python -m pipelines.preset synthetic`"
+            f"{path}: no such file; write it with `msclnet preset synthetic`"
         ) from error
     return load_yaml(text, source=str(path))
 
@@ -126,7 +126,7 @@ def check_params(values: Any, *, source: str) -> Params:
     """
     if not isinstance(values, dict):
         raise UserError(
-            f"{source} holds no sections; write it again with `python -m pipelines.preset synthetic`"
+            f"{source} holds no sections; write it again with `msclnet preset synthetic`"
         )
     try:
         return Params.model_validate(values)

@@ -21,8 +21,7 @@ from msclnet.errors import UserError
 from msclnet.tracking.masking import mask
 from pipelines.console import in_one_line, tellable
 from pipelines.experiments.grid import relevant
-from pipelines.orchestration.command import main as flows_command
-from pipelines.orchestration.command import server_address
+from pipelines.orchestration.prefect_server import server_address
 from pipelines.orchestration.overrides import apply_overrides, flatten, parse_settings
 from pipelines.orchestration.runs import run_experiment
 from pipelines.orchestration.service import Service, ServiceError
