@@ -111,6 +111,7 @@ def grid(
     set_: Set = None,
     name: Name = None,
     parallel: Annotated[int, typer.Option(metavar="N", help="Cells to train at a time.")] = 1,
+    preset: Annotated[str | None, typer.Option(help="A file of presets/ in the place of the grid's.")] = None,
     identical: Annotated[
         bool, typer.Option("--identical", help="Run rows that are identical by construction as well.")
     ] = False,
@@ -122,7 +123,13 @@ def grid(
     from pipelines.orchestration.overrides import parse_settings
 
     overrides = parse_settings(set_ or [])
-    chosen = {"seeds": seeds or None, "rows": rows or None, "overrides": overrides, "name": name}
+    chosen = {
+        "seeds": seeds or None,
+        "rows": rows or None,
+        "overrides": overrides,
+        "name": name,
+        "preset": preset,
+    }
     how = {"parallel": parallel, "identical": identical}
     if not _run_flow("grid", {"grid": grid, **chosen, **how}):
         _run_grid(grid, chosen, how)
@@ -290,6 +297,10 @@ def _run_grid(grid: str, chosen: dict[str, Any], how: dict[str, Any]) -> None:
     plan = make_plan(project, load_grid(project, grid), **chosen)
     conclusion = run_grid(project, plan, log=_print, on_end=lambda outcome: _print(ending(outcome)), **how)
     print(text_table(conclusion.rows))
+    for path in conclusion.written:
+        print(f"written: {path}")
+    if conclusion.warning:
+        print(f"warning: {conclusion.warning}", file=sys.stderr)
     if conclusion.failure and conclusion.mistaken:
         raise UserError(conclusion.failure)
     if conclusion.failure:

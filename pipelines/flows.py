@@ -69,6 +69,7 @@ def grid(
     name: str | None = None,
     parallel: int = 1,
     identical: bool = False,
+    preset: str | None = None,
 ) -> Any:
     """Run the cells of a grid: each row with each seed, as a DVC experiment and a child of one MLflow run.
 
@@ -83,8 +84,9 @@ def grid(
         name: what the experiments' names begin with; empty: the grid's name.
         parallel: how many cells to train at a time; all share this machine's processors, memory and GPU.
         identical: whether rows that are identical by construction are run as well.
+        preset: a file of presets/, without its `.yaml`, in the place of the grid's.
     """
-    return _run_cells(grid, seeds, rows, overrides, name, parallel, identical)
+    return _run_cells(grid, seeds, rows, overrides, name, parallel, identical, preset)
 
 
 @flow(name="ablation", validate_parameters=True)
@@ -118,6 +120,7 @@ def regdb(
     overrides: dict[str, Any] | None = None,
     name: str | None = None,
     parallel: int = 1,
+    preset: str | None = None,
 ) -> Any:
     """RegDB's ten splits and their mean: experiments/regdb.yaml, a row for each split.
 
@@ -127,9 +130,10 @@ def regdb(
         overrides: single values of params.yaml for every split.
         name: what the experiments' names begin with.
         parallel: how many splits to train at a time.
+        preset: a file of presets/ whose data set is RegDB; empty: regdb.
     """
     rows = [f"split-{split}" for split in splits or ()]
-    return _run_cells("regdb", seeds, rows, overrides, name, parallel)
+    return _run_cells("regdb", seeds, rows, overrides, name, parallel, preset=preset)
 
 
 def _run_stages(experiment: Experiment, first_stage: str | None = None) -> Any:
@@ -180,6 +184,7 @@ def _run_cells(
     name: str | None,
     parallel: int,
     identical: bool = False,
+    preset: str | None = None,
 ) -> Any:
     mask_logs()
     logger = get_run_logger()
@@ -198,6 +203,7 @@ def _run_cells(
             seeds=seeds or None,
             rows=rows or None,
             overrides=overrides,
+            preset=preset or None,
             name=name or None,
         )
         conclusion = run_grid(
@@ -214,6 +220,10 @@ def _run_cells(
         return _failed(error)
     description = f"{plan.grid.title}; percent, over the seeds"
     create_table_artifact(conclusion.rows, key=f"grid-{_key(plan.name)}", description=description)
+    for path in conclusion.written:
+        logger.info("written: %s", path)
+    if conclusion.warning:
+        logger.warning("%s", conclusion.warning)
     if conclusion.failure:
         logger.error("%s", tellable(conclusion.failure))
         return Failed(message=f"{'error: ' if conclusion.mistaken else ''}{tellable(conclusion.failure)}")

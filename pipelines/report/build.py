@@ -202,7 +202,7 @@ def log_report(root: Path, *, mlflow_run: str | None) -> None:
     if mlflow_run:
         groups = [RunGroup.attach(home=home(root), run_id=mlflow_run)]
     else:
-        names = {folder.name for folder in (root / RESULTS).glob("*/")}
+        names = {file.stem for file in (root / RESULTS).glob("*.jsonl")}
         try:
             groups = RunGroup.known(home=home(root), names=names) if names else []
         except UserError as error:  # nobody asked for MLflow, and the report is written

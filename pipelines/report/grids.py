@@ -17,7 +17,7 @@ from msclnet.figures.style import (
     styled,
 )
 from pipelines.experiments.grid import grid_names
-from pipelines.experiments.results import RESULTS
+from pipelines.experiments.results import RESULTS, records_file
 from pipelines.report.document import (
     Block,
     Column,
@@ -73,7 +73,7 @@ def _titles(view: GridView) -> list[str]:
     return found or (["Rank-1", "mAP"] if view.grid.score == "test" else ["score"])
 
 
-def _figures(row: RowView, titles: list[str], *, baseline: str) -> list[str]:
+def _figures(row: RowView, titles: list[str], *, baseline: str | None) -> list[str]:
     """Number of seeds, each figure, and the gain."""
     own = row.statistics
     if own.seeds:
@@ -227,7 +227,7 @@ def curves(view: GridView) -> Picture:
     figure = new_figure(11, 5.2, title="One weight at a time")
     panels = figure.subplots(2, len(by_weight), sharey="row", sharex="col", squeeze=False)
     figures = {row.row.name: row.statistics.spreads.get("score") for row in view.rows}
-    base = figures.get(view.grid.baseline)
+    base = figures.get(view.grid.baseline or "")
     for column, (weight, rows) in enumerate(by_weight.items()):
         places = np.arange(len(rows))
         ours, papers = panels[0, column], panels[1, column]
@@ -381,8 +381,8 @@ def grid_sections(root: Path) -> list[Section]:
         learning_curves([view for name, view in views.items() if name not in ("sensitivity", "readings")]),
         cost(list(views.values())),
     ]
-    unknown = sorted(path.name for path in (root / RESULTS).glob("*/") if path.name not in views)
+    unknown = sorted(path.stem for path in (root / RESULTS).glob("*.jsonl") if path.stem not in views)
     if unknown:
-        texts = [f"`{RESULTS / name}`: no grid of this name in experiments/" for name in unknown]
+        texts = [f"`{records_file(name)}`: no grid of this name in experiments/" for name in unknown]
         sections.append(Section("Records that are not shown", [Items(texts)]))
     return sections
