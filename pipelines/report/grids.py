@@ -139,9 +139,7 @@ def ablation(view: GridView, screening: GridView) -> Section:
         blocks.append(gains(view))
     blocks += [
         Heading("The same rows at screening size"),
-        Paragraph(
-            f"Budget: {budget(screening)}. Run by `msclnet grid ablation-screening`."
-        ),
+        Paragraph(f"Budget: {budget(screening)}. Run by `msclnet grid ablation-screening`."),
         *screening.warnings(),
         grid_table(screening, MEANING + " Score: mean of Rank-1 and mAP over both directions."),
     ]
