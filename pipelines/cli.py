@@ -6,6 +6,7 @@ after SIGTERM.
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,7 +21,7 @@ _SEVERAL = ("--seeds", "--rows", "--query")  # each may be followed by more than
 class Commands(TyperGroup):
     """Commands whose errors end in a message and an exit status."""
 
-    def invoke(self, ctx: Any) -> Any:
+    def invoke(self, ctx: typer.Context) -> Any:
         """Run the chosen command."""
         from pipelines.console import tellable
         from pipelines.orchestration.environment import QUIET
@@ -252,12 +253,12 @@ def up() -> None:
     raise typer.Exit(up.main())
 
 
-def main() -> None:
-    """Run the command that the arguments name."""
-    app(_one_by_one(sys.argv[1:]), prog_name="msclnet")
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command that the arguments (default: the process's) name, and end with its exit status."""
+    app(_one_by_one(sys.argv[1:] if arguments is None else arguments), prog_name="msclnet")
 
 
-def _one_by_one(arguments: list[str]) -> list[str]:
+def _one_by_one(arguments: Sequence[str]) -> list[str]:
     """`--seeds 0 1 2` as `--seeds 0 --seeds 1 --seeds 2`."""
     found: list[str] = []
     option = ""

@@ -256,7 +256,7 @@ def figure5(root: Path, views: list[GridView]) -> Section:
         rows.append(Row(["this project", "both", *["not run"] * 4], kind="missing"))
         text = (
             "Ours: no two finished experiments of the baseline and the whole have their embeddings in this machine's "
-            "DVC cache. Run `python -m pipelines.flows grid baseline --seeds 0` and write the report again."
+            "DVC cache. Run `msclnet grid baseline --seeds 0` and write the report again."
         )
         blocks.append(Paragraph(text, warning=True))
     else:

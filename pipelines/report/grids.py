@@ -131,7 +131,7 @@ def ablation(view: GridView, screening: GridView) -> Section:
             "Rows that have L_com without L_t are therefore identical by construction to the row without L_com: they "
             "are not run, and must not be counted as evidence for or against anything."
         ),
-        Paragraph(f"Budget: {budget(view)}. Run by `python -m pipelines.flows grid ablation`."),
+        Paragraph(f"Budget: {budget(view)}. Run by `msclnet grid ablation`."),
         *view.warnings(),
         grid_table(view, MEANING),
     ]
@@ -139,9 +139,7 @@ def ablation(view: GridView, screening: GridView) -> Section:
         blocks.append(gains(view))
     blocks += [
         Heading("The same rows at screening size"),
-        Paragraph(
-            f"Budget: {budget(screening)}. Run by `python -m pipelines.flows grid ablation-screening`."
-        ),
+        Paragraph(f"Budget: {budget(screening)}. Run by `msclnet grid ablation-screening`."),
         *screening.warnings(),
         grid_table(screening, MEANING + " Score: mean of Rank-1 and mAP over both directions."),
     ]
@@ -206,7 +204,7 @@ def sensitivity(view: GridView) -> Section:
             "seeds of one setting lay up to 13 points apart on the 40 people of this grid: with one seed, a curve "
             "that moves less than that says nothing."
         ),
-        Paragraph(f"Budget: {budget(view)}. Run by `python -m pipelines.flows grid sensitivity`."),
+        Paragraph(f"Budget: {budget(view)}. Run by `msclnet grid sensitivity`."),
         *view.warnings(),
     ]
     if not view.run:
@@ -273,7 +271,7 @@ def readings(views: list[GridView]) -> Section:
     """A table for each grid that has no section of its own, then what diverged."""
     blocks: list[Block] = []
     for view in views:
-        command = f"python -m pipelines.flows grid {view.grid.name}"
+        command = f"msclnet grid {view.grid.name}"
         blocks += [
             Heading(view.grid.title),
             Paragraph(f"Budget: {budget(view)}. Run by `{command}`."),

@@ -60,7 +60,7 @@ def read_own(root: Path) -> Own:
     summaries = {}
     for path in sorted((root / FOLDER).glob("*.json"), key=lambda path: path.stem):
         place = path.relative_to(root)
-        summaries[path.stem] = _read(root, place, "python -m pipelines.flows grid regdb")
+        summaries[path.stem] = _read(root, place, "msclnet grid regdb")
         if not isinstance(summaries[path.stem], dict) or "splits" not in summaries[path.stem]:
             raise UserError(f"{place} is no summary over RegDB's splits: move it to another folder")
     return Own(

@@ -336,7 +336,7 @@ def test_regdb_figures_are_means_over_splits_or_say_that_they_are_not(root: Path
     [
         ("results/metrics/report.json", "[{", "dvc repro --force evaluate"),
         ("results/train/run.json", "", "dvc repro --force train"),
-        ("results/regdb/regdb.json", "{", "python -m pipelines.flows grid regdb"),
+        ("results/regdb/regdb.json", "{", "msclnet grid regdb"),
         ("results/regdb/mine.json", "[]", "is no summary over RegDB's splits: move it"),
     ],
 )

@@ -205,7 +205,7 @@ def test_up_runs_deployments_and_leaves_nothing_behind(up: Up, tmp_path: Path) -
     plain = up.run_deployment("train/train")
     ended = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
     runs = [crashing, wrong, plain]
-    wait_for(lambda: all(up.run(run)["state_type"] in ended for run in runs), what="three runs", seconds=240)
+    wait_for(lambda: all(up.run(run)["state_type"] in ended for run in runs), what="three runs", seconds=900)
     assert [up.run(run)["state_type"] for run in runs] == ["COMPLETED", "FAILED", "COMPLETED"]
     assert (root / "results" / "model" / "weights.txt").read_text() == "2"
     found = tiny_project.experiments(root)
@@ -232,7 +232,7 @@ def test_up_runs_deployments_and_leaves_nothing_behind(up: Up, tmp_path: Path) -
 
     # The user knows the override, and no file of the clone; Prefect adds no traceback.
     unknown = up.run_deployment("train/train", **{"train.epoch": 3})
-    wait_for(lambda: up.run(unknown)["state_type"] in ended, what="the mistake", seconds=120)
+    wait_for(lambda: up.run(unknown)["state_type"] in ended, what="the mistake", seconds=300)
     message = "error: train.epoch: params.yaml has no such key (did you mean train.epochs?)"
     assert up.run(unknown)["state"]["message"] == message
     wait_for(lambda: message in up.logs(unknown), what="the log", seconds=60)
@@ -242,7 +242,7 @@ def test_up_runs_deployments_and_leaves_nothing_behind(up: Up, tmp_path: Path) -
 
     cancelled = up.run_deployment("train/train", **{"train.epochs": 999})
     pid = up.home / "pid"
-    wait_for(lambda: pid.exists() and pid.read_text() != "", what="the training", seconds=120)
+    wait_for(lambda: pid.exists() and pid.read_text() != "", what="the training", seconds=300)
     post(f"{up.api}/flow_runs/{cancelled}/set_state", {"state": {"type": "CANCELLING"}})
     wait_for(lambda: (up.home / "stopped").exists(), what="the training's end", seconds=60)
     wait_for(lambda: not tiny_project.lives(int(pid.read_text())), what="the training's end")
