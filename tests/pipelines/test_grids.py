@@ -50,11 +50,9 @@ def start(root: Path, *arguments: str) -> subprocess.Popen[str]:
 
 def command(*arguments: str) -> int:
     """`msclnet grid ...` in this process; returns its exit status."""
-    try:
-        cli.app(cli._one_by_one(["grid", *arguments]), standalone_mode=False)
-    except SystemExit as ended:
-        return int(ended.code or 0)
-    return 0
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["grid", *arguments])
+    return int(ended.value.code or 0)
 
 
 def run(
