@@ -21,7 +21,7 @@ from msclnet.errors import UserError
 from msclnet.tracking.masking import mask
 from pipelines import cli
 from pipelines.console import in_one_line, tellable
-from pipelines.experiments.grid import relevant
+from pipelines.experiments.plan import relevant
 from pipelines.orchestration.overrides import apply_overrides, flatten, parse_settings
 from pipelines.orchestration.prefect_server import server_address
 from pipelines.orchestration.runs import Experiment, run_experiment
