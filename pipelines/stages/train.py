@@ -26,6 +26,7 @@ from msclnet.images.table import Rows, file_digest, open_array, read_manifest
 from msclnet.losses.objective import Objective
 from msclnet.models.build import build_network
 from msclnet.models.network import MSCLNet
+from msclnet.precision import choose_precision
 from msclnet.retrieval.evaluation import validation_figures
 from msclnet.retrieval.protocols import Images
 from msclnet.tracking.group import DIVERGING
@@ -179,12 +180,19 @@ def train(params: Params, processes: Processes = ALONE) -> None:
     if params.train.compile:
         require_compiler()
     device = settings.device()
+    params = with_precision(params, device, warn=processes.first)
     key = training_key(params, device=device.type)
-    processes.require_same(key, what="parameters, data or code")
+    processes.require_same(key, what="parameters, data, code or precision (train.precision: auto)")
     if processes.first:
         lead(params, device=device, key=key, processes=processes)
     else:
         follow(params, device=device, key=key, processes=processes)
+
+
+def with_precision(params: Params, device: torch.device, *, warn: bool = True) -> Params:
+    """The parameters with `train.precision` as this device gets it: of `auto`, what it computes natively."""
+    precision = choose_precision(params.train.precision, device, key="train.precision", warn=warn)
+    return params.model_copy(update={"train": params.train.model_copy(update={"precision": precision})})
 
 
 def lead(params: Params, *, device: torch.device, key: str, processes: Processes) -> None:
@@ -258,6 +266,7 @@ def start_tracking(
             "git_commit": git_commit(),
             "dvc_stage": "train",
             "training_key": key,
+            "precision": params.train.precision,
             "world_size": str(processes.world),
             **flow_tags(),
         },
@@ -420,6 +429,7 @@ def write_result(
         "model_version": version,
         "epochs": best.epoch,
         "kept_epoch": best.best_epoch if params.train.keep == "best" else best.epoch,
+        "precision": params.train.precision,
     }
     write_json(paths.RUN, summary)
 
