@@ -7,7 +7,6 @@ from typing import Any
 from torchvision.models import resnet18, resnet50
 
 from msclnet.models.backbone import (
-    REDUCTION,
     Pixels,
     TwoStreamBackbone,
     keep_last_resolution,
@@ -22,6 +21,7 @@ from msclnet.models.mogrifier import MogrifierLSTMCell
 from msclnet.models.network import MSCLNet, SynergyBranch
 
 RESNETS = {"resnet18": resnet18, "resnet50": resnet50}
+FORMER_REDUCTION = 3  # of networks that were saved before model.reduction was a parameter
 
 
 def build_network(spec: Mapping[str, Any], *, pretrained: bool = True) -> MSCLNet:
@@ -40,7 +40,7 @@ def build_network(spec: Mapping[str, Any], *, pretrained: bool = True) -> MSCLNe
     channels, identities = backbone.channels, spec["identities"]
     teacher = synergy["teacher"]
     return MSCLNet(
-        pixels=Pixels(reduction=REDUCTION if model["backbone"] == "slim" else 1),
+        pixels=Pixels(reduction=_reduction(model)),
         backbone=backbone,
         neck=BNNeck(channels, identities),
         normalise_visible=ModalityNorm(channels),
@@ -52,6 +52,10 @@ def build_network(spec: Mapping[str, Any], *, pretrained: bool = True) -> MSCLNe
         gem_p=model["gem_p"],
         parts=model["parts"],
     )
+
+
+def _reduction(model: Mapping[str, Any]) -> int:
+    return model.get("reduction", FORMER_REDUCTION) if model["backbone"] == "slim" else 1
 
 
 def _build_backbone(model: Mapping[str, Any], *, pretrained: bool) -> TwoStreamBackbone:

@@ -168,6 +168,7 @@ def profiled(training: Training, *, steps: int, folder: Path, tracker: Tracker) 
 
 LOGGED_SECTIONS = ("download", *TRAINING_SECTIONS)
 VALIDATION_BATCH = 64
+FEWEST_PIXELS = (64, 32)  # height and width
 
 
 def train(params: Params, processes: Processes = ALONE) -> None:
@@ -184,6 +185,7 @@ def train(params: Params, processes: Processes = ALONE) -> None:
     key = training_key(params, device=device.type)
     processes.require_same(key, what="parameters, data, code or precision (train.precision: auto)")
     if processes.first:
+        warn_of_few_pixels(params)
         lead(params, device=device, key=key, processes=processes)
     else:
         follow(params, device=device, key=key, processes=processes)
@@ -193,6 +195,19 @@ def with_precision(params: Params, device: torch.device, *, warn: bool = True) -
     """The parameters with `train.precision` as this device gets it: of `auto`, what it computes natively."""
     precision = choose_precision(params.train.precision, device, key="train.precision", warn=warn)
     return params.model_copy(update={"train": params.train.model_copy(update={"precision": precision})})
+
+
+def warn_of_few_pixels(params: Params) -> None:
+    """Print a warning where too little of an image reaches the first convolution."""
+    reduction = params.model.reduction if params.model.backbone == "slim" else 1
+    height, width = params.preprocess.height // reduction, params.preprocess.width // reduction
+    if height < FEWEST_PIXELS[0] or width < FEWEST_PIXELS[1]:
+        print(
+            f"warning: {height} x {width} pixels reach the first convolution, fewer than {FEWEST_PIXELS[0]} x "
+            f"{FEWEST_PIXELS[1]}: the network learns little; lower model.reduction (now {reduction}) or raise "
+            "preprocess.height and preprocess.width",
+            file=sys.stderr,
+        )
 
 
 def lead(params: Params, *, device: torch.device, key: str, processes: Processes) -> None:
