@@ -1,4 +1,4 @@
-"""The extractors: a stem for each modality, and a trunk that is shared or not."""
+"""The extractors: pixels, a stem for each modality, a trunk that is shared or not, and pretrained weights."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The one place that knows which numbers make which network."""
+"""Builds the network that the sections `model` and `synergy` of params.yaml describe."""
 
 import copy
 from collections.abc import Mapping
@@ -18,7 +18,8 @@ from msclnet.models.backbone import (
 )
 from msclnet.models.heads import BNNeck, ModalityNorm
 from msclnet.models.mogrifier import MogrifierLSTMCell
-from msclnet.models.network import MSCLNet, SynergyBranch
+from msclnet.models.network import MSCLNet
+from msclnet.models.synergy import SynergyBranch
 
 RESNETS = {"resnet18": resnet18, "resnet50": resnet50}
 FORMER_REDUCTION = 3  # of networks that were saved before model.reduction was a parameter
@@ -30,10 +31,10 @@ def build_network(spec: Mapping[str, Any], *, pretrained: bool = True) -> MSCLNe
     Args:
         spec: `identities` (number of training identities), and the sections `model` and `synergy` of
             params.yaml. `synergy` decides on parts that only training uses.
-        pretrained: Whether to load `model.weights`; False where the caller fills all weights himself.
+        pretrained: Whether to load `model.weights`; False where the caller loads all weights afterwards.
 
     Raises:
-        UserError: The pretrained weights cannot be had.
+        UserError: The pretrained weights cannot be fetched or read, or do not fit.
     """
     model, synergy = spec["model"], spec["synergy"]
     backbone = _build_backbone(model, pretrained=pretrained)
