@@ -1,10 +1,11 @@
-"""A network that sees too little of its images says so."""
+"""What is too little for a network: pixels at its first convolution, and channels."""
 
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from msclnet.errors import UserError
 from pipelines.stages.config import check_params, read_yaml
 from pipelines.stages.train import warn_of_few_pixels
 
@@ -36,3 +37,10 @@ def test_a_warning_names_what_reaches_the_first_convolution(
     if seen:
         assert f"{seen} pixels" in lines[0]
         assert "lower model.reduction" in lines[0]
+
+
+def test_a_width_below_eight_is_refused_with_the_reason() -> None:
+    values = read_yaml(PRESET)
+    values["model"]["width"] = 7
+    with pytest.raises(UserError, match=r"model\.width.* at least 8, not 7: .*AVX-512.*gradients"):
+        check_params(values, source="params.yaml")
