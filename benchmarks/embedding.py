@@ -22,12 +22,12 @@ from benchmarks.timing import (
     Settings,
     count_operations,
     in_turns,
-    native_bf16,
     precisions,
     product_rates,
     product_ways,
     synchroniser,
 )
+from msclnet.precision import native_bf16
 from pipelines import settings as machine
 
 BATCH = {"cpu": 32, "cuda": 256}

@@ -12,13 +12,14 @@ import torch
 from torch import nn
 
 from benchmarks.textbook import TextbookNetwork, baseline_loss, copy_weights, normalised
-from benchmarks.timing import NO_BF16, native_bf16
+from benchmarks.timing import NO_BF16
 from msclnet.errors import UserError
 from msclnet.images.batches import PairBatch
 from msclnet.images.decode import decode, resize
 from msclnet.losses.objective import Objective
 from msclnet.models.build import build_network
 from msclnet.models.network import MSCLNet
+from msclnet.precision import native_bf16
 from msclnet.synthetic.render import render_person
 from msclnet.training.cuda_graph import GraphedStep
 from msclnet.training.optimizer import build_optimizer, set_rate

@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from msclnet.precision import native_bf16
 from pipelines import settings
 
 NO_BF16 = "not applicable: no bf16 instructions"
@@ -136,13 +137,6 @@ def _seconds(way: Callable[[], object], synchronise: Callable[[], None], clock: 
 SIDE = {"cpu": 2048, "cuda": 8192}
 BYTES = {"cpu": 2**28, "cuda": 2**31}
 Ways = dict[str, Callable[[], object]]
-
-
-def native_bf16(device: torch.device) -> bool:
-    """Whether the device multiplies bf16 numbers by its own instructions."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def precisions(device: torch.device) -> list[str]:

@@ -25,14 +25,14 @@ FOLDER = Path("results/report")
 TITLE = "MSCLNet: an open implementation, and what it measured"
 INTRODUCTION = (
     "Visible-infrared person re-identification by Modality Synergy, Modality Complement and Cascaded Aggregation "
-    "(Zhang et al., ECCV 2022). Written by `python -m pipelines.report.build` from the results in this folder."
+    "(Zhang et al., ECCV 2022). Written by `msclnet report` from the results in this folder."
 )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     description = f"Writes {FOLDER}/index.html and report.md from the results in this project."
-    parser = argparse.ArgumentParser(prog="python -m pipelines.report.build", description=description)
+    parser = argparse.ArgumentParser(prog="msclnet report", description=description)
     parser.add_argument(
         "--mlflow-run",
         metavar="ID",

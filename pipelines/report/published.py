@@ -8,7 +8,7 @@ import pandas as pd
 
 from msclnet.figures.style import INFRARED, NEUTRAL, RIGHT, SMALL_SIZE, new_figure, styled
 from msclnet.retrieval.protocols import INFRARED_TO_VISIBLE, VISIBLE_TO_INFRARED
-from pipelines.regdb_summary import headline
+from pipelines.experiments.splits import headline
 from pipelines.report.document import (
     MISSING,
     OURS,
@@ -195,6 +195,8 @@ def conditions(report: Report) -> str:
     parts = [f"feature {report['feature']}, {sampler}{trials(dict(report))}", processing(dict(report))]
     if embedding := report.get("embedding"):
         parts.append(f"embedded in {embedding['precision']} by {embedding['backend']}")
+    if report.get("trained_in"):
+        parts.append(f"trained in {report['trained_in']}")
     return ", ".join(parts)
 
 

@@ -22,11 +22,11 @@ from benchmarks.timing import (
     exponent,
     ideal_seconds,
     in_turns,
-    native_bf16,
     product_rates,
     product_ways,
     reading_rates,
 )
+from msclnet.precision import native_bf16
 
 
 class Clock:
