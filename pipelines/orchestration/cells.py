@@ -13,7 +13,7 @@ from typing import Any
 from msclnet.errors import UserError
 from pipelines.orchestration import experiments
 from pipelines.orchestration.git import base_commit, git
-from pipelines.orchestration.overrides import apply_overrides, flatten, preset_path
+from pipelines.orchestration.overrides import apply_overrides, apply_preset, flatten
 from pipelines.orchestration.runs import ExperimentResult, RunOptions, Validate, run_experiment
 from pipelines.stages.config import load_yaml
 
@@ -120,16 +120,19 @@ def run_cell(
 
 
 def _parameters(root: Path, cell: Cell, validate: Validate | None) -> dict[str, Any]:
-    source = preset_path(root, cell.preset) if cell.preset else root / "params.yaml"
     with tempfile.TemporaryDirectory() as folder:
         params = Path(folder) / "params.yaml"
-        params.write_bytes(source.read_bytes())
+        if cell.preset:
+            apply_preset(root, cell.preset, target=params)
+        else:
+            params.write_bytes((root / "params.yaml").read_bytes())
         apply_overrides(params, cell.overrides)
         try:
             if validate is not None:
                 validate(params)
         except UserError as error:
-            here = f"{source.relative_to(root)} with the given overrides"
+            source = f"presets/{cell.preset}.yaml" if cell.preset else "params.yaml"
+            here = f"{source} with the given overrides"
             raise UserError(str(error).replace(str(params), here)) from error
         return flatten(_load(params.read_bytes(), cell.name))
 

@@ -21,10 +21,10 @@ from msclnet.models.build import build_network
 from msclnet.models.network import MSCLNet
 from pipelines.orchestration.environment import QUIET
 from pipelines.search import main
-from pipelines.stages.config import load_params
+from pipelines.stages.presets import preset_params
 
 ROOT = Path(__file__).resolve().parents[2]
-PARAMS = load_params(ROOT / "presets/smoke.yaml")
+PARAMS = preset_params("smoke", ROOT)
 SPEC = {"identities": 4, "model": PARAMS.section("model"), "synergy": PARAMS.section("synergy")}
 HEIGHT, WIDTH = 64, 32
 GALLERY = ["b.JPG", "a.png", "one/c.jpeg", "one/two/d.bmp", "one/e.Png", "f.webp", "g.tif"]

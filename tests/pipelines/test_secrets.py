@@ -26,7 +26,7 @@ from pipelines.orchestration.command import server_address
 from pipelines.orchestration.overrides import apply_overrides, flatten, parse_settings
 from pipelines.orchestration.runs import run_experiment
 from pipelines.orchestration.service import Service, ServiceError
-from pipelines.stages.config import load_params
+from pipelines.stages.presets import load_preset
 
 ROOT = Path(__file__).resolve().parents[2]
 PASSWORD, TOKEN = "hunt#er2x", "sig0123456789abcdef"
@@ -116,7 +116,7 @@ def _ask_for_sysu(project: Project, *, sha256: str) -> None:
 
 def test_the_records_of_experiments_do_not_know_the_place() -> None:
     """Records are committed. They hold what dvc.yaml names, and it does not name the place."""
-    params = flatten(load_params(ROOT / "presets/sysu-mm01.yaml").model_dump(by_alias=True))
+    params = flatten(load_preset("sysu-mm01", ROOT))
     assert "download.source.images.place" in params
     kept = relevant(ROOT, params, until="visualize")
     assert "download.dataset" in kept
