@@ -23,7 +23,6 @@ from msclnet.export.stream import is_installed, optional
 from msclnet.images.table import file_digest, open_array, read_manifest
 from msclnet.models.network import MSCLNet
 from pipelines import settings
-from pipelines.orchestration.environment import QUIET
 from pipelines.orchestration.process_tree import sigterm_raises
 from pipelines.stages import paths
 from pipelines.stages.mlflow_run import joined_run, read_run
@@ -143,8 +142,7 @@ OUT = Path("results/export")
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
+    settings.prepare_process()
     parser = argparse.ArgumentParser(
         prog="python -m pipelines.export",
         description="Writes the trained network for other programs: one ONNX graph for each modality and, where the "

@@ -25,10 +25,10 @@ from prefect.states import Failed
 from msclnet.errors import UserError
 from msclnet.tracking.masking import mask_logs
 from pipelines.console import tellable
-from pipelines.orchestration.environment import project_root
 from pipelines.orchestration.report import inline_picture, metric_rows, stage_rows
 from pipelines.orchestration.runs import RunOptions, RunResult, run_experiment, run_workspace
 from pipelines.orchestration.stage_process import StageStatus
+from pipelines.settings import project_root
 
 RETRIES = 2
 NAMELESS = "error: `name` names an experiment; give a preset or overrides with it, or leave it out"

@@ -29,10 +29,10 @@ from pipelines.experiments.run import (
     open_group,
     run_grid_cell,
 )
-from pipelines.orchestration.environment import project_root
 from pipelines.orchestration.runs import RunOptions
 from pipelines.orchestration.side_by_side import run_side_by_side
 from pipelines.orchestration.stage_process import StageCancelledError
+from pipelines.settings import project_root
 
 if TYPE_CHECKING:
     from msclnet.tracking.group import RunGroup

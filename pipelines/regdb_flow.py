@@ -21,12 +21,12 @@ from msclnet.tracking.masking import mask_logs
 from pipelines import flows
 from pipelines.console import tellable
 from pipelines.orchestration.cells import Cell, run_cell
-from pipelines.orchestration.environment import project_root
 from pipelines.orchestration.runs import ExperimentResult, RunOptions
 from pipelines.orchestration.side_by_side import run_side_by_side
 from pipelines.orchestration.stage_process import StageCancelledError
 from pipelines.regdb import PRESET, SplitOutcome, conclude, ending, split_cells
 from pipelines.regdb_finished import SPLITS
+from pipelines.settings import project_root
 
 
 @flow(name="regdb", validate_parameters=True)

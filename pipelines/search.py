@@ -21,7 +21,6 @@ from msclnet.images.user_files import ENDINGS, EmbeddedFiles, SearchModel, embed
 from msclnet.retrieval.distance import rank_gallery
 from pipelines import settings
 from pipelines.console import in_one_line, tellable
-from pipelines.orchestration.environment import QUIET
 from pipelines.orchestration.process_tree import sigterm_raises
 from pipelines.stages import paths
 from pipelines.stages.stage import report_user_errors
@@ -211,8 +210,7 @@ OUT = Path("results/search")
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
+    settings.prepare_process()
     options = _parser().parse_args(arguments)
     with sigterm_raises():
         report_user_errors(lambda: search(options))

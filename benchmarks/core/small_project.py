@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.core.presets import ROOT
-from pipelines.orchestration.environment import QUIET
+from pipelines.settings import QUIET
 from pipelines.stages.presets import apply_preset
 
 COPIED = (

@@ -14,8 +14,8 @@ from benchmarks.rehearsal.expected import Expected
 from benchmarks.rehearsal.listing import Listing
 from benchmarks.rehearsal.measure import Measured, run_measured
 from msclnet.errors import UserError
-from pipelines.orchestration.environment import QUIET
 from pipelines.orchestration.overrides import apply_overrides, apply_preset
+from pipelines.settings import QUIET
 from pipelines.stages.config import load_params
 from pipelines.stages.paths import PARAMS
 

@@ -11,11 +11,11 @@ from pipelines.experiments.grid import GridCell, Plan
 from pipelines.experiments.record import record_of, record_of_divergence
 from pipelines.experiments.results import read_result, read_results, write_result
 from pipelines.orchestration.cells import run_cell
-from pipelines.orchestration.environment import home
 from pipelines.orchestration.git import base_commit
 from pipelines.orchestration.locks import held_lock
 from pipelines.orchestration.runs import RunOptions, Validate
 from pipelines.orchestration.side_by_side import Outcome
+from pipelines.settings import home
 
 if TYPE_CHECKING:
     from msclnet.tracking.group import RunGroup

@@ -14,11 +14,11 @@ from typing import Any
 from msclnet.errors import UserError
 from msclnet.tracking.masking import mask
 from pipelines.console import mask_tracebacks, tellable
-from pipelines.orchestration.environment import QUIET, project_root
 from pipelines.orchestration.overrides import parse_settings
 from pipelines.orchestration.report import metric_rows, stage_rows, text_table
 from pipelines.orchestration.runs import RunOptions, RunResult, run_experiment, run_workspace
 from pipelines.orchestration.stage_process import StageFailedError
+from pipelines.settings import prepare_process, project_root
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     chosen = _parser().parse_args(arguments)
     mask_tracebacks()
-    os.environ.update({key: value for key, value in QUIET.items() if key not in os.environ})
+    prepare_process()
     try:
         overrides = parse_settings(chosen.set)
         address = server_address()

@@ -12,7 +12,6 @@ from typing import Any
 from msclnet.errors import UserError
 from msclnet.tracking.masking import mask
 from pipelines.orchestration import experiments
-from pipelines.orchestration.environment import stage_environment
 from pipelines.orchestration.locks import held_lock
 from pipelines.orchestration.overrides import apply_overrides, apply_preset, flatten
 from pipelines.orchestration.project import (
@@ -25,6 +24,7 @@ from pipelines.orchestration.project import (
 )
 from pipelines.orchestration.slots import Slot, cache_folder, check_cache, slot
 from pipelines.orchestration.stage_process import StageFailedError, StageStatus, run_stage
+from pipelines.settings import stage_environment
 
 RECORDS = "experiments/results"  # what finished grid cells came to is no input of the next one
 Validate = Callable[[Path], object]

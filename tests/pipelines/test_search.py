@@ -19,8 +19,8 @@ from safetensors.torch import save_file
 from msclnet.embedding import load_embedder, load_network
 from msclnet.models.build import build_network
 from msclnet.models.network import MSCLNet
-from pipelines.orchestration.environment import QUIET
 from pipelines.search import main
+from pipelines.settings import QUIET
 from pipelines.stages.presets import preset_params
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,10 +9,10 @@ import pytest
 import tiny_project
 
 from msclnet.errors import UserError
-from pipelines.orchestration.environment import stage_environment
 from pipelines.orchestration.lines import LineSplitter
 from pipelines.orchestration.process_tree import end_tree, tree_of
 from pipelines.orchestration.stage_process import StageCancelledError, StageFailedError, run_stage
+from pipelines.settings import stage_environment
 
 
 @pytest.fixture
