@@ -45,28 +45,32 @@ class Settings(BaseSettings):
     )
 
     home: Path | None = Field(
-        None, description="folder of checkpoints and the local MLflow database; default: the project"
+        default=None, description="folder of checkpoints and the local MLflow database; default: the project"
     )
-    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+    device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N")
     processes: int = Field(
-        1, ge=1, description="processes that train and embed together, each on its own GPU if any"
+        default=1, ge=1, description="processes that train and embed together, each on its own GPU if any"
     )
     workers: int | None = Field(
-        None, ge=0, description="processes that prepare images; default: by the number of cores"
+        default=None, ge=0, description="processes that prepare images; default: by the number of cores"
     )
     threads: int = Field(
-        0, ge=0, description="threads of torch on the CPU and of the evaluation; 0: their defaults"
+        default=0, ge=0, description="threads of torch on the CPU and of the evaluation; 0: their defaults"
     )
     cuda_graphs: Literal["on", "off"] = Field(
-        "on", description="record the training step of a GPU as a CUDA graph"
+        default="on", description="record the training step of a GPU as a CUDA graph"
     )
-    keep_checkpoints: int = Field(2, ge=1, description="how many of a training's latest checkpoints are kept")
-    project: Path | None = Field(None, description="the user's project, set by the runs in copies of it")
+    keep_checkpoints: int = Field(
+        default=2, ge=1, description="how many of a training's latest checkpoints are kept"
+    )
+    project: Path | None = Field(
+        default=None, description="the user's project, set by the runs in copies of it"
+    )
     mlflow_port: int = Field(
-        5000, ge=1, le=65535, validation_alias="MLFLOW_PORT", description="port of MLflow, make up"
+        default=5000, ge=1, le=65535, validation_alias="MLFLOW_PORT", description="port of MLflow, make up"
     )
     prefect_port: int = Field(
-        4200, ge=1, le=65535, validation_alias="PREFECT_PORT", description="port of Prefect, make up"
+        default=4200, ge=1, le=65535, validation_alias="PREFECT_PORT", description="port of Prefect, make up"
     )
 
 
