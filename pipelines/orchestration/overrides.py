@@ -71,7 +71,7 @@ def _check_no_secret(key: str, value: Any) -> None:
     if isinstance(value, str) and may_hold_a_secret(value.strip("'\" ")):
         raise UserError(
             f"{key}: this address may hold a password or a token, and overrides are kept in experiments and in "
-            "Prefect's database; give it in the environment variable MSCLNET_RAW"
+            "Prefect's database; leave the credentials out of it (~/.netrc can hold them)"
         )
 
 

@@ -12,7 +12,7 @@ from msclnet.errors import UserError
 from msclnet.tracking.masking import mask
 from pipelines.stages.params import Params as Params
 
-REWRITE = "write it with `python -m pipelines preset synthetic`"
+REWRITE = "write it with `msclnet preset synthetic`"
 SHORT = Repr()  # a value may be a whole section put in the wrong place
 SHORT.maxlevel, SHORT.maxdict, SHORT.maxlist, SHORT.maxlong = 3, 10, 10, 60
 SHORT.maxstring = SHORT.maxother = 200

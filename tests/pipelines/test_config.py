@@ -226,9 +226,7 @@ def test_a_section_in_the_place_of_a_value_is_not_quoted_whole() -> None:
 
 
 def test_a_missing_file_names_the_command_that_writes_it(tmp_path: Path) -> None:
-    with pytest.raises(
-        UserError, match=r"params\.yaml: no such file; .*`python -m pipelines preset synthetic`"
-    ):
+    with pytest.raises(UserError, match=r"params\.yaml: no such file; .*`msclnet preset synthetic`"):
         load_params(tmp_path / "params.yaml")
 
 

@@ -41,7 +41,7 @@ def record(project: Project, row: str) -> dict:
 def test_a_grid_through_the_real_stages(tmp_path: Path) -> None:
     project = copy_project(tmp_path / "project")
     (project.root / "experiments/baseline.yaml").write_text(GRID)
-    done = project.run("python", "-m", "pipelines.flows", "grid", "baseline")
+    done = project.run("python", "-m", "pipelines", "grid", "baseline")
 
     assert sorted(path.name for path in (project.root / "experiments/results/baseline").iterdir()) == [
         "B-s0.json",
@@ -84,10 +84,10 @@ def test_a_grid_through_the_real_stages(tmp_path: Path) -> None:
     assert (parent.info.status, children["baseline-runaway-s0"].info.status) == ("FINISHED", "FAILED")
 
     # The same grid again: nothing runs, and the parent goes on.
-    project.run("python", "-m", "pipelines.flows", "grid", "baseline")
+    project.run("python", "-m", "pipelines", "grid", "baseline")
     assert len(client.search_runs([experiment.experiment_id])) == len(runs)
 
-    done = project.run("python", "-m", "pipelines.report.build")
+    done = project.run("python", "-m", "pipelines", "report")
     assert "logged to 1 MLflow run," in done.stdout
     page = (project.root / "results/report/report.md").read_text()
     assert "this project (grid baseline, seed 0) | MSCLNet" in page.replace("**", "")

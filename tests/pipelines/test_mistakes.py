@@ -117,7 +117,7 @@ def test_official_galleries_without_their_file_are_an_error(project):
 
 
 def test_a_wrong_override_is_refused_before_the_first_stage(project):
-    message = refused(project, "python", "-m", "pipelines.flows", "train", "--set", "train.epoch=3")
+    message = refused(project, "python", "-m", "pipelines", "train", "--set", "train.epoch=3")
     assert "train.epochs" in message
 
 
