@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel
 from ruamel.yaml import YAML
 
-from pipelines.stages.config import Params, load_params
+from pipelines.stages.config import Params
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = (
@@ -207,12 +207,3 @@ def test_code_deps_are_used(stage: str) -> None:
     for dep in stages()[stage]["deps"]:
         if dep.startswith(("msclnet/", "pipelines/")):
             assert any(path == dep or path.startswith(f"{dep}/") for path in reached), dep
-
-
-@pytest.mark.parametrize("path", sorted((ROOT / "presets").glob("*.yaml")), ids=lambda path: path.stem)
-def test_presets_are_valid(path: Path) -> None:
-    assert load_params(path).train.epochs >= 1
-
-
-def test_params_are_the_synthetic_preset() -> None:
-    assert (ROOT / "params.yaml").read_bytes() == (ROOT / "presets/synthetic.yaml").read_bytes()

@@ -38,7 +38,7 @@ PLACES = {
     "Image.open": ("msclnet/images/decode.py",),
     "loadmat": ("msclnet/retrieval/protocols.py",),
     "load_model": ("msclnet/tracking/loading.py",),
-    "YAML": ("pipelines/stages/config.py", "pipelines/orchestration/overrides.py"),
+    "YAML": ("pipelines/stages/config.py", "pipelines/stages/presets.py"),
     "build_opener": ("msclnet/datasets/acquire/web.py", "pipelines/orchestration/command.py"),
     # Of names that stand in our own code, for packages that may be missing or are imported late.
     "import_module": (

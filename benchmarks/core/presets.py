@@ -7,7 +7,7 @@ import torch
 
 from msclnet.models.build import build_network
 from msclnet.models.network import MSCLNet
-from pipelines.stages.config import read_yaml
+from pipelines.stages.presets import load_preset
 
 ROOT = Path(__file__).resolve().parents[2]
 IDENTITIES = 395  # SYSU-MM01's
@@ -19,7 +19,7 @@ BASELINE = "agw-sysu-mm01"  # the same network with the baseline's losses alone
 
 def preset(name: str) -> dict[str, Any]:
     """All parameters of a preset."""
-    return read_yaml(ROOT / "presets" / f"{name}.yaml")
+    return load_preset(name, ROOT)
 
 
 def build(parameters: dict[str, Any], *, identities: int = IDENTITIES, seed: int = 0) -> MSCLNet:

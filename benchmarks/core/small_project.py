@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.core.presets import ROOT
-from pipelines.orchestration.environment import QUIET
+from pipelines.settings import QUIET
+from pipelines.stages.presets import apply_preset
 
 COPIED = (
     "dvc.yaml",
@@ -44,7 +45,7 @@ class SmallProject:
                 shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "*.json"))
             else:
                 shutil.copyfile(source, target)
-        shutil.copyfile(ROOT / "presets" / "smoke.yaml", root / "params.yaml")
+        apply_preset(root, "smoke")
         project = cls(root)
         project.run(["git", "init", "--quiet"])
         return project

@@ -14,8 +14,8 @@ from benchmarks.rehearsal.expected import Expected
 from benchmarks.rehearsal.listing import Listing
 from benchmarks.rehearsal.measure import Measured, run_measured
 from msclnet.errors import UserError
-from pipelines.orchestration.environment import QUIET
-from pipelines.orchestration.overrides import apply_overrides, preset_path
+from pipelines.orchestration.overrides import apply_overrides, apply_preset
+from pipelines.settings import QUIET
 from pipelines.stages.config import load_params
 from pipelines.stages.paths import PARAMS
 
@@ -101,7 +101,7 @@ def write_params(project: Path, rehearsal: Rehearsal) -> None:
     Raises:
         UserError: An override is wrong.
     """
-    shutil.copyfile(preset_path(ROOT, PRESET), project / PARAMS)
+    apply_preset(ROOT, PRESET, target=project / PARAMS)
     overrides = {
         "model.weights": "none",
         "evaluate.samplers": [rehearsal.sampler],

@@ -17,11 +17,11 @@ from pathlib import Path
 
 from msclnet.errors import UserError
 from pipelines.experiments.results import RESULTS
-from pipelines.orchestration.environment import home, project_root
 from pipelines.report.document import Block, Heading, Items, Paragraph, Picture, Section, Table
 from pipelines.report.grids import grid_sections
 from pipelines.report.published import comparison
 from pipelines.report.results import read_own
+from pipelines.settings import home, project_root
 from pipelines.stages.stage import report_user_errors
 
 

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from ruamel.yaml import YAML
 
 from pipelines.experiments.splits import summarise, write_summary
 from pipelines.report import build as command
@@ -17,6 +16,7 @@ from pipelines.report.build import markdown, page
 from pipelines.report.document import Column, Row, Section, Table
 from pipelines.report.published import REGDB, SYSU_MM01
 from pipelines.report.results import Published, read_published
+from pipelines.stages.presets import load_preset
 
 ROOT = Path(__file__).resolve().parents[2]
 METRICS = ("rank1", "rank5", "rank10", "rank20", "mAP", "mINP")
@@ -112,8 +112,7 @@ def put(root: Path, path: str, values: Any) -> None:
 
 def trained_by(root: Path, preset: str, **train: Any) -> None:
     """A dvc.lock that says so, and the training's run."""
-    yaml = YAML(typ="safe", pure=True)
-    values = yaml.load((ROOT / "presets" / f"{preset}.yaml").read_text())
+    values = load_preset(preset, ROOT)
     params = {
         name: values[name] for name in ("seed", "augment", "model", "synergy", "loss", "train", "tracking")
     }

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 from replicas import write_sysu_mm01
-from ruamel.yaml import YAML
 from scipy.io import savemat
 
 from msclnet.datasets.acquire.files import exclusive
 from msclnet.errors import UserError
-from pipelines.stages.config import Params, check_params
+from pipelines.stages.config import Params, check_params, read_yaml
+from pipelines.stages.presets import load_preset
 from pipelines.stages.source import source
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,7 +33,7 @@ def write_permutations(path: Path, *, seed: int) -> None:
 
 
 def preset(name: str, **evaluate: Any) -> Params:
-    values = YAML(typ="safe", pure=True).load((ROOT / f"presets/{name}.yaml").read_text(encoding="utf-8"))
+    values = load_preset(name, ROOT)
     values["evaluate"] |= evaluate
     return check_params(values, source=name)
 
@@ -77,7 +77,7 @@ def test_other_galleries_are_noticed(project: Path) -> None:
         found.append(FOUND.read_text())
     assert written[0] == written[1] != written[2]
     assert len(set(found)) == 1
-    stages = YAML(typ="safe", pure=True).load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    stages = read_yaml(ROOT / "dvc.yaml")["stages"]
     assert [name for name, stage in stages.items() if str(GALLERIES.parent) in stage.get("deps", ())] == [
         "evaluate"
     ]
