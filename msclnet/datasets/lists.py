@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from msclnet.datasets.archive import Tree
+from msclnet.datasets.layout import Tree
 from msclnet.errors import UserError
 
 LONGEST_LINE = 5000  # the time that the pattern takes may grow with the square of it

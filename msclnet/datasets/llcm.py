@@ -21,11 +21,11 @@ from collections.abc import Collection, Iterator
 from functools import partial
 from itertools import chain
 
-from msclnet.datasets.archive import EXTENSION, IMAGE_FILE, Image, Layout, Source, Tree
+from msclnet.datasets.archive import Source
+from msclnet.datasets.layout import EXTENSION, IMAGE_FILE, Image, Layout, Tree
 from msclnet.datasets.lists import LINE, Listed, check_apart, check_labels, read_identities, read_index
 from msclnet.datasets.records import Choice, Modality, Record, held_out, in_order
 from msclnet.datasets.survey import Difference, Number, Published, Survey, absent
-from msclnet.errors import UserError
 
 FOLDERS: dict[Modality, str] = {"visible": "vis", "infrared": "nir"}
 CAMERAS: dict[Modality, tuple[int, ...]] = {
@@ -76,9 +76,8 @@ def list_records(source: Source, choice: Choice) -> list[Record]:
     ]
     records += [Record(*image, "test") for image in tested_images(tree, tested)]
     if not records:
-        raise UserError(
-            "LLCM: none of the listed images vis/<identity>/ and nir/<identity>/ is there, nor any in test_vis and "
-            "test_nir"
+        raise tree.nothing(
+            "none of the listed images vis/<identity>/ and nir/<identity>/ is there, nor any in test_vis and test_nir"
         )
     return in_order(records)
 
@@ -153,7 +152,9 @@ def survey(source: Source) -> Survey:
     expected = [*FOLDERS.values()]
     for modality, folder in FOLDERS.items():
         expected += [f"test_{folder}/cam{camera}" for camera in CAMERAS[modality]]
-    found = Survey(LAYOUT.title, {folder: folder in holding for folder in expected})
+    found = Survey(
+        LAYOUT.title, tree.root, tree.elsewhere, {folder: folder in holding for folder in expected}
+    )
     train: dict[Modality, list[Listed]] = {
         modality: found.read(tree, name, partial(read_list, tree, modality))
         for modality, name in TRAIN_LISTS.items()

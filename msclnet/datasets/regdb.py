@@ -20,7 +20,8 @@ from functools import partial
 from itertools import chain
 from typing import Literal
 
-from msclnet.datasets.archive import IMAGE_FILE, Image, Layout, Source, Tree
+from msclnet.datasets.archive import Source
+from msclnet.datasets.layout import IMAGE_FILE, Image, Layout, Tree
 from msclnet.datasets.lists import Listed, check_apart, check_labels, read_index
 from msclnet.datasets.records import Choice, Modality, Record, Split, held_out, in_order
 from msclnet.datasets.survey import Number, Published, Survey, absent
@@ -83,9 +84,7 @@ def list_records(source: Source, choice: Choice) -> list[Record]:
         for image in present(tree, lines, modality)
     ]
     if not records:
-        raise UserError(
-            "RegDB: none of the listed images Visible/<identity>/ and Thermal/<identity>/ is there"
-        )
+        raise tree.nothing("none of the listed images Visible/<identity>/ and Thermal/<identity>/ is there")
     return in_order(records)
 
 
@@ -150,7 +149,12 @@ def survey(source: Source) -> Survey:
     tree = Tree(source, LAYOUT)
     there = list(images(tree))
     seen = {image.modality for image in there}
-    found = Survey(LAYOUT.title, {folder: modality in seen for modality, folder in FOLDERS.items()})
+    found = Survey(
+        LAYOUT.title,
+        tree.root,
+        tree.elsewhere,
+        {folder: modality in seen for modality, folder in FOLDERS.items()},
+    )
     found.parts["all"] = there
     listed: dict[Modality, list[Listed]] = {modality: [] for modality in FOLDERS}
     for number in SPLIT_NUMBERS:

@@ -17,7 +17,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
-from msclnet.datasets.archive import IMAGE_FILE, Image, Layout, Source, Tree
+from msclnet.datasets.archive import Source
+from msclnet.datasets.layout import IMAGE_FILE, Image, Layout, Tree
 from msclnet.datasets.lists import read_identities
 from msclnet.datasets.records import SPLITS, Choice, Modality, Record, Split, in_order
 from msclnet.datasets.survey import Difference, Number, Published, Survey
@@ -66,7 +67,7 @@ def list_records(source: Source, choice: Choice) -> list[Record]:
         Record(*image, split_of[image.identity]) for image in images(tree) if image.identity in split_of
     ]
     if not records:
-        raise UserError("SYSU-MM01: no image cam1..cam6/<identity>/<n>.jpg of a listed identity was found")
+        raise tree.nothing("no image cam1..cam6/<identity>/<n>.jpg of a listed identity was found")
     return in_order(records)
 
 
@@ -128,7 +129,9 @@ def survey(source: Source) -> Survey:
     tree = Tree(source, LAYOUT)
     there = list(images(tree))
     seen = {image.camera for image in there}
-    found = Survey(LAYOUT.title, {f"cam{camera}": camera in seen for camera in CAMERAS})
+    found = Survey(
+        LAYOUT.title, tree.root, tree.elsewhere, {f"cam{camera}": camera in seen for camera in CAMERAS}
+    )
     lists: dict[Split, list[int]] = {
         split: found.read(tree, name, partial(read_identities, tree, name)) for split, name in LISTS.items()
     }

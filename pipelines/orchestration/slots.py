@@ -18,6 +18,7 @@ from typing import Any
 from msclnet.errors import UserError
 from pipelines.orchestration.git import base_commit, git, git_line, identity, objects_folder, snapshot_tree
 from pipelines.orchestration.locks import try_lock
+from pipelines.stages.paths import link_raw_data
 
 
 @dataclass(frozen=True)
@@ -173,6 +174,7 @@ def _prepare(root: Path, path: Path, base: str) -> str:
         shutil.rmtree(path, ignore_errors=True)
         snapshot = _fill(root, path, base)
     _configure(root, path)
+    link_raw_data(root, path)
     return snapshot
 
 

@@ -11,7 +11,7 @@ import pytest
 from bombs import BOMBS, png
 from PIL import Image, ImageFile
 
-from msclnet.datasets.archive import MOST_BYTES, FolderSource, UnreadableFileError
+from msclnet.datasets.archive import MOST_FILE_BYTES, FolderSource, UnreadableFileError
 from msclnet.datasets.records import Record
 from msclnet.images.decode import MOST_PIXELS, MOST_SIDE, UnreadableImageError, decode
 from msclnet.images.table import open_array
@@ -125,12 +125,12 @@ def test_preprocessing_names_the_file_and_goes_on(tmp_path: Path) -> None:
 
 def test_files_beyond_all_measure_and_files_that_are_none(tmp_path: Path) -> None:
     with (tmp_path / "large.jpg").open("wb") as file:
-        file.truncate(MOST_BYTES + 1)
+        file.truncate(MOST_FILE_BYTES + 1)
     os.mkfifo(tmp_path / "pipe.jpg")  # reading it would wait for ever
     (tmp_path / "zero.jpg").symlink_to("/dev/zero")
     (tmp_path / "nowhere.jpg").symlink_to(tmp_path / "missing")
     for name, reason in {
-        "large.jpg": f"more than {MOST_BYTES} bytes",
+        "large.jpg": f"more than {MOST_FILE_BYTES} bytes",
         "pipe.jpg": "no plain file",
         "zero.jpg": "no plain file",
         "nowhere.jpg": "No such file",

@@ -19,8 +19,7 @@ def test_each_change_is_told_and_what_is_new_or_empty_is_called_so(
     write_preset("sysu-mm01")
     lines = capsys.readouterr().out.splitlines()
     assert "  download.dataset: synthetic -> sysu-mm01" in lines
-    assert "  download.source.images.place: (no such key) -> (empty)" in lines
-    assert "  download.source: {} -> (no such key)" in lines
+    assert "  download.source: msclnet/synthetic -> data/source/sysu-mm01" in lines
     assert Path("params.yaml").read_bytes() == (PRESETS / "sysu-mm01.yaml").read_bytes()
     write_preset("sysu-mm01")
     assert capsys.readouterr().out == "params.yaml is now presets/sysu-mm01.yaml; 0 values changed\n"

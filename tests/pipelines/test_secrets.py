@@ -1,7 +1,5 @@
 """No secret of an address or of the environment is shown or kept, wherever it is given and whatever goes wrong."""
 
-import hashlib
-import json
 import os
 import sys
 from pathlib import Path
@@ -10,11 +8,6 @@ from urllib.parse import quote
 
 import pytest
 import tiny_project
-from acquire.web_server import Site, serve
-from replicas import write_sysu_mm01
-from ruamel.yaml import YAML
-from smoke_project import Project, copy_project
-from test_real_data_sets import zipped
 from test_stage import ended, start
 
 from msclnet.errors import UserError
@@ -73,51 +66,10 @@ def test_terminal_codes_are_written_out() -> None:
     assert in_one_line("a\nb\u202e\udcffc ü") == "a\\nb\\u202e\\udcffc ü"
 
 
-@pytest.fixture(scope="module")
-def archive(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    folder = tmp_path_factory.mktemp("given")
-    write_sysu_mm01(folder / "data", train=6, val=4, test=5, images=2)
-    return zipped(folder / "data", folder / "SYSU-MM01.zip").read_bytes()
-
-
-@pytest.mark.pipeline
-def test_an_address_with_secrets_leaves_no_trace(tmp_path: Path, archive: bytes) -> None:
-    """Through DVC: its lock, its cache, the stages' outputs, the memory of digests and every line of output."""
-    project = copy_project(tmp_path / "project")
-    _ask_for_sysu(project, sha256=hashlib.sha256(archive).hexdigest())
-    with serve(Site(archive, login=f"me:{PASSWORD}")) as site:
-        login = f"me:{quote(PASSWORD, safe='')}@"
-        address = site.url.replace("http://", f"http://{login}") + f"?X-Amz-Signature={TOKEN}"
-        wrong = address.replace("me:", "you:")
-        refused = project.run("dvc", "repro", "download", ok=False, MSCLNET_RAW=wrong)
-        done = project.run("dvc", "repro", "download", MSCLNET_RAW=address)
-        assert [path.partition("=")[2] for path, _ in site.requests] == [TOKEN, TOKEN]
-    assert "error: http://***@127.0.0.1" in refused.stderr
-    assert "user or password is wrong" in refused.stderr
-    assert not shows(refused.stdout + refused.stderr + done.stdout + done.stderr)
-    source = json.loads((project.root / "data/source/images.json").read_text())
-    assert source == {"dataset": "sysu-mm01", "sha256": hashlib.sha256(archive).hexdigest()}
-    assert (project.root / "dvc.lock").is_file()
-    assert held(project.root) == []
-
-
-def _ask_for_sysu(project: Project, *, sha256: str) -> None:
-    path = project.root / "params.yaml"
-    yaml = YAML()
-    params = yaml.load(path.read_text())
-    params["download"] |= {
-        "dataset": "sysu-mm01",
-        "source": {"images": {"place": "", "sha256": sha256}},
-        "differences": "warn",
-    }
-    with path.open("w") as file:
-        yaml.dump(params, file)
-
-
 def test_the_records_of_experiments_do_not_know_the_place() -> None:
     """Records are committed. They hold what dvc.yaml names, and it does not name the place."""
     params = flatten(load_params(ROOT / "presets/sysu-mm01.yaml").model_dump(by_alias=True))
-    assert "download.source.images.place" in params
+    assert "download.source" in params
     kept = relevant(ROOT, params, until="visualize")
     assert "download.dataset" in kept
     assert not [key for key in kept if key.startswith("download.source")]

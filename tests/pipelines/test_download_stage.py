@@ -1,0 +1,102 @@
+"""The stages `download` and `preprocess` in process: what is missing or wrong is reported before anything is made."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from replicas import write_sysu_mm01
+from ruamel.yaml import YAML
+from scipy.io import savemat
+
+from msclnet.errors import UserError
+from pipelines.stages.config import Params, check_params
+from pipelines.stages.download import download
+from pipelines.stages.paths import RAW, check_permutations, link_raw_data
+
+ROOT = Path(__file__).resolve().parents[2]
+OFFICIAL: dict[str, Any] = {"samplers": ["official"], "permutations": "data/permutations/rand_perm_cam.mat"}
+
+
+def write_permutations(path: Path) -> None:
+    """Ten trials of four images for two identities and one camera."""
+    rng = np.random.default_rng(0)
+    identities = np.empty((2, 1), dtype=object)
+    cameras = np.empty((1, 1), dtype=object)
+    for i in range(2):
+        identities[i, 0] = np.array([rng.permutation(4) + 1 for _ in range(10)])
+    cameras[0, 0] = identities
+    path.parent.mkdir(parents=True, exist_ok=True)
+    savemat(path, {"rand_perm_cam": cameras})
+
+
+def params_of(dataset: str, **evaluate: Any) -> Params:
+    values = YAML(typ="safe", pure=True).load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    source = "msclnet/synthetic" if dataset == "synthetic" else f"data/source/{dataset}"
+    values["download"] |= {"dataset": dataset, "source": source, "differences": "warn"}
+    values["evaluate"] |= evaluate
+    return check_params(values, source=dataset)
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty project whose link leads to a small copy of SYSU-MM01."""
+    write_sysu_mm01(tmp_path / "given", train=2, val=1, test=2)
+    folder = tmp_path / "project"
+    (folder / "data/source").mkdir(parents=True)
+    (folder / "data/source/sysu-mm01").symlink_to(tmp_path / "given")
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("MSCLNET_HOME", str(folder))
+    return folder
+
+
+def test_official_galleries_need_their_file_before_anything_is_read(project: Path) -> None:
+    params = params_of("sysu-mm01", **OFFICIAL)
+    place = project / OFFICIAL["permutations"]
+    for check in (download, check_permutations):  # the second also stands before a training
+        with pytest.raises(UserError, match=r"evaluate\.permutations: .*rand_perm_cam\.mat: no such file"):
+            check(params)
+    place.parent.mkdir()
+    place.write_bytes(b"<html>not found</html>" * 20)
+    with pytest.raises(UserError, match=r"rand_perm_cam\.mat is not SYSU-MM01's rand_perm_cam\.mat"):
+        download(params)
+    assert not RAW.exists()
+    write_permutations(place)
+    download(params)
+    assert RAW.exists()
+
+
+def test_other_samplers_and_data_sets_need_no_such_file(project: Path) -> None:
+    check_permutations(params_of("sysu-mm01", samplers=["agw"], permutations=OFFICIAL["permutations"]))
+    check_permutations(params_of("llcm", **OFFICIAL))
+    stages = YAML(typ="safe", pure=True).load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    assert [name for name, stage in stages.items() if "data/permutations" in stage["deps"]] == ["evaluate"]
+
+
+def test_data_on_another_disk_is_reported_before_the_work(project: Path, tmp_path: Path) -> None:
+    """DVC keeps no output outside of the repository, and says so after the stage has run."""
+    (project / "data").rename(tmp_path / "disk")
+    (project / "data").symlink_to(tmp_path / "disk")
+    with pytest.raises(
+        UserError, match=rf"data leads to {tmp_path}/disk, outside of the project.*dvc cache dir"
+    ):
+        download(params_of("sysu-mm01"))
+    assert not RAW.exists()
+
+
+def test_a_copy_of_the_project_sees_the_links(project: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    for folder in (project, copy):
+        (folder / "data/source").mkdir(parents=True, exist_ok=True)
+        (folder / "data/source/README.md").write_text("tracked")
+    (copy / "data/source/llcm").symlink_to("/from/an/earlier/run")
+    write_permutations(project / OFFICIAL["permutations"])
+    for _ in range(2):
+        link_raw_data(project, copy)
+        links = {
+            path.relative_to(copy).as_posix(): path.resolve() for path in copy.rglob("*") if path.is_symlink()
+        }
+        assert links == {
+            "data/source/sysu-mm01": tmp_path / "given",
+            OFFICIAL["permutations"]: project / OFFICIAL["permutations"],
+        }
