@@ -207,6 +207,7 @@ def _name(identity: dict[str, str]) -> str:
 
 MODALITIES = ("visible", "infrared")
 OUT = Path("results/search")
+SHOWN_SCALED = 3
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -251,7 +252,7 @@ def search(options: argparse.Namespace) -> None:
             such model.
     """
     _check_places(options)
-    files, closed = find_images(options.gallery, but=options.out)
+    files, closed = find_images(options.gallery, exclude=options.out)
     if not files:
         raise UserError(
             f"--gallery {options.gallery} holds no image ({', '.join(ENDINGS)})"
@@ -275,7 +276,10 @@ def search(options: argparse.Namespace) -> None:
     warnings = [
         *_doubts(queries, "--query-modality", options.query_modality),
         *_doubts(gallery, "--gallery-modality", options.gallery_modality),
+        *(f"{path}: {note}" for path, note in (queries.scaled + gallery.scaled)[:SHOWN_SCALED]),
     ]
+    if (more := len(queries.scaled + gallery.scaled) - SHOWN_SCALED) > 0:
+        warnings.append(f"{more} more images of more than 8 bits were scaled in the same way")
     for each in unreadable:
         print(f"left out: {in_one_line(each.path)}: {in_one_line(each.reason)}", file=sys.stderr)
     for warning in warnings:

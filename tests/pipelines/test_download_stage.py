@@ -1,18 +1,23 @@
 """The stages `download` and `preprocess` in process: what is missing or wrong is reported before anything is made."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from replicas import write_sysu_mm01
 from ruamel.yaml import YAML
 from scipy.io import savemat
 
+from msclnet.datasets.records import Record
 from msclnet.errors import UserError
+from msclnet.images.table import read_manifest
 from pipelines.stages.config import Params, check_params
 from pipelines.stages.download import download
 from pipelines.stages.paths import RAW, check_permutations, link_raw_data
+from pipelines.stages.preprocess import check_use, preprocess, report_unpaired
 
 ROOT = Path(__file__).resolve().parents[2]
 OFFICIAL: dict[str, Any] = {"samplers": ["official"], "permutations": "data/permutations/rand_perm_cam.mat"}
@@ -100,3 +105,91 @@ def test_a_copy_of_the_project_sees_the_links(project: Path, tmp_path: Path) -> 
             "data/source/sysu-mm01": tmp_path / "given",
             OFFICIAL["permutations"]: project / OFFICIAL["permutations"],
         }
+
+
+def seen_by(cells: dict[tuple[str, int], tuple[int, ...]]) -> list[Record]:
+    """(split, identity) -> the cameras that saw it, in SYSU-MM01's layout."""
+    return [
+        Record(
+            f"cam{camera}/{identity}.jpg",
+            identity,
+            camera,
+            "infrared" if camera in (3, 6) else "visible",
+            split,
+        )
+        for (split, identity), cameras in cells.items()
+        for camera in cameras
+    ]
+
+
+ALL = (1, 2, 3, 4, 5, 6)
+SOUND: dict[tuple[str, int], tuple[int, ...]] = {
+    ("train", 1): ALL,
+    ("train", 2): (1, 6),
+    ("val", 3): ALL,
+    ("test", 4): ALL,
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "dataset", "words"),
+    [
+        (
+            {("val", 3): ()},
+            "sysu-mm01",
+            ("no image of the val identities", "preprocess.validation to 'none'"),
+        ),
+        ({("test", 4): ()}, "sysu-mm01", ("no image of the test identities",)),
+        ({("train", 1): (1, 2), ("train", 2): (3, 6)}, "sysu-mm01", ("1 have visible", "1 infrared")),
+        ({("val", 3): (1, 2)}, "sysu-mm01", ("validation identities", "preprocess.validation to 'none'")),
+        ({("val", 3): (2, 3)}, "sysu-mm01", ("validation identities", "own room")),
+        ({("test", 4): (2, 3)}, "sysu-mm01", ("test identities", "mode all", "own room")),
+        (
+            {("test", 4): (4, 5, 6)},
+            "sysu-mm01",
+            ("test identities", "mode indoor", "evaluate.modes to ['all']"),
+        ),
+        ({("test", 4): (1, 2), ("test", 5): (3, 6)}, "sysu-mm01", ("test identities", "both modalities")),
+        ({("test", 4): (1, 2)}, "regdb", ("no visible image of the test identities",)),
+    ],
+)
+def test_images_that_cannot_be_used_are_reported_with_the_remedy_that_applies(
+    change: dict[tuple[str, int], tuple[int, ...]], dataset: str, words: tuple[str, ...]
+) -> None:
+    check_use(seen_by(SOUND), params_of(dataset))
+    with pytest.raises(UserError) as caught:
+        check_use(seen_by(SOUND | change), params_of(dataset))
+    assert [word for word in words if word not in str(caught.value)] == []
+
+
+def test_identities_with_one_modality_are_one_warning(capsys: pytest.CaptureFixture[str]) -> None:
+    assert report_unpaired(seen_by(SOUND | {("test", 4): (1,)})) == []
+    assert capsys.readouterr().err == ""
+    lonely = {("train", 10 + i): (1, 2) if i % 2 else (3,) for i in range(7)}
+    assert report_unpaired(seen_by(SOUND | lonely)) == list(range(10, 17))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("warning: 7 of 10 ")
+    assert line.endswith("10, 11, 12, 13, 14 and 2 more")
+
+
+def test_a_thermal_camera_of_14_bits(
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The range that it uses is kept and recorded; a sixteenth of it would be left of the range that a file can hold."""
+    for file in sorted((tmp_path / "given").rglob("cam[36]/*/*.jpg")):
+        gray = np.asarray(Image.open(file).convert("L"), float)
+        Image.fromarray((51_241 + gray * 940 / 255).astype(np.uint16)).save(file.with_suffix(".png"))
+        file.unlink()
+    params = params_of("sysu-mm01")
+    download(params)
+    preprocess(params)
+    report = json.loads(Path("results/preprocess/report.json").read_text())
+    assert sorted(report["ranges"]) == ["3", "6"]
+    warned = capsys.readouterr().err
+    for camera, found in report["ranges"].items():
+        assert 51_241 <= found["low"] < found["high"] <= 52_181
+        assert f"camera {camera}: {found['images']} images" in warned
+    rows = read_manifest(Path("data/processed/manifest.csv"), "train")
+    infrared = np.load("data/processed/images_train.npy")[rows.infrared]
+    assert infrared.max() - infrared.min() > 200
+    assert json.loads(Path("results/download/report.json").read_text())["root"] == ""
