@@ -46,7 +46,7 @@ def params_of(dataset: str, **evaluate: Any) -> Params:
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty project whose link leads to a small copy of SYSU-MM01."""
-    write_sysu_mm01(tmp_path / "given", train=2, val=1, test=2)
+    write_sysu_mm01(tmp_path / "given", train=2, val=1, test=3)
     folder = tmp_path / "project"
     (folder / "data/source").mkdir(parents=True)
     (folder / "data/source/sysu-mm01").symlink_to(tmp_path / "given")
@@ -175,7 +175,7 @@ def test_identities_with_one_modality_are_one_warning(capsys: pytest.CaptureFixt
 def test_a_thermal_camera_of_14_bits(
     project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The range that it uses is kept and recorded; a sixteenth of it would be left of the range that a file can hold."""
+    """The range that it uses is kept and recorded; of the range that a file can hold it is a seventieth."""
     for file in sorted((tmp_path / "given").rglob("cam[36]/*/*.jpg")):
         gray = np.asarray(Image.open(file).convert("L"), float)
         Image.fromarray((51_241 + gray * 940 / 255).astype(np.uint16)).save(file.with_suffix(".png"))
