@@ -52,6 +52,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "data/source/sysu-mm01").symlink_to(tmp_path / "given")
     monkeypatch.chdir(folder)
     monkeypatch.setenv("MSCLNET_HOME", str(folder))
+    monkeypatch.setenv("MSCLNET_WORKERS", "1")
     return folder
 
 
