@@ -1,6 +1,4 @@
-"""What is there of LLCM, and its published numbers.
-
-LLCM's layout on disk.
+"""LLCM: layout on disk, lists, published numbers and survey.
 
     vis/<identity>/  nir/<identity>/0351_c06_s200656_f4830_nir.jpg      camera 6 by the file's name
     test_vis/cam1..cam9/<identity>/  test_nir/cam1,2,4..9/<identity>/   camera 3 has no near-infrared
@@ -89,7 +87,7 @@ def read_list(tree: Tree, modality: Modality) -> list[Listed]:
         UserError: The list is missing or wrong.
     """
     folder = FOLDERS[modality]
-    # Only the file's own name tells the camera: the folders above may hold `_c06_` too.
+    # Only the file's own name has the camera: the folders above may hold `_c06_` too.
     file = rf"[0-9]+_c0?(?P<camera>[1-9])_[^/]*{EXTENSION}"
     pattern = re.compile(rf"{folder}/(?P<identity>[0-9]{{1,6}})/{file}", re.IGNORECASE)
     example = f"{folder}/0351/0351_c06_s200656_f4830_{folder}.jpg 17"

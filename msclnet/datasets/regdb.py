@@ -1,6 +1,4 @@
-"""What is there of RegDB, and its published numbers.
-
-RegDB's layout on disk, with the ten splits that public code shares.
+"""RegDB: layout on disk, the ten splits that public code shares, published numbers and survey.
 
     Visible/<identity>/*.bmp    Thermal/<identity>/*.bmp
     idx/{train,test}_{visible,thermal}_{1..10}.txt      lines: Visible/23/male_front_v_01234_23.bmp 5
@@ -45,7 +43,7 @@ ACCESS = (
     "answer, to the authors of Nguyen et al., Sensors 2017. "
     "Expected are the folders Visible and Thermal (Visible/<identity>/*.bmp) and, for the ten splits that everybody "
     "reports, idx with {train,test}_{visible,thermal}_{1..10}.txt, lines `<path> <label>`. A copy without idx needs "
-    "these lists beside its folders: they go round with public code for RegDB, and the author of AGW's (repository "
+    "these lists next to its folders: public code for RegDB includes them, and the author of AGW's (repository "
     "mangye16/Cross-Modal-Re-ID-baseline on GitHub) passes on a prepared copy on request."
 )
 

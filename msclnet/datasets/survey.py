@@ -1,4 +1,4 @@
-"""What a survey finds, and what it is compared with."""
+"""What a survey of a data set finds, and the published numbers that it is compared with."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ class Difference:
         where: The folder, list or group of images.
         found: What is there.
         expected: What should be there; empty where `found` says it.
-        missing: Names of all that is missing, where it can be told.
+        missing: Names of all that is missing, where they are known.
     """
 
     where: str

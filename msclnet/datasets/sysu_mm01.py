@@ -1,6 +1,4 @@
-"""What is there of SYSU-MM01, and its published numbers.
-
-SYSU-MM01's layout on disk. The synthetic data set is written in the same one.
+"""SYSU-MM01: layout on disk, lists, published numbers and survey. The synthetic data set is written in the same one.
 
     cam1 cam2 cam4 cam5                    visible cameras
     cam3 cam6                              infrared cameras
@@ -89,7 +87,7 @@ def assign(listed: Mapping[Split, Sequence[int]]) -> dict[int, Split]:
 
 
 def images(tree: Tree) -> Iterator[Image]:
-    """Every image of the layout, whoever it shows."""
+    """Every image of the layout, also of identities that no list names."""
     for name in tree.names:
         # Only what lies below the root is read: the root itself may be called cam1.
         if match := IMAGE.fullmatch(name):

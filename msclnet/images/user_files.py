@@ -74,7 +74,7 @@ def _decoded(path: Path) -> Decoded:
 
 
 def contradiction(pixels: np.ndarray, *, infrared: bool) -> str:
-    """What in an image speaks against its stated modality; empty if nothing does.
+    """Why an image looks like the other modality; empty if it does not.
 
     Args:
         pixels: uint8 RGB (H, W, 3).
@@ -112,13 +112,13 @@ class SearchModel:
 
 @dataclass(frozen=True)
 class EmbeddedFiles:
-    """What became of some files; N of them could be read.
+    """Features of image files, of which N could be read.
 
     Attributes:
         paths: The N that could be read, in the given order.
         features_ND: float32 (N, D), unnormalised.
         unreadable: The others.
-        doubtful: Those of the N that look like the other modality, each with what speaks for it.
+        doubtful: Those of the N that look like the other modality, each with the reason.
         scaled: Those of the N with more than 8 bits a pixel, each with the range of its own that became 0..255.
     """
 

@@ -80,7 +80,7 @@ def _ranges_of_chunk(records: Sequence[Record], *, source: Path) -> list[tuple[i
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one image: its checksum, and a note if it was odd, or unreadable."""
+    """The result for one image: its file's sha256, what was converted, and whether it was readable."""
 
     sha256: str
     note: str
