@@ -192,5 +192,5 @@ def test_a_thermal_camera_of_14_bits(
         assert f"camera {camera}: {found['images']} images" in warned
     rows = read_manifest(Path("data/processed/manifest.csv"), "train")
     infrared = np.load("data/processed/images_train.npy")[rows.infrared]
-    assert infrared.max() - infrared.min() > 200
+    assert infrared.max() - infrared.min() > 150  # the upper bytes of all of them span 4 values
     assert json.loads(Path("results/download/report.json").read_text())["root"] == ""
