@@ -48,7 +48,7 @@ PLACES = {
     ),
     "urlopen": (),
     "urlretrieve": (),
-    "tarfile.open": (),
+    "tarfile.open": ("msclnet/datasets/archive.py",),  # read as a stream, never unpacked
 }
 # Function -> the argument that it must be given, as it must be.
 ARGUMENTS = {"torch.load": ("weights_only", True), "np.load": ("allow_pickle", False)}
