@@ -24,7 +24,7 @@ from msclnet.synthetic.render import render_person
 from msclnet.training.cuda_graph import GraphedStep
 from msclnet.training.optimizer import build_optimizer, set_rate
 from msclnet.training.step import Step, compile_backbone, precision_context
-from pipelines.stages.config import read_yaml
+from pipelines.stages.presets import load_preset
 
 ROOT = Path(__file__).resolve().parents[1]
 IDENTITIES = 395  # SYSU-MM01's
@@ -36,7 +36,7 @@ BASELINE = "agw-sysu-mm01"  # the same network with the baseline's losses alone
 
 def preset(name: str) -> dict[str, Any]:
     """All parameters of a preset."""
-    return read_yaml(ROOT / "presets" / f"{name}.yaml")
+    return load_preset(name, ROOT)
 
 
 def build(parameters: dict[str, Any], *, identities: int = IDENTITIES, seed: int = 0) -> MSCLNet:

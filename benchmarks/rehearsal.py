@@ -37,21 +37,17 @@ from msclnet.images.table import END
 from msclnet.progress import progress_bar
 from msclnet.retrieval.protocols import load_mat, read_permutations
 from pipelines import settings
-from pipelines.orchestration.environment import QUIET
-from pipelines.orchestration.overrides import apply_overrides, preset_path
+from pipelines.orchestration.overrides import apply_overrides
 from pipelines.stages import paths
 from pipelines.stages.config import load_params
 from pipelines.stages.paths import PARAMS, write_json
+from pipelines.stages.presets import apply_preset
 from pipelines.stages.stage import report_user_errors
 
 ROOT = Path(__file__).resolve().parents[1]
 REPORT = ROOT / "results" / "rehearsal" / "sysu-mm01.json"
 PRESET = "sysu-mm01"
-STAGES = tuple(
-    stage
-    for stage in ("source", "download", "preprocess", "train", "embed", "evaluate", "visualize")
-    if (ROOT / "pipelines" / "stages" / f"{stage}.py").exists()
-)
+STAGES = ("download", "preprocess", "train", "embed", "evaluate", "visualize")
 FILE_BYTES = 27 * 2**10  # of an image, on average, rounded up
 OTHER_BYTES = 2**30  # weights, features, the model in MLflow
 FAILED = 1
@@ -510,7 +506,7 @@ def rehearse(folder: Path, rehearsal: Rehearsal) -> tuple[dict[str, Measured], l
         copy = project / PERMUTATIONS
         copy.parent.mkdir(parents=True)
         shutil.copyfile(rehearsal.permutations, copy)
-    variables = environment(project, archive=archive, workers=rehearsal.workers)
+    variables = environment(project, workers=rehearsal.workers)
     measured = {}
     for stage in STAGES:
         print(f"\n{stage}", flush=True)
@@ -533,7 +529,7 @@ def write_params(project: Path, rehearsal: Rehearsal) -> None:
     Raises:
         UserError: An override is wrong.
     """
-    shutil.copyfile(preset_path(ROOT, PRESET), project / PARAMS)
+    apply_preset(ROOT, PRESET, target=project / PARAMS)
     overrides = {
         "model.weights": "none",
         "train.epochs": 1,
@@ -547,8 +543,8 @@ def write_params(project: Path, rehearsal: Rehearsal) -> None:
     load_params(project / PARAMS)
 
 
-def environment(project: Path, *, archive: Path, workers: int) -> dict[str, str]:
-    """Variables under which the stages read the archive, run this code and write into the project alone."""
+def environment(project: Path, *, workers: int) -> dict[str, str]:
+    """Variables under which the stages run this code and write into the project alone."""
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -556,11 +552,10 @@ def environment(project: Path, *, archive: Path, workers: int) -> dict[str, str]
     }
     return {
         **kept,
-        **QUIET,
+        **settings.QUIET,
         "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [kept.get("PYTHONPATH")])]),
         "MSCLNET_HOME": str(project),
         "MSCLNET_PROJECT": str(project),
-        "MSCLNET_RAW": str(archive),
         "MSCLNET_WORKERS": str(workers),
     }
 

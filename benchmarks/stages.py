@@ -13,8 +13,9 @@ from pathlib import Path
 from benchmarks.networks import ROOT
 from benchmarks.tables import Section, seconds_row
 from benchmarks.timing import Settings, in_turns
-from pipelines.orchestration.environment import QUIET
+from pipelines.settings import QUIET
 from pipelines.stages.paths import PARAMS
+from pipelines.stages.presets import apply_preset
 from pipelines.stages.stage import USER_MISTAKE
 
 COPIED = (
@@ -50,7 +51,7 @@ class SmallProject:
                 shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "*.json"))
             else:
                 shutil.copyfile(source, target)
-        shutil.copyfile(ROOT / "presets" / "smoke.yaml", root / "params.yaml")
+        apply_preset(ROOT, "smoke", target=root / PARAMS)
         project = cls(root)
         project.run(["git", "init", "--quiet"])
         return project

@@ -24,11 +24,11 @@ class Commands(TyperGroup):
     def invoke(self, ctx: typer.Context) -> Any:
         """Run the chosen command."""
         from pipelines.console import tellable
-        from pipelines.orchestration.environment import QUIET
         from pipelines.orchestration.stage_process import StageFailedError, sigterm_raises
+        from pipelines.settings import prepare_process
         from pipelines.stages.stage import report_user_errors
 
-        os.environ.update({key: value for key, value in QUIET.items() if key not in os.environ})
+        prepare_process()
         try:
             with sigterm_raises():
                 report_user_errors(lambda: super(Commands, self).invoke(ctx))
@@ -141,7 +141,7 @@ def preset(name: Annotated[str, typer.Argument(help="A file of presets/ without 
 
     Example: msclnet preset sysu-mm01
     """
-    from pipelines.preset import write_preset
+    from pipelines.stages.presets import write_preset
 
     write_preset(name)
 
@@ -215,8 +215,8 @@ def report(
 
     Example: msclnet report
     """
-    from pipelines.orchestration.environment import project_root
     from pipelines.report import build
+    from pipelines.settings import project_root
 
     build.report(project_root(), mlflow_run=mlflow_run)
 
@@ -275,9 +275,9 @@ def _one_by_one(arguments: Sequence[str]) -> list[str]:
 def _run_stages(flow: str, given: dict[str, Any], experiment: Any, first_stage: str | None = None) -> None:
     if _run_flow(flow, given):
         return
-    from pipelines.orchestration.environment import project_root
     from pipelines.orchestration.runs import run_pipeline
     from pipelines.orchestration.summary import metric_rows, stage_rows, text_table
+    from pipelines.settings import project_root
 
     result = run_pipeline(project_root(), experiment, first_stage=first_stage, log=_print)
     print(text_table(stage_rows(result.stages, result.seconds)))
@@ -291,8 +291,8 @@ def _run_grid(grid: str, chosen: dict[str, Any], how: dict[str, Any]) -> None:
     from pipelines.experiments.grid import load_grid
     from pipelines.experiments.plan import make_plan
     from pipelines.experiments.run import ending, run_grid
-    from pipelines.orchestration.environment import project_root
     from pipelines.orchestration.summary import text_table
+    from pipelines.settings import project_root
 
     project = project_root()
     plan = make_plan(project, load_grid(project, grid), **chosen)
@@ -313,8 +313,8 @@ def _run_flow(name: str, given: dict[str, Any]) -> bool:
     """Run a flow where there is a Prefect server to record it; False without one."""
     from msclnet.errors import UserError
     from pipelines.console import tellable
-    from pipelines.orchestration.environment import project_root
     from pipelines.orchestration.prefect_server import server_address
+    from pipelines.settings import project_root
 
     address = server_address()
     if address is None:

@@ -23,10 +23,10 @@ from pipelines.console import tellable
 from pipelines.experiments.grid import load_grid
 from pipelines.experiments.plan import GridCell, make_plan
 from pipelines.experiments.run import CellEnd, CellOutcome, ending, run_grid, run_grid_cell
-from pipelines.orchestration.environment import project_root
 from pipelines.orchestration.runs import RETRIES, Experiment, RunResult, run_pipeline
 from pipelines.orchestration.stage_process import StageCancelledError, StageStatus, run_stage
 from pipelines.orchestration.summary import inline_picture, metric_rows
+from pipelines.settings import project_root
 
 EVALUATION = "evaluate"  # the stage that the flow `evaluate` begins with
 

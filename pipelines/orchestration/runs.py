@@ -23,10 +23,10 @@ from pipelines.orchestration.dvc_files import (
     read_stages,
     stages_between,
 )
-from pipelines.orchestration.environment import stage_environment
 from pipelines.orchestration.overrides import apply_overrides, apply_preset, flatten
 from pipelines.orchestration.stage_process import StageFailedError, StageStatus, run_dvc, sigterm_raises
 from pipelines.orchestration.workspace import Workspace
+from pipelines.settings import stage_environment
 from pipelines.stages.config import load_params, load_yaml
 
 RETRIES = 2  # of a crashed stage

@@ -23,7 +23,8 @@ from msclnet.errors import UserError
 from pipelines.orchestration.stage_process import StageCancelledError
 
 FLOWS = Path(".dvc/tmp/flows")
-SOURCE = Path("data/source")  # the user's links to raw data: ignored by git, a dependency for DVC
+# The user's links to raw data: ignored by git, a dependency for DVC.
+SOURCES = (Path("data/source"), Path("data/permutations"))
 RECORDS = "experiments/results"  # of finished grid cells: no input of the next one
 
 # Set by git while it runs a hook; they would redirect every command below.
@@ -347,13 +348,12 @@ def _configure(root: Path, path: Path) -> None:
 
 def _link_sources(root: Path, path: Path) -> None:
     """Show the clone the user's raw data: a link to the real place of each entry that git does not track."""
-    folder = path / SOURCE
-    for link in folder.glob("*"):
-        if link.is_symlink():
-            link.unlink()
-    if not (root / SOURCE).is_dir():
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    for entry in (root / SOURCE).iterdir():
-        if not (folder / entry.name).exists():
-            (folder / entry.name).symlink_to(entry.resolve())
+    for folder in SOURCES:
+        for link in (path / folder).glob("*"):
+            if link.is_symlink():
+                link.unlink()
+        for entry in (root / folder).glob("*"):
+            target = path / folder / entry.name
+            if not target.exists():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.symlink_to(entry.resolve())

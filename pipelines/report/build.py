@@ -14,11 +14,11 @@ from markupsafe import Markup, escape
 
 from msclnet.errors import UserError
 from pipelines.experiments.grid import grid_names
-from pipelines.orchestration.environment import home, project_root
 from pipelines.report.document import OURS, PAPER, Picture, Section, Table
 from pipelines.report.grids import grid_sections
 from pipelines.report.published import comparison
 from pipelines.report.results import read_own
+from pipelines.settings import home, project_root
 from pipelines.stages.stage import report_user_errors
 
 FOLDER = Path("results/report")

@@ -14,10 +14,11 @@ from pipelines.experiments.grid import Grid, Row, load_grid
 from pipelines.experiments.results import images_differ, read_results, recipe_of, records_file
 from pipelines.experiments.splits import FOLDER
 from pipelines.experiments.statistics import RowStatistics, grid_rows
-from pipelines.orchestration.overrides import flatten, preset_path
+from pipelines.orchestration.overrides import flatten
 from pipelines.report.document import Block, Paragraph
 from pipelines.stages import paths
 from pipelines.stages.config import read_yaml
+from pipelines.stages.presets import load_preset, preset_names
 
 TABLES = Path(__file__).parent / "tables"
 # The sections of params.yaml that decide what a training gives.
@@ -88,12 +89,12 @@ def _setting(root: Path) -> str:
         return "preset unknown, for there is no dvc.lock with the training"
     trained: dict[str, Any] = entry["params"][paths.PARAMS.name]
     seed = f"seed {trained.get('seed')}"
-    for preset in sorted((root / "presets").glob("*.yaml")):
-        values = read_yaml(preset)
+    for preset in preset_names(root):
+        values = load_preset(preset, root)
         dataset = values["download"]["dataset"]
         alike = all(flatten(trained[name]) == flatten(values[name]) for name in _TRAINED_FROM)
         if alike and dataset == trained["download.dataset"]:
-            return f"preset {preset.stem}, {seed}"
+            return f"preset {preset}, {seed}"
     return f"parameters of no preset, {seed}"
 
 
@@ -187,7 +188,7 @@ def read_view(root: Path, name: str) -> GridView:
 
 def row_params(root: Path, grid: Grid, row: Row) -> dict[str, Any]:
     """A row's parameters by dotted key; the seed is the preset's."""
-    preset = flatten(read_yaml(preset_path(root, row.preset or grid.preset)))
+    preset = flatten(load_preset(row.preset or grid.preset, root))
     return {**preset, **flatten(grid.overrides), **flatten(row.overrides)}
 
 

@@ -1,7 +1,6 @@
 """What every stage does around its work: validate all of params.yaml first, end with a clear word."""
 
 import errno
-import os
 import signal
 import sys
 from collections.abc import Callable
@@ -10,7 +9,7 @@ from types import FrameType
 
 from msclnet.errors import UserError
 from pipelines.console import mask_tracebacks, tellable
-from pipelines.orchestration.environment import QUIET
+from pipelines.settings import prepare_process
 from pipelines.stages.config import Params, load_params
 from pipelines.stages.paths import PARAMS
 
@@ -40,8 +39,7 @@ def run_stage(work: Callable[[Params], None]) -> None:
 
 def prepare() -> None:
     """What a stage's process needs before it does anything: libraries that stay quiet, and SIGTERM as an exit."""
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
+    prepare_process()
     signal.signal(signal.SIGTERM, _terminate)
 
 

@@ -157,6 +157,7 @@ def train(params: Params, processes: Processes = ALONE) -> None:
 
     Of several processes the first one reads and writes all of these but the data.
     """
+    paths.check_permutations(params)  # evaluate needs them; a training may take days
     # Both before a run in MLflow begins, which would end as failed.
     graphs_wanted()
     if params.train.compile:

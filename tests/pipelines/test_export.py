@@ -21,7 +21,7 @@ from msclnet.export.stream import optional
 from msclnet.images.table import Entry, file_digest, write_manifest
 from pipelines import cli, export
 from pipelines import export as export_files
-from pipelines.orchestration.environment import QUIET
+from pipelines.settings import QUIET
 
 HEIGHT, WIDTH = 64, 32
 SPEC = spec()

@@ -228,14 +228,14 @@ def test_the_mean_history_leaves_gaps_alone() -> None:
 
 
 def test_every_row_of_every_grid_is_a_valid_setting_of_its_own(project: Path) -> None:
-    from pipelines.orchestration.overrides import apply_overrides, flatten, preset_path
+    from pipelines.orchestration.overrides import apply_overrides, apply_preset, flatten
     from pipelines.stages.config import check_params, read_yaml
 
     for name in grid_names(project):
         grid = load_grid(project, name)
         for row in grid.all_rows:
             params = project / "checked.yaml"
-            params.write_bytes(preset_path(project, row.preset or grid.preset).read_bytes())
+            apply_preset(project, row.preset or grid.preset, target=params)
             apply_overrides(params, {**flatten(grid.overrides), **flatten(row.overrides)})
             values = read_yaml(params)
             check_params(values, source=f"{name}, {row.name}")

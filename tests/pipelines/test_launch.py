@@ -1,7 +1,6 @@
 """Several processes of a stage, seen from outside: how they end together, and what is said of it once."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from forked import Forked
 
 import pipelines.stages.launch
 from pipelines.stages.parallel import record_failure
+from pipelines.stages.presets import apply_preset
 from pipelines.stages.stage import prepare
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -135,7 +135,7 @@ def test_no_process_outlives_its_launcher(tmp_path: Path) -> None:
 def run(folder: Path, body: str, *, params: str | None = None) -> tuple[int, str, str]:
     """A whole stage in several processes, which meet; `body` sees `params` and `processes`."""
     if params is None:
-        shutil.copy(ROOT / "presets/smoke.yaml", folder / "params.yaml")
+        apply_preset(ROOT, "smoke", target=folder / "params.yaml")
     else:
         (folder / "params.yaml").write_text(params)
     program = f"""

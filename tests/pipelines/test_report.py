@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from ruamel.yaml import YAML
 
 from pipelines.experiments.splits import summarise, write_summary
 from pipelines.report import build
 from pipelines.report.document import OURS, Heading, Items, Paragraph, Picture, Section, Table
 from pipelines.report.published import comparison
 from pipelines.report.results import read_own, read_published
+from pipelines.stages.presets import load_preset
 
 ROOT = Path(__file__).resolve().parents[2]
 METRICS = ("rank1", "rank5", "rank10", "rank20", "mAP", "mINP")
@@ -60,8 +60,7 @@ def put(root: Path, path: str, values: Any) -> None:
 
 def trained_by(root: Path, preset: str, **train: Any) -> None:
     """A dvc.lock that says so, and the training's run."""
-    yaml = YAML(typ="safe", pure=True)
-    values = yaml.load((ROOT / "presets" / f"{preset}.yaml").read_text())
+    values = load_preset(preset, ROOT)
     params = {
         name: values[name] for name in ("seed", "augment", "model", "synergy", "loss", "train", "tracking")
     }

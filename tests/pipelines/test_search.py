@@ -21,11 +21,11 @@ from msclnet.embedding import load_embedder, load_network
 from msclnet.models.build import build_network
 from msclnet.models.network import MSCLNet
 from pipelines import cli
-from pipelines.orchestration.environment import QUIET
-from pipelines.stages.config import load_params
+from pipelines.settings import QUIET
+from pipelines.stages.presets import preset_params
 
 ROOT = Path(__file__).resolve().parents[2]
-PARAMS = load_params(ROOT / "presets/smoke.yaml")
+PARAMS = preset_params("smoke", ROOT)
 SPEC = {"identities": 4, "model": PARAMS.section("model"), "synergy": PARAMS.section("synergy")}
 HEIGHT, WIDTH = 64, 32
 GALLERY = ["b.JPG", "a.png", "one/c.jpeg", "one/two/d.bmp", "one/e.Png", "f.webp", "g.tif"]

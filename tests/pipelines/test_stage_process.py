@@ -11,7 +11,6 @@ import pytest
 import tiny_project
 
 from msclnet.errors import UserError
-from pipelines.orchestration.environment import stage_environment
 from pipelines.orchestration.stage_process import (
     StageCancelledError,
     StageFailedError,
@@ -19,6 +18,7 @@ from pipelines.orchestration.stage_process import (
     run_dvc,
     run_stage,
 )
+from pipelines.settings import stage_environment
 
 
 @pytest.fixture

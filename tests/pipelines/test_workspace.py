@@ -24,7 +24,7 @@ from pipelines.orchestration.workspace import FLOWS, Workspace, experiment_commi
 
 @pytest.fixture
 def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
-    return tiny_project.setup(tmp_path / "prä?%20'ject", monkeypatch)
+    return tiny_project.setup(tmp_path / "prä?%20'\"ject", monkeypatch)
 
 
 def run_experiment(root: Path, **given: Any) -> runs.RunResult:

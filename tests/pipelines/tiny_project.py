@@ -85,7 +85,7 @@ from common import *
 
 epochs = params["train"]["epochs"]
 ran(f"train {epochs}")
-given = os.environ.get("MSCLNET_RAW", "no address")
+given = os.environ.get("GIVEN", "no address")
 print(f"images from {given}")
 if epochs == 404:
     print("error: data/raw is missing: run download", file=sys.stderr)
