@@ -9,7 +9,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,99 @@ from pipelines.orchestration.process_tree import sigterm_raises
 from pipelines.stages import paths
 from pipelines.stages.stage import report_user_errors
 
-# Which network a search uses: the pipeline's own, one in a folder, or a registered one.
-
+MODALITIES = ("visible", "infrared")
+OUT = Path("results/search")
+RANKING = "ranking.json"
 REGISTERED = "models:/"
+SHOWN = 5  # images of each ranking that are printed
+
 Size = tuple[int, int]
 """Height and width in pixels."""
+
+
+def search(
+    query: Sequence[Path],
+    gallery: Path,
+    *,
+    query_modality: str = "infrared",
+    gallery_modality: str = "visible",
+    top: int = 10,
+    out: Path = OUT,
+    model: str = str(paths.TRAIN),
+    size: str | None = None,
+) -> None:
+    """Rank a folder's images by their similarity to each query; write <out>/ranking.json and a picture for each.
+
+    Args:
+        query: Image files of single people, cut out as the training images are.
+        gallery: Folder, searched at any depth.
+        query_modality, gallery_modality: `visible` or `infrared`; never guessed.
+        top: Images in a picture, 1 to 100.
+        out: Folder of the results; a former search's are replaced.
+        model: Folder with model.safetensors and network.json, or `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
+        size: `HEIGHTxWIDTH` of the images that the network takes, for a folder that does not name it.
+
+    Raises:
+        UserError: A place does not exist, a query cannot be read, the gallery holds no readable image, there is no
+            such model, or an option is out of range.
+    """
+    if not 1 <= top <= 100:
+        raise UserError(f"--top {top}: give a number from 1 to 100")
+    stated = _parse_size(size)
+    _check_places(query, gallery, out)
+    files, closed = find_images(gallery, but=out)
+    if not files:
+        raise UserError(
+            f"--gallery {gallery} holds no image ({', '.join(ENDINGS)})"
+            + "".join(f"\n  {each.path}: {each.reason}" for each in closed)
+        )
+    network = open_model(model, size=stated)
+    queries = embed_files(query, network, infrared=query_modality == "infrared")
+    if queries.unreadable:
+        listed = "\n".join(f"  {each.path}: {each.reason}" for each in queries.unreadable)
+        raise UserError(f"--query: not readable as an image; give another file\n{listed}")
+    found = embed_files(files, network, infrared=gallery_modality == "infrared", name=str(gallery))
+    unreadable = [*found.unreadable, *closed]
+    if not found.paths:
+        raise UserError(
+            f"--gallery {gallery}: none of the {len(files)} images is readable; the first is "
+            f"{unreadable[0].path}: {unreadable[0].reason}"
+        )
+    warnings = [
+        *_doubts(queries, "--query-modality", query_modality),
+        *_doubts(found, "--gallery-modality", gallery_modality),
+    ]
+    for each in unreadable:
+        print(f"left out: {in_one_line(each.path)}: {in_one_line(each.reason)}", file=sys.stderr)
+    for warning in warnings:
+        print(f"warning: {tellable(warning)}", file=sys.stderr)
+    order_QG, similarities_QG = rank_gallery(queries.features_ND, found.features_ND)
+    report = {
+        "model": network.identity,
+        "settings": {
+            "gallery": str(gallery),
+            "query_modality": query_modality,
+            "gallery_modality": gallery_modality,
+            "height": network.height,
+            "width": network.width,
+            "feature": "bnneck",
+            "distance": "cosine",
+            "flip": False,
+            "re_ranking": False,
+            "top": top,
+        },
+        "gallery_images": len(found.paths),
+        "unreadable": [{"path": str(each.path), "reason": each.reason} for each in unreadable],
+        "warnings": warnings,
+        "queries": [
+            _ranking(number, path, found.paths, order_G, similarities_G)
+            for number, (path, order_G, similarities_G) in enumerate(
+                zip(queries.paths, order_QG, similarities_QG, strict=True), start=1
+            )
+        ],
+    }
+    write_results(out, report)
+    _print_results(out, report)
 
 
 def open_model(address: str, *, size: Size | None = None) -> SearchModel:
@@ -38,25 +126,37 @@ def open_model(address: str, *, size: Size | None = None) -> SearchModel:
 
     Args:
         address: `models:/NAME@ALIAS`, `models:/NAME/VERSION`, or a folder with model.safetensors and network.json.
-        size: Of the images, for a folder that does not tell it.
+        size: Of the images, for a folder that does not name it.
 
     Raises:
         UserError: There is no such model, its files are damaged, or its image size is not known or another one.
     """
-    return _registered(address, size) if address.startswith(REGISTERED) else _from_folder(Path(address), size)
+    if not address.startswith(REGISTERED):
+        return _model_of_folder(Path(address), size)
+    from msclnet.tracking.registry import downloaded_model
+
+    with downloaded_model(address, home=settings.home()) as found:
+        agreed = _agreed(size, (found.height, found.width), source=address)
+        identity = {"address": address, "name": found.name, "version": found.version, "run_id": found.run_id}
+        return _load(found.weights, found.spec, agreed, identity)
 
 
-def _registered(address: str, size: Size | None) -> SearchModel:
-    from msclnet.tracking.loading import load_registered
+def write_results(out: Path, report: Mapping[str, Any]) -> None:
+    """Write ranking.json and the pictures. They replace those of a former search when all are whole."""
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out, prefix=".new-") as folder:
+        new = Path(folder)
+        for query in report["queries"]:
+            _draw(new / query["picture"], query, report)
+        (new / RANKING).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        for former in out.glob("ranking_*.png"):
+            if former.is_file() and not (new / former.name).exists():
+                former.unlink()
+        for path in sorted(new.iterdir()):
+            os.replace(path, out / path.name)
 
-    settings.device()  # sets the number of threads; a registered model runs on the CPU
-    model = load_registered(address, home=settings.home())
-    height, width = _agreed(size, (model.height, model.width), source=address)
-    identity = {"address": address, "name": model.name, "version": model.version, "run_id": model.run_id}
-    return SearchModel(model.embed, height, width, identity)
 
-
-def _from_folder(folder: Path, size: Size | None) -> SearchModel:
+def _model_of_folder(folder: Path, size: Size | None) -> SearchModel:
     weights, spec_path = folder / paths.WEIGHTS.name, folder / paths.NETWORK_SPEC.name
     for path in (spec_path, weights):
         if not path.is_file():
@@ -67,8 +167,11 @@ def _from_folder(folder: Path, size: Size | None) -> SearchModel:
     spec = _read_json(spec_path)
     if not {"identities", "model", "synergy"} <= set(spec):
         raise UserError(f"{spec_path} does not describe a network; run `dvc repro train --force`")
-    height, width = _size_beside(folder, size)
+    identity = {"folder": str(folder), "weights_sha256": file_digest(weights)}
+    return _load(weights, spec, _size_of_folder(folder, size), identity)
 
+
+def _load(weights: Path, spec: Mapping[str, Any], size: Size, identity: dict[str, str]) -> SearchModel:
     from msclnet.embedding import embed_images, load_network
 
     device = settings.device()
@@ -77,12 +180,11 @@ def _from_folder(folder: Path, size: Size | None) -> SearchModel:
     def embed(images: np.ndarray, infrared: np.ndarray) -> np.ndarray:
         return embed_images(network, images, infrared, batch=len(images), device=device)[1]
 
-    identity = {"folder": str(folder), "weights_sha256": file_digest(weights)}
-    return SearchModel(embed, height, width, identity)
+    return SearchModel(embed, *size, identity)
 
 
-def _size_beside(folder: Path, size: Size | None) -> Size:
-    """From preprocess' report: in the folder itself, or where the pipeline puts it beside results/train."""
+def _size_of_folder(folder: Path, size: Size | None) -> Size:
+    """From preprocess' report: in the folder itself, or where the pipeline writes it."""
     near = paths.PREPROCESS_REPORT
     for path in (folder / near.name, folder.parent / near.parent.name / near.name):
         if path.is_file():
@@ -91,7 +193,7 @@ def _size_beside(folder: Path, size: Size | None) -> Size:
                 return _agreed(size, (int(report["height"]), int(report["width"])), source=str(path))
             except (KeyError, TypeError, ValueError) as error:
                 raise UserError(
-                    f"{path} does not tell height and width; run `dvc repro preprocess --force`"
+                    f"{path} does not hold height and width; run `dvc repro preprocess --force`"
                 ) from error
     if size is None:
         raise UserError(
@@ -109,116 +211,102 @@ def _agreed(stated: Size | None, found: Size, *, source: str) -> Size:
     return found
 
 
+def _parse_size(text: str | None) -> Size | None:
+    if text is None:
+        return None
+    match = re.fullmatch(r"([0-9]{2,4})x([0-9]{2,4})", text)
+    if match is None:
+        raise UserError(f"--size {text}: give HEIGHTxWIDTH, such as 288x144")
+    return int(match[1]), int(match[2])
+
+
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise UserError(f"{path} is damaged ({error}); run `dvc repro {path.parent.name} --force`") from error
     return values if isinstance(values, dict) else {}
 
 
-# What a search leaves behind: ranking.json, a picture for each query, and a few lines of text.
-
-RANKING = "ranking.json"
-SHOWN = 5  # in the text
-
-
-def ranked(
-    queries: Sequence[Path], gallery: Sequence[Path], order_QG: np.ndarray, similarities_QG: np.ndarray
-) -> list[dict[str, Any]]:
-    """Each query with its picture's name and its whole ranked gallery, ready for JSON.
-
-    Args:
-        queries, gallery: The files.
-        order_QG, similarities_QG: As `msclnet.retrieval.distance.rank_gallery` gives them.
-    """
-    return [
-        {
-            "path": str(query),
-            "picture": f"ranking_{number}.png",
-            "ranking": [
-                {"rank": rank, "path": str(gallery[place]), "similarity": round(float(similarity), 6)}
-                for rank, (place, similarity) in enumerate(
-                    zip(places_G, similarities_G, strict=True), start=1
-                )
-            ],
-        }
-        for number, (query, places_G, similarities_G) in enumerate(
-            zip(queries, order_QG, similarities_QG, strict=True), start=1
-        )
-    ]
+def _check_places(query: Sequence[Path], gallery: Path, out: Path) -> None:
+    """Before the network is loaded, which takes seconds."""
+    for path in query:
+        if not path.is_file():
+            reason = "is a folder; name image files" if path.is_dir() else "no such file"
+            raise UserError(f"--query {path}: {reason}")
+    if not gallery.is_dir():
+        raise UserError(f"--gallery {gallery}: no such folder; give the folder that holds the images")
+    present = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
+    if not present.is_dir():
+        raise UserError(f"--out {out}: {present} is a file; give a folder")
+    if out.resolve() == gallery.resolve():
+        raise UserError(f"--out {out}: this is the gallery itself; give another folder for the results")
 
 
-def write_results(out: Path, report: dict[str, Any]) -> None:
-    """Write ranking.json and the pictures. They are moved in when all are whole, in place of a former search's."""
-    out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out, prefix=".new-") as folder:
-        made = Path(folder)
-        for query in report["queries"]:
-            _draw(made / query["picture"], query, report)
-        (made / RANKING).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-        for former in out.glob("ranking_*.png"):
-            if former.is_file() and not (made / former.name).exists():
-                former.unlink()
-        for path in sorted(made.iterdir()):
-            os.replace(path, out / path.name)
+def _doubts(files: EmbeddedFiles, option: str, stated: str) -> list[str]:
+    if not files.doubtful:
+        return []
+    other = MODALITIES[MODALITIES[0] == stated]
+    path, doubt = files.doubtful[0]
+    count = f"{len(files.doubtful)} of {len(files.paths)}"
+    return [f"{option} {stated}: {count} images look {other}; the first is {path}: {doubt}"]
 
 
-def tell(out: Path, report: dict[str, Any]) -> None:
-    """Print the best few of each query."""
+def _ranking(
+    number: int, query: Path, gallery: Sequence[Path], order_G: np.ndarray, similarities_G: np.ndarray
+) -> dict[str, Any]:
+    """A query with its picture's name and its whole ranked gallery, ready for JSON."""
+    return {
+        "path": str(query),
+        "picture": f"ranking_{number}.png",
+        "ranking": [
+            {"rank": rank, "path": str(gallery[place]), "similarity": round(float(similarity), 6)}
+            for rank, (place, similarity) in enumerate(zip(order_G, similarities_G, strict=True), start=1)
+        ],
+    }
+
+
+def _print_results(out: Path, report: Mapping[str, Any]) -> None:
     for query in report["queries"]:
         print(f"{in_one_line(query['path'])}: the most similar of {report['gallery_images']} images")
         for each in query["ranking"][:SHOWN]:
             print(f"{each['rank']:4}  {each['similarity']:6.3f}  {in_one_line(each['path'])}")
     pictures = len(report["queries"])
-    print(f"{in_one_line(out / RANKING)} and {pictures} picture{'s' if pictures > 1 else ''} beside it")
+    print(f"{in_one_line(out / RANKING)} and {pictures} picture{'s' if pictures > 1 else ''} next to it")
 
 
-def _draw(path: Path, query: dict[str, Any], report: dict[str, Any]) -> None:
+def _draw(path: Path, query: Mapping[str, Any], report: Mapping[str, Any]) -> None:
     from msclnet.figures.rankings import search_figure
     from msclnet.figures.style import save
     from msclnet.images.user_files import read_image
 
-    settings = report["settings"]
-    best = query["ranking"][: settings["top"]]
+    options, model = report["settings"], report["model"]
+    best = query["ranking"][: options["top"]]
     images = [
-        read_image(Path(each["path"]), height=settings["height"], width=settings["width"])
+        read_image(Path(each["path"]), height=options["height"], width=options["width"])
         for each in (query, *best)
     ]
+    name = f"{model.get('folder')} (weights {model.get('weights_sha256', '')[:12]})"
+    if "version" in model:
+        name = f"{model['address']} (version {model['version']})"
     figure = search_figure(
         images[0],
         images[1:],
         query_name=Path(query["path"]).name,
-        gallery_names_K=[Path(each["path"]).relative_to(settings["gallery"]).as_posix() for each in best],
+        gallery_names_K=[Path(each["path"]).relative_to(options["gallery"]).as_posix() for each in best],
         similarities_K=[each["similarity"] for each in best],
-        query_modality=settings["query_modality"],
-        gallery_modality=settings["gallery_modality"],
+        query_modality=options["query_modality"],
+        gallery_modality=options["gallery_modality"],
         gallery_size=report["gallery_images"],
-        model=_name(report["model"]),
+        model=name,
     )
     save(figure, path)
-
-
-def _name(identity: dict[str, str]) -> str:
-    if "version" in identity:
-        return f"{identity['address']} (version {identity['version']})"
-    return f"{identity['folder']} (weights {identity['weights_sha256'][:12]})"
-
-
-MODALITIES = ("visible", "infrared")
-OUT = Path("results/search")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    options = _parser().parse_args(arguments)
-    with sigterm_raises():
-        report_user_errors(lambda: search(options))
-
-
-def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m pipelines.search",
         description="Ranks the images of a folder by their similarity to each query, as the trained network sees "
@@ -231,7 +319,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--gallery", required=True, type=Path, metavar="FOLDER", help="searched at any depth")
     add("--query-modality", choices=MODALITIES, default="infrared", help="default: infrared")
     add("--gallery-modality", choices=MODALITIES, default="visible", help="default: visible")
-    add("--top", type=_top, default=10, metavar="N", help="images in a picture, 1 to 100; default: 10")
+    add("--top", type=int, default=10, metavar="N", help="images in a picture, 1 to 100; default: 10")
     add("--out", type=Path, default=OUT, metavar="FOLDER", help=f"default: {OUT}")
     add(
         "--model",
@@ -239,111 +327,10 @@ def _parser() -> argparse.ArgumentParser:
         help="a folder with model.safetensors and network.json, or a registered model such as "
         f"models:/msclnet@champion; default: {paths.TRAIN}",
     )
-    add("--size", type=_size, metavar="HxW", help="image size of a --model folder that does not tell it")
-    return parser
-
-
-def search(options: argparse.Namespace) -> None:
-    """Embed, rank and write <out>/ranking.json and a picture for each query.
-
-    Raises:
-        UserError: A place does not exist, a query cannot be read, the gallery holds no readable image, or there is no
-            such model.
-    """
-    _check_places(options)
-    files, closed = find_images(options.gallery, but=options.out)
-    if not files:
-        raise UserError(
-            f"--gallery {options.gallery} holds no image ({', '.join(ENDINGS)})"
-            + "".join(f"\n  {each.path}: {each.reason}" for each in closed)
-        )
-
-    model = open_model(options.model, size=options.size)
-    queries = embed_files(options.query, model, infrared=options.query_modality == "infrared")
-    if queries.unreadable:
-        told = "\n".join(f"  {each.path}: {each.reason}" for each in queries.unreadable)
-        raise UserError(f"--query: not readable as an image; give another file\n{told}")
-    gallery = embed_files(
-        files, model, infrared=options.gallery_modality == "infrared", name=str(options.gallery)
-    )
-    unreadable = [*gallery.unreadable, *closed]
-    if not gallery.paths:
-        raise UserError(
-            f"--gallery {options.gallery}: none of the {len(files)} images is readable; the first is "
-            f"{unreadable[0].path}: {unreadable[0].reason}"
-        )
-    warnings = [
-        *_doubts(queries, "--query-modality", options.query_modality),
-        *_doubts(gallery, "--gallery-modality", options.gallery_modality),
-    ]
-    for each in unreadable:
-        print(f"left out: {in_one_line(each.path)}: {in_one_line(each.reason)}", file=sys.stderr)
-    for warning in warnings:
-        print(f"warning: {tellable(warning)}", file=sys.stderr)
-    order, similarities = rank_gallery(queries.features_ND, gallery.features_ND)
-    report = {
-        "model": model.identity,
-        "settings": _settings(options, model),
-        "gallery_images": len(gallery.paths),
-        "unreadable": [{"path": str(each.path), "reason": each.reason} for each in unreadable],
-        "warnings": warnings,
-        "queries": ranked(queries.paths, gallery.paths, order, similarities),
-    }
-    write_results(options.out, report)
-    tell(options.out, report)
-
-
-def _check_places(options: argparse.Namespace) -> None:
-    """Before the network is loaded, which takes seconds."""
-    for path in options.query:
-        if not path.is_file():
-            what = "is a folder; name image files" if path.is_dir() else "no such file"
-            raise UserError(f"--query {path}: {what}")
-    if not options.gallery.is_dir():
-        raise UserError(f"--gallery {options.gallery}: no such folder; give the folder that holds the images")
-    out: Path = options.out
-    present = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
-    if not present.is_dir():
-        raise UserError(f"--out {out}: {present} is a file; give a folder")
-    if out.resolve() == options.gallery.resolve():
-        raise UserError(f"--out {out}: this is the gallery itself; give another folder for the results")
-
-
-def _settings(options: argparse.Namespace, model: SearchModel) -> dict[str, Any]:
-    return {
-        "gallery": str(options.gallery),
-        "query_modality": options.query_modality,
-        "gallery_modality": options.gallery_modality,
-        "height": model.height,
-        "width": model.width,
-        "feature": "bnneck",
-        "distance": "cosine",
-        "flip": False,
-        "re_ranking": False,
-        "top": options.top,
-    }
-
-
-def _doubts(files: EmbeddedFiles, option: str, stated: str) -> list[str]:
-    if not files.doubtful:
-        return []
-    other = MODALITIES[MODALITIES[0] == stated]
-    path, doubt = files.doubtful[0]
-    count = f"{len(files.doubtful)} of {len(files.paths)}"
-    return [f"{option} {stated}: {count} images look {other}; the first is {path}: {doubt}"]
-
-
-def _top(text: str) -> int:
-    if not re.fullmatch(r"[1-9][0-9]?|100", text):
-        raise argparse.ArgumentTypeError(f"expected a number from 1 to 100, not {text!r}")
-    return int(text)
-
-
-def _size(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"([0-9]{2,4})x([0-9]{2,4})", text)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"expected HEIGHTxWIDTH such as 288x144, not {text!r}")
-    return int(match[1]), int(match[2])
+    add("--size", metavar="HxW", help="image size of a --model folder that does not name it")
+    options = vars(parser.parse_args(arguments))
+    with sigterm_raises():
+        report_user_errors(lambda: search(**options))
 
 
 if __name__ == "__main__":

@@ -197,19 +197,20 @@ def report(root: Path, *, mlflow_run: str | None = None) -> None:
 
 def log_report(root: Path, *, mlflow_run: str | None) -> None:
     """Put the written report among the artifacts of MLflow runs; see `report`."""
-    from msclnet.tracking.group import RunGroup
+    from msclnet.tracking.run import Tracker, grid_runs
 
     if mlflow_run:
-        groups = [RunGroup.attach(home=home(root), run_id=mlflow_run)]
+        groups = [Tracker.attach(mlflow_run, home=home(root))]
     else:
         names = {folder.name for folder in (root / RESULTS).glob("*/")}
         try:
-            groups = RunGroup.known(home=home(root), names=names) if names else []
+            groups = grid_runs(home=home(root), names=names) if names else []
         except UserError as error:  # nobody asked for MLflow, and the report is written
             print(f"not logged: {error}", file=sys.stderr)
             return
     for group in groups:
         group.log_artifact(root / FOLDER, "report")
+        group.finish("FINISHED")
     if groups:
         print(f"logged to {len(groups)} MLflow run{'s' * (len(groups) > 1)}, among the artifacts as `report`")
 

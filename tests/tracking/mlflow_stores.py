@@ -1,4 +1,4 @@
-"""What the tests read and run beside the code under test: the database itself, and a real MLflow server."""
+"""What the tests read and run next to the code under test: the database itself, and a real MLflow server."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ import time
 import urllib.request
 from pathlib import Path
 
-from msclnet.tracking.run_setup import DatasetInfo
+from msclnet.tracking.run import DatasetInfo
 
 DATASET = DatasetInfo("synthetic", "5e" * 32, {"train_images": 8, "train_identities": 2})
 
