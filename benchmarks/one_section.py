@@ -17,7 +17,6 @@ SECTIONS = {
     "training": "training",
     "embedding": "embedding",
     "ranking": "ranking",
-    "search": "search",
     "startup": "startup",
     "no-op": "no_op",
     "growth": "growth",

@@ -5,12 +5,12 @@ from collections.abc import Callable
 import numpy as np
 
 from benchmarks.growing.operation import Operation
-from msclnet.retrieval.distance import nearest, rank_gallery
+from msclnet.retrieval.distance import rank_gallery
 from msclnet.retrieval.ranking import rank
 
 AXIS = "gallery images"
 SIZES = (1000, 3000, 10_000, 30_000, 100_000)
-WIDTH, QUERIES, NEAREST = 256, 16, 100
+WIDTH, QUERIES = 256, 16
 PER_IDENTITY = 10
 
 
@@ -41,14 +41,4 @@ def whole_order() -> Operation:
     )
 
 
-def nearest_images() -> Operation:
-    """The nearest images alone."""
-
-    def make(size: int) -> Callable[[], object]:
-        queries, gallery = features(QUERIES, 0), features(size, 1)
-        return lambda: nearest(queries, gallery, count=NEAREST)
-
-    return Operation(f"search, {NEAREST} nearest", AXIS, SIZES, make, note=f"{QUERIES} queries")
-
-
-OPERATIONS = (ranking, whole_order, nearest_images)
+OPERATIONS = (ranking, whole_order)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from benchmarks.rehearsal.listing import Cells
 from msclnet.errors import UserError
-from msclnet.retrieval.protocols import load_mat, read_permutations
+from msclnet.retrieval.protocols import read_mat, read_permutations
 
 TEST_IMAGES = 10_578
 TEST_IDENTITIES = 96
@@ -37,7 +37,7 @@ def _test_identities(folder: Path) -> set[int]:
     matrix, text = folder / "test_id.mat", folder / "test_id.txt"
     try:
         if matrix.is_file():
-            return {int(number) for number in load_mat(matrix)["id"].ravel()}
+            return {int(number) for number in read_mat(matrix)["id"].ravel()}
         if text.is_file():
             return {int(number) for number in re.findall(r"\d+", text.read_text(encoding="utf-8"))}
     except (ValueError, KeyError, TypeError, OSError) as error:

@@ -16,7 +16,7 @@ AXES = ("identities", "images", "gallery images")
 
 @styled()
 def picture(facts: Mapping[str, Any], sections: Sequence[Section]) -> Figure:
-    """Training, embedding and ranking as ratios, rates of input and search, growth on log axes.
+    """Training, embedding and ranking as ratios, rates of input, growth on log axes.
 
     Args:
         facts: See benchmarks.core.facts.
@@ -38,14 +38,13 @@ def picture(facts: Mapping[str, Any], sections: Sequence[Section]) -> Figure:
     # Each line has its own widths, since the names beside the bars differ in length.
     places = figure.add_gridspec(3, 1)
     top, middle, bottom = (
-        figure.add_subfigure(places[line]).subplots(1, panels) for line, panels in enumerate((2, 4, 3))
+        figure.add_subfigure(places[line]).subplots(1, panels) for line, panels in enumerate((2, 3, 3))
     )
     draw_times(top[0], by_key.get("training"), title="Training step")
     draw_times(top[1], by_key.get("embedding"), title="Embedding")
     draw_rates(middle[0], by_key.get("input"), title="Input, one core")
     draw_times(middle[1], by_key.get("ranking"), title="Ranking", reference=False)
-    draw_rates(middle[2], by_key.get("search"), title="Exact search")
-    draw_seconds(middle[3], by_key.get("startup"), title="Start-up of each stage")
+    draw_seconds(middle[2], by_key.get("startup"), title="Start-up of each stage")
     curves = by_key["growth"].curves if "growth" in by_key else ()
     for panel, axis in zip(bottom, AXES, strict=True):
         draw_growth(panel, curves, axis=axis)

@@ -17,10 +17,8 @@ from benchmarks.core.embedders import BACKENDS, our_embedders
 from benchmarks.core.memory import GIB, lacking, peak_bytes
 from benchmarks.core.presets import HEIGHT, WHOLE, WIDTH, preset
 from benchmarks.sections import input as input_section
-from benchmarks.sections import search
 from msclnet.images.augmentation import build_augmentation, seed_steps
 from msclnet.models.network import MSCLNet
-from msclnet.retrieval.distance import nearest, rank_gallery
 
 
 def test_agreement_is_the_lowest_cosine_of_what_tells_images_apart() -> None:
@@ -35,35 +33,6 @@ def test_agreement_is_the_lowest_cosine_of_what_tells_images_apart() -> None:
         check("wrong", "bf16", same, other)
     with pytest.raises(AssertionError):
         check("broken", "bf16", same, np.full_like(same, np.nan))
-
-
-def test_both_searches_must_agree() -> None:
-    rng = np.random.default_rng(0)
-    queries, gallery = rng.standard_normal((3, 8)), rng.standard_normal((50, 8))
-    whole, first = rank_gallery(queries, gallery), nearest(queries, gallery, count=10)
-    search.check(whole, first)
-    swapped = first[0].copy()
-    swapped[1, [2, 3]] = swapped[1, [3, 2]]
-    with pytest.raises(AssertionError, match="other images"):
-        search.check(whole, (swapped, first[1]))
-    with pytest.raises(AssertionError, match="differ"):
-        search.check(whole, (first[0], first[1] + 0.01))
-
-
-def test_images_that_are_equally_similar_may_change_places() -> None:
-    queries, gallery = np.array([[1.0, 0.0]]), np.array([[0.0, 1.0], [1.0, 0.0], [1.0, 0.0], [1.0, 1.0]])
-    whole = rank_gallery(queries, gallery)
-    assert whole[0].tolist() == [[1, 2, 3, 0]]
-    search.check(whole, (np.array([[2, 1, 3]]), whole[1][:, :3]))
-
-
-def test_the_drawn_gallery_holds_what_the_queries_look_for() -> None:
-    gallery, queries = search.draw(300, np.dtype(np.float16))
-    assert gallery.dtype == np.float16
-    assert gallery.shape == (300, search.WIDTH)
-    similarities = rank_gallery(queries, gallery)[1]
-    assert (similarities[:, 0] > 0.6).all()
-    assert (similarities[:, 1] < 0.2).all()
 
 
 def test_memory_is_counted_and_too_much_is_not_tried() -> None:

@@ -119,18 +119,18 @@ def test_a_section_that_fails_is_said_and_the_others_are_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def measure(key: str, settings: Settings, *, timeout: float) -> Section:
-        if key == "search":
+        if key == "ranking":
             raise SectionFailedError("failed with exit status 9")
         return SECTION
 
     monkeypatch.setattr(command, "measure", measure)
-    assert command.run(["search", "training"], Settings(), tmp_path) is False
-    assert "error: search: failed with exit status 9" in capsys.readouterr().err
+    assert command.run(["ranking", "training"], Settings(), tmp_path) is False
+    assert "error: ranking: failed with exit status 9" in capsys.readouterr().err
     text = (tmp_path / "bench.md").read_text()
     assert "**Not measured**: failed with exit status 9." in text
     assert "| plain | 8,000 ms |" in text
     assert [s["key"] for s in json.loads((tmp_path / "bench.json").read_text())["sections"]] == [
-        "search",
+        "ranking",
         "training",
     ]
     assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")
