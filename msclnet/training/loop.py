@@ -28,10 +28,16 @@ class DivergedError(UserError):
     """The training left the range in which it can recover.
 
     Attributes:
+        epoch, step: Where; both count from 1, and steps count within the epoch.
         steps: The last ones before its end: `step` since the start of the training, `total` and `feature_norm`.
     """
 
     steps: Sequence[Mapping[str, float]] = ()
+
+    def __init__(self, reason: str, *, epoch: int, step: int) -> None:
+        super().__init__(f"training stopped in epoch {epoch}, step {step}: {reason}")
+        self.epoch = epoch
+        self.step = step
 
 
 def check_losses(values: Mapping[str, float], *, epoch: int, step: int) -> None:
@@ -44,8 +50,10 @@ def check_losses(values: Mapping[str, float], *, epoch: int, step: int) -> None:
     if wrong:
         terms = ", ".join(f"{name} = {value}" for name, value in wrong.items())
         raise DivergedError(
-            f"training stopped in epoch {epoch}, step {step}: {terms}. Lower train.optimizer.schedule's rate or the "
-            "term's loss.<term>.weight, switch its printed form off, or set train.precision to fp32"
+            f"{terms}. Lower train.optimizer.schedule's rate or the term's loss.<term>.weight, switch its printed form "
+            "off, or set train.precision to fp32",
+            epoch=epoch,
+            step=step,
         )
 
 
@@ -59,9 +67,11 @@ def check_norm(norm: float, *, limit: float, epoch: int, step: int) -> None:
     """
     if not 0 < norm <= limit:
         raise DivergedError(
-            f"training stopped in epoch {epoch}, step {step}: the pooled feature's mean norm is {norm:.3g}, beyond "
-            f"train.norm_limit = {limit:g}. A loss without a bound drives it (loss.cascade.normalised: false and "
-            "loss.inter.form: negative do); take the bounded form or a smaller weight"
+            f"the pooled feature's mean norm is {norm:.3g}, beyond train.norm_limit = {limit:g}. Lower "
+            "train.optimizer.schedule's rate, or take bounded forms (loss.cascade.normalised: true, loss.inter.form: "
+            "hinge) or smaller weights",
+            epoch=epoch,
+            step=step,
         )
 
 

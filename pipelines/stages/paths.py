@@ -35,6 +35,7 @@ WEIGHTS = TRAIN / "model.safetensors"
 NETWORK_SPEC = TRAIN / "network.json"
 HISTORY = TRAIN / "history.csv"
 RUN = TRAIN / "run.json"
+DIVERGED = TRAIN / "diverged.json"  # only after a training that diverged; no output for DVC
 
 EMBEDDINGS = Path("results/embeddings")
 METRICS = Path("results/metrics/metrics.json")

@@ -2,11 +2,12 @@
 
 import hashlib
 import json
+import math
 import random
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,7 @@ from msclnet.images.table import Rows, file_digest, open_array, read_manifest
 from msclnet.losses.objective import Objective
 from msclnet.models.build import build_network
 from msclnet.models.network import MSCLNet
+from msclnet.recipe import RECIPE
 from msclnet.retrieval.evaluation import validation_figures
 from msclnet.retrieval.protocols import Images
 from msclnet.tracking.group import DIVERGING
@@ -41,48 +43,25 @@ from msclnet.training.step import compile_backbone, not_compiled, require_compil
 from msclnet.worker_processes import dead_workers_explained
 from pipelines import settings
 from pipelines.stages import paths
-from pipelines.stages.config import Params, read_yaml
+from pipelines.stages.config import Params
 from pipelines.stages.mlflow_run import dataset_digest, flow_tags, register_network
 from pipelines.stages.parallel import run_parallel_stage
 from pipelines.stages.paths import fresh, write_json
-
-# What a result came from: code, data and parameters, each by its digest.
 
 TRAINING_SECTIONS = ("preprocess", "augment", "model", "synergy", "loss", "train")
 
 
 def training_key(params: Params, *, device: str) -> str:
-    """Name of everything that decides how a training goes; a checkpoint belongs to one such name.
-
-    Parameters, the data's digest, the bytes of the code that dvc.yaml names for `train`, and torch's version.
-    """
-    import torch
-
+    """Name of everything that decides how a training goes; a checkpoint belongs to one such name."""
     facts = {
         "seed": params.seed,
         "params": {name: params.section(name) for name in TRAINING_SECTIONS},
         "data": file_digest(paths.MANIFEST),
-        "code": code_digest(stage_code("train")),
+        "recipe": RECIPE,
         "torch": torch.__version__,
         "device": device,
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def stage_code(stage: str) -> list[Path]:
-    """Source files and folders that dvc.yaml names as a stage's dependencies."""
-    deps = read_yaml(Path("dvc.yaml"))["stages"][stage]["deps"]
-    return [Path(dep) for dep in deps if dep.startswith(("msclnet/", "pipelines/"))]
-
-
-def code_digest(paths: Iterable[Path]) -> str:
-    """sha256 over names and bytes of Python files."""
-    digest = hashlib.sha256()
-    files = {file for path in paths for file in (sorted(path.rglob("*.py")) if path.is_dir() else [path])}
-    for file in sorted(files):
-        digest.update(f"{file.as_posix()}\0".encode())
-        digest.update(file.read_bytes() + b"\0")
-    return digest.hexdigest()
 
 
 def dataset_facts(params: Params) -> dict[str, Any]:
@@ -97,17 +76,19 @@ def dataset_facts(params: Params) -> dict[str, Any]:
 
 
 def git_commit() -> str:
-    """The commit of the working tree, with `-dirty` for changed files; `none` outside git."""
+    """The commit of this project, with `-dirty` for changed files; `none` without a git repository of its own."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", *arguments], capture_output=True, text=True, check=True
+        ).stdout.removesuffix("\n")
+
     try:
-        run = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        if Path(git("rev-parse", "--show-toplevel")) != Path.cwd().resolve():
+            return "none"
+        return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
     except (OSError, subprocess.CalledProcessError):
         return "none"
-    return run.stdout.strip()
 
 
 # A training that is stopped from outside says how to go on.
@@ -180,7 +161,7 @@ def train(params: Params, processes: Processes = ALONE) -> None:
         require_compiler()
     device = settings.device()
     key = training_key(params, device=device.type)
-    processes.require_same(key, what="parameters, data or code")
+    processes.require_same(key, what="parameters or data")
     if processes.first:
         lead(params, device=device, key=key, processes=processes)
     else:
@@ -190,6 +171,7 @@ def train(params: Params, processes: Processes = ALONE) -> None:
 def lead(params: Params, *, device: torch.device, key: str, processes: Processes) -> None:
     """The first process's part."""
     paths.TRAIN.mkdir(parents=True, exist_ok=True)
+    paths.DIVERGED.unlink(missing_ok=True)
     checkpoints = settings.home() / "checkpoints"
     folder = CheckpointFolder(checkpoints / key, keep=settings.kept_checkpoints())
     remove_finished(checkpoints, but=folder)
@@ -220,14 +202,24 @@ def lead(params: Params, *, device: torch.device, key: str, processes: Processes
                 try:
                     weights = training.run()
                 except DivergedError as error:
-                    log_divergence(tracker, error)
+                    write_divergence(error, training.progress.history, tracker)
                     raise
             write_result(params, training, weights, tracker=tracker)
             folder.finish()
 
 
-def log_divergence(tracker: Tracker, error: DivergedError) -> None:
-    """Show in MLflow how the training left the range: the last steps one by one."""
+def write_divergence(error: DivergedError, history: Sequence[Mapping[str, float]], tracker: Tracker) -> None:
+    """Write how the training left the range, its last steps one by one, and log it to MLflow."""
+    if history:
+        write_history(paths.HISTORY, history)
+    steps = [
+        {name: value if math.isfinite(value) else None for name, value in values.items()}
+        for values in error.steps
+    ]
+    facts = {"message": str(error), "epoch": error.epoch, "step": error.step, "last_steps": steps}
+    write_json(paths.DIVERGED, facts)
+    print(f"the last {len(steps)} steps: {paths.DIVERGED}")
+    tracker.log_artifact(paths.DIVERGED, "train")
     for values in error.steps:
         named = {DIVERGING + name: value for name, value in values.items() if name != "step"}
         tracker.log_metrics(named, step=int(values["step"]))

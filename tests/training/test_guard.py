@@ -17,6 +17,7 @@ def test_terms_that_are_not_finite_are_named(value: float) -> None:
     assert f"loss_sub = {value}" in message
     assert "loss_identity" not in message
     assert isinstance(caught.value, UserError)
+    assert (caught.value.epoch, caught.value.step) == (3, 40)
 
 
 def test_finite_terms_pass() -> None:
