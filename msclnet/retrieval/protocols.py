@@ -286,7 +286,7 @@ def draw_official(
         Positions (G,), in the order drawn.
 
     Raises:
-        UserError: The table has another number of images, or fewer trials: the galleries would not be the official ones.
+        UserError: The table has another number of images, or fewer trials; these galleries would not be official.
     """
     drawn = [np.empty(0, np.int64)]
     for camera in cameras:

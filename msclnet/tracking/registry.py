@@ -364,7 +364,7 @@ def _download(server: Server, found: "ModelVersion", folder: Path) -> Registered
         ) from None
     try:
         artifacts = model.flavors["python_function"]["artifacts"]
-        height, width = model.get_input_schema().input_dict()["images"].shape[1:3]
+        height, width = model.get_input_schema().input_dict()["images"].shape[1:3]  # pyright: ignore
         spec = json.loads((local / artifacts["spec"]["path"]).read_text(encoding="utf-8"))
         weights = local / artifacts["weights"]["path"]
     except (AttributeError, KeyError, OSError, TypeError, ValueError, MlflowException):

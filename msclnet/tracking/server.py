@@ -170,9 +170,9 @@ def _quieten_mlflow() -> None:
             handler.addFilter(_mask_record)
 
 
-def _mask_record(record: logging.LogRecord) -> logging.LogRecord:
+def _mask_record(record: logging.LogRecord) -> bool:
     record.msg, record.args, record.exc_info = mask(record.getMessage()), None, None
-    return record
+    return True
 
 
 def _open_sqlite(uri: str, home: Path) -> Server:

@@ -3,13 +3,12 @@
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from mlflow_stores import DATASET, MlflowServer
+from mlflow_stores import MlflowServer, RegisteredNetwork, start_tracker
 from safetensors.numpy import save_file
 
 from msclnet.tracking.registry import log_model, promote
@@ -45,19 +44,6 @@ def home(tmp_path: Path, session_home: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.chdir(elsewhere)
     yield session_home
     assert list(elsewhere.iterdir()) == []
-
-
-def start_tracker(home: Path, **changes: Any) -> Tracker:
-    arguments = {
-        "home": home,
-        "experiment": "tests",
-        "run_name": "small",
-        "params": {"train": {"epochs": 3}},
-        "tags": {},
-        "dataset": DATASET,
-        "system_metrics": False,
-    }
-    return Tracker.start(**(arguments | changes))
 
 
 @pytest.fixture
@@ -108,19 +94,6 @@ def log_small_model(tmp_path: Path) -> Callable[..., str | None]:
         return log_model(tracker, **(arguments | changes))
 
     return log
-
-
-@dataclass(frozen=True)
-class RegisteredNetwork:
-    """A network of smoke's size, champion of the registered model `network`, and what it must compute."""
-
-    tracker: Tracker
-    version: str
-    weights: Path
-    spec: dict[str, Any]
-    images: np.ndarray
-    infrared: np.ndarray
-    vectors: np.ndarray
 
 
 @pytest.fixture(scope="session")

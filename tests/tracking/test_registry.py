@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import RegisteredNetwork
+from mlflow_stores import RegisteredNetwork
 
 import msclnet
 from msclnet.errors import UserError

@@ -14,8 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import start_tracker
-from mlflow_stores import MlflowServer, run_status, stored_metrics
+from mlflow_stores import MlflowServer, run_status, start_tracker, stored_metrics
 
 from msclnet.errors import UserError
 from msclnet.tracking.registry import downloaded_model, promote, set_candidate
