@@ -144,10 +144,12 @@ def score_test(params: Params) -> Iterator[Report]:
     flip = bool(arrays["flip"])
     embedding = {name: str(arrays[name]) for name in ("backend", "precision")}
     split = int(arrays["regdb_split"]) if "regdb_split" in arrays else None
+    trained_in = read_run().get("precision")  # trainings of former versions did not record it
     for protocol in test_protocols(params, images):
         for name, values in features.items():
             own = name in FEATURES
             labels = {"flip": flip and own, "embedding": embedding if own else None, "split": split}
+            labels["trained_in"] = trained_in if own else None
             yield {**score(values, images, protocol, feature=name, threads=settings.threads()), **labels}
             if k_reciprocal and name == params.evaluate.feature:
                 yield {**score(values, images, protocol, feature=name, re_ranking=k_reciprocal), **labels}
