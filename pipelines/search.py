@@ -1,9 +1,8 @@
 """Search in your own folder: which gallery images show the person of a query?
 
-`python -m pipelines.search --query img.jpg --gallery folder/`
+`msclnet search --query img.jpg --gallery folder/`
 """
 
-import argparse
 import json
 import os
 import re
@@ -21,10 +20,7 @@ from msclnet.images.user_files import ENDINGS, EmbeddedFiles, SearchModel, embed
 from msclnet.retrieval.distance import rank_gallery
 from pipelines import settings
 from pipelines.console import in_one_line, tellable
-from pipelines.orchestration.environment import QUIET
-from pipelines.orchestration.process_tree import sigterm_raises
 from pipelines.stages import paths
-from pipelines.stages.stage import report_user_errors
 
 MODALITIES = ("visible", "infrared")
 OUT = Path("results/search")
@@ -301,37 +297,3 @@ def _draw(path: Path, query: Mapping[str, Any], report: Mapping[str, Any]) -> No
         model=name,
     )
     save(figure, path)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line."""
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
-    parser = argparse.ArgumentParser(
-        prog="python -m pipelines.search",
-        description="Ranks the images of a folder by their similarity to each query, as the trained network sees "
-        "it. Give images of single people, cut out as the training images are: upright, head to foot. The "
-        "modality is never guessed: by default the queries are infrared and the gallery is visible, and each "
-        "takes its own modality's part of the network.",
-    )
-    add = parser.add_argument
-    add("--query", nargs="+", required=True, type=Path, metavar="IMAGE", help="one or more image files")
-    add("--gallery", required=True, type=Path, metavar="FOLDER", help="searched at any depth")
-    add("--query-modality", choices=MODALITIES, default="infrared", help="default: infrared")
-    add("--gallery-modality", choices=MODALITIES, default="visible", help="default: visible")
-    add("--top", type=int, default=10, metavar="N", help="images in a picture, 1 to 100; default: 10")
-    add("--out", type=Path, default=OUT, metavar="FOLDER", help=f"default: {OUT}")
-    add(
-        "--model",
-        default=str(paths.TRAIN),
-        help="a folder with model.safetensors and network.json, or a registered model such as "
-        f"models:/msclnet@champion; default: {paths.TRAIN}",
-    )
-    add("--size", metavar="HxW", help="image size of a --model folder that does not name it")
-    options = vars(parser.parse_args(arguments))
-    with sigterm_raises():
-        report_user_errors(lambda: search(**options))
-
-
-if __name__ == "__main__":
-    main()

@@ -108,7 +108,7 @@ def test_an_experiment_sees_the_archive_too(sysu):
     command = (
         "python",
         "-m",
-        "pipelines.flows",
+        "pipelines",
         "train",
         "--set",
         "evaluate.trials=3",
