@@ -64,6 +64,8 @@ def load_embedder(weights: Path, spec: Mapping[str, Any], *, batch: int = 64) ->
     network = load_network(weights, spec)
 
     def embed(images: np.ndarray, infrared: np.ndarray) -> np.ndarray:
+        if not len(images):
+            return np.empty((0, network.backbone.channels), dtype=np.float32)
         return embed_images(network, images, np.asarray(infrared, dtype=bool), batch=batch)[1]
 
     return embed

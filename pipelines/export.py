@@ -31,13 +31,43 @@ REPORT = "export.json"
 SPLITS: tuple[Split, ...] = ("val", "test")
 IMAGES = 32  # of each modality and split that every file is checked on
 LOWEST_COSINE = 0.9999
+OUT = Path("results/export")
+
+
+def export(out: Path = OUT) -> None:
+    """results/train, data/processed -> visible.* and infrared.* in a folder, and in MLflow.
+
+    Raises:
+        UserError: There is no trained network, a package is missing, the folder cannot be written, a graph does not
+            agree with the network (then nothing is written), or MLflow does not answer (then the files are there).
+    """
+    for path in (paths.NETWORK_SPEC, paths.WEIGHTS):
+        if not path.is_file():
+            raise UserError(f"{path}: no such file, so there is nothing to export; run `dvc repro train`")
+    read_run()  # before minutes of work
+    report = write_files(out)
+    for name, compared in report["agreement"].items():
+        print(
+            f"{out / name}: cosine to the network at least {compared['cosine']:.7f} ({compared['images']} images)"
+        )
+    log(out, report)
+
+
+def log(out: Path, report: Mapping[str, Any]) -> None:
+    """Log the files and their agreement with the network into the training's run."""
+    versions = {f"{name}_version": version for name, version in report["versions"].items()}
+    with joined_run("export", {"opset": report["opset"], **versions}) as tracker:
+        cosines = {f"export/{name}/cosine": found["cosine"] for name, found in report["agreement"].items()}
+        tracker.log_metrics(cosines, step=0)
+        for name in (*report["files"], "export.json"):
+            tracker.log_artifact(out / name, "export")
 
 
 def write_files(out: Path) -> dict[str, Any]:
-    """Write the graphs and export.json into a folder. They are moved in when all are whole and right.
+    """Write the graphs and export.json into a folder. They replace a former export's when all are whole and right.
 
     Returns:
-        The report: what goes in and comes out, how near each graph comes to the network, and the files.
+        The report: inputs and outputs, each graph's agreement with the network, and the files.
 
     Raises:
         UserError: A package is missing, the folder cannot be written, the network or the images cannot be read, or a
@@ -93,7 +123,7 @@ def _formats() -> Sequence[Format]:
 def _write_stream(
     folder: Path, network: MSCLNet, images: np.ndarray, modality: str, formats: Sequence[Format]
 ) -> Iterator[tuple[str, Agreement]]:
-    """Write one modality in all formats; each file's name with how near it comes, which is near enough."""
+    """Write one modality in all formats; yields each file's name and its agreement with the network."""
     infrared = MODALITIES[modality]
     embed, threads = torch_embedder(network), torch.get_num_threads()
     graph = onnx_graph(network, infrared=infrared, height=images.shape[1], width=images.shape[2])
@@ -114,7 +144,7 @@ def _write_stream(
 
 @contextmanager
 def _unfinished(out: Path) -> Iterator[Path]:
-    """A folder for files that are not all there yet, on the same file system."""
+    """A temporary folder on the file system of `out`."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         folder = tempfile.TemporaryDirectory(dir=out, prefix=".new-")
@@ -125,43 +155,10 @@ def _unfinished(out: Path) -> Iterator[Path]:
 
 
 def _move_in(folder: Path, out: Path) -> None:
-    """Put the files in place of a former export's, of which nothing stays."""
+    """Replace the files of a former export."""
     former = [out / f"{modality}{ending}" for modality in MODALITIES for ending in ENDINGS]
     for path in (out / REPORT, *former):
         if not (folder / path.name).exists():
             path.unlink(missing_ok=True)
     for path in sorted(folder.iterdir()):
         os.replace(path, out / path.name)
-
-
-OUT = Path("results/export")
-
-
-def export(out: Path) -> None:
-    """results/train, data/processed -> visible.* and infrared.* in a folder, and in MLflow.
-
-    Raises:
-        UserError: There is no trained network, a package is missing, the folder cannot be written, a graph does not
-            agree with the network (then nothing is written), or MLflow does not answer (then the files are there).
-    """
-    for path in (paths.NETWORK_SPEC, paths.WEIGHTS):
-        if not path.is_file():
-            raise UserError(f"{path}: no such file, so there is nothing to export; run `dvc repro train`")
-    read_run()  # before minutes of work
-
-    report = write_files(out)
-    for name, compared in report["agreement"].items():
-        print(
-            f"{out / name}: cosine to the network at least {compared['cosine']:.7f} ({compared['images']} images)"
-        )
-    log(out, report)
-
-
-def log(out: Path, report: Mapping[str, Any]) -> None:
-    """Log the files and how near they come to the network into the training's run."""
-    versions = {f"{name}_version": version for name, version in report["versions"].items()}
-    with joined_run("export", {"opset": report["opset"], **versions}) as tracker:
-        cosines = {f"export/{name}/cosine": found["cosine"] for name, found in report["agreement"].items()}
-        tracker.log_metrics(cosines, step=0)
-        for name in (*report["files"], "export.json"):
-            tracker.log_artifact(out / name, "export")

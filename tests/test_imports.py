@@ -34,7 +34,7 @@ ALLOWED = {
     "images": ["msclnet.datasets"],
     "synthetic": ["msclnet.datasets"],
 }
-DOORS = ("msclnet.models", "msclnet.losses")
+DOORS = ("msclnet.models", "msclnet.losses", "msclnet.retrieval")
 STAGES = ("download", "preprocess", "train", "embed", "evaluate", "visualize")
 
 # Changing one of these changes no result: messages, bars, plain types and where the figures are reported.

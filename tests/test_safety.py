@@ -37,7 +37,7 @@ PLACES = {
     "open_memmap": ("msclnet/images/writer.py",),
     "Image.open": ("msclnet/images/decode.py",),
     "loadmat": ("msclnet/retrieval/protocols.py",),
-    "load_model": ("msclnet/tracking/loading.py",),
+    "load_model": (),
     "YAML": ("pipelines/stages/config.py", "pipelines/stages/presets.py"),
     "build_opener": ("pipelines/orchestration/prefect_server.py",),
     # Of names that stand in our own code, for packages that may be missing or are imported late.

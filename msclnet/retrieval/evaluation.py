@@ -1,6 +1,4 @@
-"""Scores of a set of embeddings by a protocol, and the score by which a model is chosen.
-
-Features and a protocol in, a labelled report out.
+"""Scores of a set of embeddings by a protocol, and the validation score by which a model is chosen.
 
 Axes: N images, D feature width, Q queries, G gallery images, U gallery images used by any trial, B queries of a block.
 """
@@ -15,6 +13,7 @@ from msclnet.errors import UserError
 from msclnet.retrieval.distance import l2_normalise, unit_distances
 from msclnet.retrieval.protocols import (
     DIRECTIONS,
+    SYSU_MM01_SHARED_ROOM,
     Exclusion,
     Images,
     IntArray,
@@ -49,7 +48,7 @@ def evaluate(
     a trial's distances a few times over.
 
     Args:
-        features_ND: One feature an image; its scale is of no account (cosine distance).
+        features_ND: One feature an image; L2-normalised first (cosine distance).
         images: What is known of the same images.
         protocol: Who queries whom among them.
         feature: Name of the feature for the report: `pooled`, `bnneck`, `random`, ...
@@ -57,7 +56,7 @@ def evaluate(
         re_ranking: Settings of k-reciprocal re-ranking, or None for the distances themselves. Each trial's gallery
             is re-ranked with all queries, then the protocol's exclusion applies: an image that a query must
             ignore may be its neighbour, but is not in its list.
-        threads: That score blocks of queries side by side; the result is the same with any number. Re-ranking has one.
+        threads: Threads that score blocks of queries; the result is the same with any number. Re-ranking uses one.
 
     Returns:
         A dict ready for JSON, numbers as fractions in [0, 1]:
@@ -226,12 +225,10 @@ def validate(
     return score, reports
 
 
-# The figures on the validation identities, as training and evaluation both report them.
-
-# What a query ignores, as in the data set's own test.
+# What a validation query ignores, as in the data set's own test.
 EXCLUSIONS: dict[str, Exclusion | None] = {
-    "synthetic": same_room(2, 3),
-    "sysu-mm01": same_room(2, 3),
+    "synthetic": same_room(*SYSU_MM01_SHARED_ROOM),
+    "sysu-mm01": same_room(*SYSU_MM01_SHARED_ROOM),
     "regdb": None,
     "llcm": same_identity_and_camera,
 }

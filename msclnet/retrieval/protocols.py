@@ -28,8 +28,6 @@ Source: Zhang and Wang, CVPR 2023 (DEEN).
 """
 
 import random
-import struct
-import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -40,6 +38,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from msclnet.errors import UserError
+
+MAX_MAT_BYTES = 2**26  # SYSU-MM01's permutations have less than a million
 
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
@@ -170,57 +170,25 @@ def query_is_infrared(direction: str) -> bool:
     return direction == INFRARED_TO_VISIBLE
 
 
-MOST_BYTES = 2**26  # of the file; SYSU-MM01's permutations have less than a million
-MOST_UNPACKED = 2**28
-HEADER = 128
-COMPRESSED = 15
-
-
-def load_mat(path: Path) -> dict[str, Any]:
-    """The variables of a MAT-file by name, as scipy gives them. Nothing in such a file is ever run.
+def read_mat(path: Path) -> dict[str, Any]:
+    """The variables of a MATLAB file by name, as scipy returns them.
 
     Raises:
-        ValueError: The file is too large, unpacks to too much, or is damaged.
+        ValueError: The file is too large or no MATLAB file.
     """
     from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
 
+    size = path.stat().st_size
+    if size > MAX_MAT_BYTES:
+        raise ValueError(f"it has {size} bytes, more than {MAX_MAT_BYTES}")
     try:
-        with path.open("rb") as file:
-            data = file.read(MOST_BYTES + 1)
-        if len(data) > MOST_BYTES:
-            raise ValueError(f"it has more than {MOST_BYTES} bytes")
-        _check_unpacked(data)
         return loadmat(path)
-    # MemoryError: a part may declare any size. The others: what scipy's reader stumbles over.
-    except (
-        ValueError, KeyError, NotImplementedError, AttributeError, TypeError, IndexError, OSError, MemoryError,
-        OverflowError, struct.error, zlib.error, MatReadError,
-    ) as error:  # fmt: skip
-        raise ValueError(f"no MATLAB file that can be read: {type(error).__name__}: {error}") from error
+    except Exception as error:  # scipy's reader raises many kinds on damaged files
+        raise ValueError(f"it cannot be read as a MATLAB file: {error}") from error
 
-
-def _check_unpacked(data: bytes) -> None:
-    """Unpack each part once, a little at a time, and count."""
-    order = ">" if data[HEADER - 2 : HEADER] == b"MI" else "<"
-    place, total = HEADER, 0
-    while place + 8 <= len(data):
-        kind, size = struct.unpack_from(f"{order}2I", data, place)
-        place += 8
-        if kind == COMPRESSED:
-            reader, rest = zlib.decompressobj(), data[place : place + size]
-            while rest and not reader.eof:
-                total += len(reader.decompress(rest, 2**20))
-                rest = reader.unconsumed_tail
-                if total > MOST_UNPACKED:
-                    raise ValueError(f"it unpacks to more than {MOST_UNPACKED} bytes")
-        place += size
-
-
-# SYSU-MM01's published gallery permutations.
 
 Permutations = Mapping[tuple[int, int], NDArray]
-"""(identity, camera) -> trials x images, 1-based image numbers"""
+"""SYSU-MM01's published gallery permutations: (identity, camera) -> trials x images, 1-based image numbers"""
 
 
 def read_permutations(path: str | Path) -> Permutations:
@@ -238,7 +206,7 @@ def read_permutations(path: str | Path) -> Permutations:
         )
     permutations: dict[tuple[int, int], NDArray] = {}
     try:
-        cameras = load_mat(path)["rand_perm_cam"].ravel()
+        cameras = read_mat(path)["rand_perm_cam"].ravel()
         for camera, identities in enumerate(cameras, start=1):
             for identity, table in enumerate(identities.ravel(), start=1):
                 if not table.size:
@@ -272,7 +240,7 @@ def group(images: Images, chosen_N: BoolArray) -> Cells:
 def draw_agw(cells: Cells, *, cameras: Iterable[int], shots: int, trial: int) -> IntArray:
     """Draw as the public AGW code does: seed the trial's number, then choose from the sorted files.
 
-    Identities ascend in the outer loop, cameras follow in the given order in the inner one. AGW knows one
+    Identities ascend in the outer loop, cameras follow in the given order in the inner one. AGW has one
     shot; more are this project's extension: a sample of min(shots, n) files without repetition.
 
     Args:
@@ -318,7 +286,7 @@ def draw_official(
         Positions (G,), in the order drawn.
 
     Raises:
-        UserError: The table knows another number of images or of trials: the galleries would not be the official ones.
+        UserError: The table has another number of images, or fewer trials; these galleries would not be official.
     """
     drawn = [np.empty(0, np.int64)]
     for camera in cameras:
@@ -327,7 +295,7 @@ def draw_official(
             table = permutations.get((identity, camera), np.empty((0, 0), np.int64))
             if table.shape[1] != len(files):
                 raise UserError(
-                    f"the permutation file knows {table.shape[1]} images of identity {identity} by camera "
+                    f"the permutation file has {table.shape[1]} images of identity {identity} by camera "
                     f"{camera}, the data set has {len(files)}: the copy of SYSU-MM01 is not complete, or the "
                     "file belongs to another data set (sampler `agw` needs no file)"
                 )
@@ -339,11 +307,11 @@ def draw_official(
     return np.concatenate(drawn)
 
 
-QUERY_CAMERAS = (3, 6)
-GALLERY_CAMERAS = {"all": (1, 2, 4, 5), "indoor": (1, 2)}
-ROOM = (2, 3)
-SHOTS = (1, 10)
-SAMPLERS = ("official", "agw")
+SYSU_MM01_QUERY_CAMERAS = (3, 6)
+SYSU_MM01_GALLERY_CAMERAS = {"all": (1, 2, 4, 5), "indoor": (1, 2)}
+SYSU_MM01_SHARED_ROOM = (2, 3)
+SYSU_MM01_SHOTS = (1, 10)
+SYSU_MM01_SAMPLERS = ("official", "agw")
 
 
 def sysu_mm01_protocol(
@@ -372,18 +340,18 @@ def sysu_mm01_protocol(
         ValueError: An argument is outside what is listed above, or a camera has images of the wrong modality.
     """
     for name, value, known in (
-        ("mode", mode, tuple(GALLERY_CAMERAS)),
-        ("shots", shots, SHOTS),
-        ("sampler", sampler, SAMPLERS),
+        ("mode", mode, tuple(SYSU_MM01_GALLERY_CAMERAS)),
+        ("shots", shots, SYSU_MM01_SHOTS),
+        ("sampler", sampler, SYSU_MM01_SAMPLERS),
     ):
         if value not in known:
             raise ValueError(f"{name} must be one of {known}, got {value!r}")
-    is_query_N = np.isin(images.cameras, QUERY_CAMERAS)
+    is_query_N = np.isin(images.cameras, SYSU_MM01_QUERY_CAMERAS)
     if not np.array_equal(is_query_N, images.infrared):
         wrong = int(np.flatnonzero(is_query_N != images.infrared)[0])
         raise ValueError(f"cameras 3 and 6 alone are infrared; {images.paths[wrong]} says otherwise")
 
-    cameras = GALLERY_CAMERAS[mode]
+    cameras = SYSU_MM01_GALLERY_CAMERAS[mode]
     if sampler == "official":
         if permutations_path is None:
             raise ValueError("sampler 'official' needs permutations_path")
@@ -399,7 +367,7 @@ def sysu_mm01_protocol(
         direction=INFRARED_TO_VISIBLE,
         queries=np.flatnonzero(is_query_N),
         galleries=tuple(draw(cells, cameras=cameras, shots=shots, trial=trial) for trial in range(trials)),
-        exclude=same_room(*ROOM),
+        exclude=same_room(*SYSU_MM01_SHARED_ROOM),
         cmc_by_identity=True,
     )
 
@@ -430,7 +398,7 @@ def regdb_protocol(images: Images, *, direction: str, dataset: str = "regdb") ->
     )
 
 
-CAMERAS = tuple(range(1, 10))
+LLCM_CAMERAS = tuple(range(1, 10))
 
 
 def llcm_protocol(images: Images, *, direction: str, trials: int = 10, dataset: str = "llcm") -> Protocol:
@@ -455,7 +423,9 @@ def llcm_protocol(images: Images, *, direction: str, trials: int = 10, dataset: 
         sampler="agw",
         direction=direction,
         queries=np.flatnonzero(is_query_N),
-        galleries=tuple(draw_agw(cells, cameras=CAMERAS, shots=1, trial=trial) for trial in range(trials)),
+        galleries=tuple(
+            draw_agw(cells, cameras=LLCM_CAMERAS, shots=1, trial=trial) for trial in range(trials)
+        ),
         exclude=same_identity_and_camera,
         cmc_by_identity=True,
     )

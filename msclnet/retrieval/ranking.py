@@ -1,20 +1,11 @@
-"""From a distance matrix to CMC, mAP and mINP.
+"""From a distance matrix to CMC, mAP and mINP: `rank`.
 
-Axes: Q queries, G gallery images, R ranks.
+Ranks are counted, not sorted. The rank of a match is one more than the number of kept gallery images before it, and
+a query has few matches: comparing its whole row with each of them and counting bits is cheaper than sorting the row.
+Of equal distances the gallery image with the lower column comes first, as in a stable sort.
 
-Where the right gallery images stand in each query's list, found without sorting.
-
-The rank of a match is one more than the number of kept gallery images before it, and a query has few matches:
-comparing its whole row with each of them and counting bits is cheaper than sorting the row. Equal distances:
-the gallery image with the lower column comes first, as in a stable sort.
-
-Axes: B queries of a block, G gallery images, K identities of the gallery, P matches of one query (padded),
-M matches of all rows one after another, V rows that have a match.
-
-How each query fares on its own.
-
-Axes: Q queries, G gallery images, B queries of a block, M matches of a block's rows one after another, V rows
-of a block that have a match.
+Axes: Q queries, G gallery images, R ranks, B queries of a block, K identities of the gallery, P matches of one query
+(padded), M matches of all rows one after another, V rows that have a match.
 """
 
 from dataclasses import dataclass
@@ -27,6 +18,7 @@ from msclnet.retrieval.protocols import BoolArray, Exclusion, IntArray
 COMPARED_CELLS = 1 << 20  # comparisons held at a time, one byte each: they stay in a core's own cache
 MATCHES_AT_A_TIME = 64
 TIES_AT_A_TIME = 512
+BLOCK_CELLS = 1 << 18  # distances at a time: in double precision 2 MiB, which stay in a core's own cache
 
 
 @dataclass(frozen=True)
@@ -84,14 +76,7 @@ def rank_matches(
     gallery: Gallery,
     excluded_BG: BoolArray | None,
 ) -> Matches:
-    """Rank of every match that is not excluded.
-
-    Args:
-        distances_BG: Free of NaN; overwritten with NaN where excluded.
-        query_identities_B: Identity of each row.
-        gallery: The columns.
-        excluded_BG: True where a column is out of a row's list.
-    """
+    """Rank of every match that is not excluded; `distances_BG` is overwritten with NaN where excluded."""
     rows_M, columns_M = gallery.matches(query_identities_B)
     if excluded_BG is not None:
         kept_M = ~excluded_BG[rows_M, columns_M]
@@ -118,14 +103,9 @@ def count_identities_before(
     columns_V: IntArray,
     tied_V: BoolArray,
 ) -> IntArray:
-    """How many different identities stand before one given column, in each of V rows.
+    """How many different identities come before column `columns_V` in row `rows_V`; (V,).
 
-    Args:
-        distances_BG: NaN where excluded.
-        gallery: The columns.
-        rows_V: The rows in question.
-        columns_V: The column of each of these rows before which identities are counted.
-        tied_V: Whether that column's distance occurs in its row again.
+    `distances_BG` is NaN where excluded; `tied_V` says whether the column's distance occurs in its row again.
     """
     values_V1 = distances_BG[rows_V, columns_V][:, None]
     chosen_VG = distances_BG if len(rows_V) == len(distances_BG) else distances_BG[rows_V]
@@ -177,12 +157,9 @@ def _count_true(hit_BPW: BoolArray) -> IntArray:
     return np.bitwise_count(words).sum(axis=2, dtype=np.int64)
 
 
-BLOCK_CELLS = 1 << 18  # distances at a time: in double precision 2 MiB, which stay in a core's own cache
-
-
 @dataclass(frozen=True)
 class QueryScores:
-    """How each query fared on its own.
+    """The scores of each query.
 
     Attributes:
         first: (Q,) rank of the first match, from 1; 0 for an invalid query, one without a match left.
@@ -205,9 +182,9 @@ def score_queries(
     exclude: Exclusion | BoolArray | None = None,
     cmc_by_identity: bool = False,
 ) -> QueryScores:
-    """How each query fares on its own: the first half of `ranking.rank`, with its arguments and errors.
+    """The scores of each query: the first half of `rank`, with its arguments and errors.
 
-    Beyond the distances it needs memory for one block of `BLOCK_CELLS`, or one row, however many queries there are.
+    Beyond the distances it needs memory for one block of `BLOCK_CELLS`, or one row, whatever the number of queries.
     """
     distances_QG = np.asarray(distances_QG)
     query_identities_Q, gallery_identities_G = np.asarray(query_identities), np.asarray(gallery_identities)

@@ -1,19 +1,41 @@
-"""The model registry: versions, and the aliases `candidate` and `champion`."""
+"""The model registry: a trained network as a version that anybody with MLflow can load, and its two aliases."""
 
+import json
+import logging
 import math
-from collections.abc import Mapping
-from typing import NamedTuple
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from msclnet.tracking import naming
+import numpy as np
+from filelock import FileLock
+
+import msclnet
+from msclnet.errors import UserError
+from msclnet.tracking.masking import brief
 from msclnet.tracking.run import Tracker
-from msclnet.tracking.run_setup import explained
-from msclnet.tracking.server import file_lock
+from msclnet.tracking.server import Server, connect, exists, explained, tracking_uri
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
 
 MODEL_NAME = "msclnet"
 CANDIDATE = "candidate"
 CHAMPION = "champion"
 SCORE_TAG = "validation_score"
 DIGEST_TAG = "dataset_digest"
+REQUIREMENTS = ("mlflow", "numpy", "safetensors", "torch", "torchvision", "tqdm")
+
+_ADDRESS = re.compile(r"models:/(?P<name>[^/@]+)(@(?P<alias>[^/@]+)|/(?P<version>[0-9]+))")
+_UNKNOWN = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+
+logger = logging.getLogger("msclnet.tracking")
 
 
 class Promotion(NamedTuple):
@@ -21,6 +43,87 @@ class Promotion(NamedTuple):
 
     promoted: bool
     reason: str
+
+
+@dataclass(frozen=True)
+class RegisteredModel:
+    """A version of a registered model, downloaded.
+
+    Attributes:
+        name, version, run_id: Which one it is; `run_id` is the run that trained it.
+        height, width: Pixels of the images that it takes.
+        weights: safetensors file.
+        spec: What `msclnet.embedding.load_network` takes.
+    """
+
+    name: str
+    version: str
+    run_id: str
+    height: int
+    width: int
+    weights: Path
+    spec: dict[str, Any]
+
+
+def log_model(
+    tracker: Tracker,
+    *,
+    weights: Path,
+    spec: Mapping,
+    example: Mapping[str, np.ndarray],
+    reference_vectors: np.ndarray,
+    name: str = MODEL_NAME,
+    package: Path | None = None,
+) -> str | None:
+    """Logs the trained network into the run and registers it as a new version.
+
+    The logged model is self-contained: safetensors weights, the spec, and a copy of this package's source, so
+    that a version keeps working after the code has changed. It holds no pickle.
+
+    Args:
+        tracker: The run that the model belongs to.
+        weights: safetensors file.
+        spec: How to build the network, for `msclnet.embedding.load_network`; ready for JSON.
+        example: `images` uint8 (N, H, W, 3) and `infrared` bool (N,); a few images of both modalities.
+        reference_vectors: float32 (N, D), the pipeline's embeddings of the example; kept with the model so
+            that any installation can be checked against them.
+        name: Registered model. Give each data set its own: champions are compared on one data set only.
+        package: The package to store; by default the installed `msclnet`.
+
+    Returns:
+        The version, or `None` with a warning when the server does not answer.
+    """
+    from mlflow import MlflowException
+    from mlflow.entities import LoggedModelOutput
+    from mlflow.models import Model
+
+    client = tracker.server.client
+    try:
+        logged = client.create_logged_model(tracker.experiment_id, name=name, source_run_id=tracker.run_id)
+        model_id, location = logged.model_id, logged.artifact_location
+        with tempfile.TemporaryDirectory() as folder:
+            _save_model(
+                Path(folder) / "model",
+                Model(artifact_path=location, run_id=tracker.run_id, model_id=model_id, model_uuid=model_id),
+                weights=weights,
+                spec=spec,
+                example=example,
+                reference_vectors=reference_vectors,
+                package=package or Path(msclnet.__path__[0]),
+            )
+            client.log_model_artifacts(model_id, f"{folder}/model")
+        client.finalize_logged_model(model_id, "READY")
+        client.log_outputs(tracker.run_id, [LoggedModelOutput(model_id, step=0)])
+        return _register(tracker, name, model_id, source=location)
+    except (MlflowException, OSError) as error:
+        logger.warning(
+            "the model was not registered as %s at %s: %s. Its weights remain in %s.",
+            name,
+            tracker.server.masked_uri,
+            brief(error),
+            weights,
+        )
+        return None
 
 
 def find_version(tracker: Tracker, *, name: str = MODEL_NAME) -> str | None:
@@ -39,7 +142,7 @@ def set_candidate(
     client = tracker.server.client
     with explained(tracker.server):
         for metric, value in metrics.items():
-            client.set_model_version_tag(name, version, naming.key(metric), repr(float(value)))
+            client.set_model_version_tag(name, version, metric, repr(float(value)))
         client.set_registered_model_alias(name, CANDIDATE, version)
 
 
@@ -50,22 +153,19 @@ def promote(
     validation_score: float,
     dataset_digest: str,
     name: str = MODEL_NAME,
-    force: bool = False,
 ) -> Promotion:
     """Makes a version the champion if it beats the present one on the same validation identities.
 
-    The first version becomes champion. A tie keeps the present champion. Scores of different data sets say
-    nothing about each other, so a champion of another data set, or one without a score (set by hand), stays
-    until somebody decides: with `force`, or with the alias in MLflow's UI. Whoever trains on several data
-    sets gives each its own `name`.
+    The first version becomes champion. A tie keeps the present champion. Scores of different data sets are not
+    comparable, so a champion of another data set, or one without a score (set by hand), is kept until another is
+    promoted by hand in MLflow's UI. A project that trains on several data sets gives each its own `name`.
 
     Args:
-        tracker: Tells the server.
+        tracker: The run on whose server the model is registered.
         version: The version to compare.
         validation_score: Of this version, higher is better; never a figure of the test identities.
         dataset_digest: Of the data set that the score was measured on.
         name: Registered model.
-        force: Promote whatever the present champion is.
 
     Returns:
         Whether the version is the champion now, and why.
@@ -76,36 +176,127 @@ def promote(
     client = tracker.server.client
     if not math.isfinite(validation_score):
         return Promotion(False, f"{name} version {version}: its validation score is {validation_score}")
+    folder = tracker.server.home / "mlruns"
+    folder.mkdir(parents=True, exist_ok=True)
     # Comparing and setting the alias are two requests: the lock keeps one machine's evaluations apart.
-    with explained(tracker.server), file_lock(tracker.server.home / "mlruns" / "promotion.lock"):
+    with explained(tracker.server), FileLock(folder / "promotion.lock"):
         client.set_model_version_tag(name, version, SCORE_TAG, repr(float(validation_score)))
         client.set_model_version_tag(name, version, DIGEST_TAG, dataset_digest)
         verdict = _compare(tracker, version, validation_score, dataset_digest, name=name)
-        if force and not verdict.promoted:
-            verdict = Promotion(True, f"{name} version {version} is the champion now, by order")
         if verdict.promoted:
             client.set_registered_model_alias(name, CHAMPION, version)
     return verdict
 
 
-def _compare(tracker: Tracker, version: str, score: float, digest: str, *, name: str) -> Promotion:
+@contextmanager
+def downloaded_model(address: str, *, home: Path) -> Iterator[RegisteredModel]:
+    """The files of `models:/NAME@ALIAS` or `models:/NAME/VERSION`, for the length of the block.
+
+    Nothing of the version is executed: only its weights (safetensors) and JSON are read.
+
+    Args:
+        address: Which model.
+        home: Folder of the local MLflow database; unused when MLFLOW_TRACKING_URI names a server.
+
+    Raises:
+        UserError: The address is none, nothing is registered under it (the message names what is), the server does
+            not answer, or the version's files are missing or belong to another kind of model.
+    """
+    match = _ADDRESS.fullmatch(address)
+    if match is None:
+        raise UserError(
+            f"{address}: a registered model is named models:/NAME@ALIAS or models:/NAME/VERSION, "
+            "such as models:/msclnet@champion"
+        )
+    if not exists(home):
+        raise UserError(
+            f"{address}: there is no registry yet ({tracking_uri(home)} is missing); `dvc repro` trains a model and "
+            "registers it, or set MLFLOW_TRACKING_URI to the server that has it"
+        )
+    server = connect(home)
+    with explained(server):
+        found = _find(server, match["name"], alias=match["alias"], version=match["version"])
+    with tempfile.TemporaryDirectory() as folder:
+        yield _download(server, found, Path(folder))
+
+
+def _save_model(
+    target: Path,
+    model: Any,
+    *,
+    weights: Path,
+    spec: Mapping,
+    example: Mapping[str, np.ndarray],
+    reference_vectors: np.ndarray,
+    package: Path,
+) -> None:
+    import mlflow.pyfunc
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    height, width, channels = example["images"].shape[1:]
+    signature = ModelSignature(
+        inputs=Schema(
+            [
+                TensorSpec(np.dtype(np.uint8), (-1, height, width, channels), "images"),
+                TensorSpec(np.dtype(bool), (-1,), "infrared"),
+            ]
+        ),
+        outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, reference_vectors.shape[1]))]),
+    )
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "spec.json").write_text(json.dumps(dict(spec), indent=2, sort_keys=True), encoding="utf-8")
+        np.save(folder / "reference.npy", np.asarray(reference_vectors, np.float32), allow_pickle=False)
+        shutil.copytree(package, folder / "msclnet", ignore=shutil.ignore_patterns("__pycache__"))
+        mlflow.pyfunc.save_model(
+            target,
+            python_model=str(Path(__file__).with_name("served_model.py")),
+            artifacts={
+                "weights": str(weights),
+                "spec": f"{folder}/spec.json",
+                "reference": f"{folder}/reference.npy",
+            },
+            code_paths=[f"{folder}/msclnet"],
+            signature=signature,
+            input_example=dict(example),
+            # Without a build's local part: `2.1.0+cpu` is on no index under that name.
+            pip_requirements=[
+                f"{each}=={installed_version(each).partition('+')[0]}" for each in REQUIREMENTS
+            ],
+            mlflow_model=model,
+        )
+
+
+def _register(tracker: Tracker, name: str, model_id: str, *, source: str) -> str:
+    """Make a logged model the newest version of a registered model, which is created where missing."""
     from mlflow import MlflowException
 
     client = tracker.server.client
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    entry = client.create_model_version(
+        name, source, run_id=tracker.run_id, model_id=model_id, await_creation_for=60
+    )
+    return str(entry.version)
+
+
+def _compare(tracker: Tracker, version: str, score: float, digest: str, *, name: str) -> Promotion:
+    from mlflow import MlflowException
+
     this = f"{name} version {version}"
     try:
-        champion = client.get_model_version_by_alias(name, CHAMPION)
+        champion = tracker.server.client.get_model_version_by_alias(name, CHAMPION)
     except MlflowException as error:
-        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+        if error.error_code not in _UNKNOWN:
             raise
         return Promotion(True, f"{this} is the first champion (validation score {score:.4f})")
     if str(champion.version) == version:
         return Promotion(True, f"{this} is the champion already")
     their_score, their_digest = champion.tags.get(SCORE_TAG), champion.tags.get(DIGEST_TAG)
-    by_hand = (
-        f"To promote by hand, set the alias {CHAMPION} of {name} to version {version} in MLflow's UI, or "
-        "give each data set its own registered model."
-    )
     if their_score is None or their_digest is None:
         reason = f"version {champion.version} is champion without a validation score to compare with"
     elif their_digest != digest:
@@ -122,20 +313,62 @@ def _compare(tracker: Tracker, version: str, score: float, digest: str, *, name:
             f"{float(their_score):.4f} of version {champion.version}"
         )
         return Promotion(False, f"{this} does not become champion: {reason}")
+    by_hand = (
+        f"To promote by hand, set the alias {CHAMPION} of {name} to version {version} in MLflow's UI, or "
+        "give each data set its own registered model."
+    )
     return Promotion(False, f"{this} does not become champion: {reason}. {by_hand}")
 
 
-def register(tracker: Tracker, name: str, model_id: str, *, source: str) -> str:
-    """Makes a logged model the newest version of a registered model, which is created where missing."""
+def _find(server: Server, name: str, *, alias: str | None, version: str | None) -> "ModelVersion":
     from mlflow import MlflowException
 
-    client = tracker.server.client
+    client = server.client
     try:
-        client.create_registered_model(name)
+        if alias is not None:
+            return client.get_model_version_by_alias(name, alias)
+        return client.get_model_version(name, str(version))
     except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+        if error.error_code not in _UNKNOWN:
             raise
-    entry = client.create_model_version(
-        name, source, run_id=tracker.run_id, model_id=model_id, await_creation_for=60
+    where = f"the registry of {server.masked_uri}"
+    known = [model.name for model in client.search_registered_models(max_results=100)]
+    if name not in known:
+        names = ", ".join(sorted(known)) or "none; `dvc repro` trains and registers one"
+        raise UserError(f"{where} has no model {name!r} (registered: {names})")
+    wanted = f"alias {alias!r}" if alias is not None else f"version {version}"
+    aliases = ", ".join(sorted(client.get_registered_model(name).aliases)) or "none"
+    raise UserError(
+        f"{name} has no {wanted} in {where} (aliases: {aliases}); `dvc repro evaluate` gives the aliases, "
+        f"and models:/{name}/VERSION names a version by its number"
     )
-    return str(entry.version)
+
+
+def _download(server: Server, found: "ModelVersion", folder: Path) -> RegisteredModel:
+    import mlflow.artifacts
+    from mlflow import MlflowException
+    from mlflow.models import Model
+
+    label = f"{found.name} version {found.version}"
+    try:
+        source = server.client.get_model_version_download_uri(found.name, found.version)
+        local = Path(
+            mlflow.artifacts.download_artifacts(
+                artifact_uri=source, dst_path=str(folder), tracking_uri=server.uri
+            )
+        )
+        model = Model.load(str(local))
+    except (MlflowException, OSError) as error:
+        raise UserError(
+            f"{label}: its files cannot be loaded ({brief(error)}); choose another version, or train again"
+        ) from None
+    try:
+        artifacts = model.flavors["python_function"]["artifacts"]
+        height, width = model.get_input_schema().input_dict()["images"].shape[1:3]  # pyright: ignore
+        spec = json.loads((local / artifacts["spec"]["path"]).read_text(encoding="utf-8"))
+        weights = local / artifacts["weights"]["path"]
+    except (AttributeError, KeyError, OSError, TypeError, ValueError, MlflowException):
+        raise UserError(f"{label} is no model of this project; choose another one") from None
+    return RegisteredModel(
+        found.name, str(found.version), str(found.run_id), int(height), int(width), weights, spec
+    )

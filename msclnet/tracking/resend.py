@@ -11,15 +11,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from msclnet.errors import UserError
-from msclnet.tracking import naming
-from msclnet.tracking.lifetime import Status
 from msclnet.tracking.masking import mask
-from msclnet.tracking.outbox import METRICS_PER_REQUEST
-from msclnet.tracking.run import LINKED_TO
-from msclnet.tracking.run_setup import explained, find_or_create_run
-from msclnet.tracking.server import connect
+from msclnet.tracking.run import Status, metric_name, referenced_run
+from msclnet.tracking.server import connect, explained
 
-STEP_COLUMNS = ("step", "epoch")
+METRICS_PER_REQUEST = 1000  # MLflow refuses more
 
 
 class Resent(NamedTuple):
@@ -34,30 +30,23 @@ def resend(history: Path, reference: Mapping, *, home: Path, status: Status = "F
     """Sends every value of the history that the run does not have. Safe to repeat.
 
     Args:
-        history: CSV with a header, one of the columns `step` or `epoch`, and one column per metric; empty
-            cells were not measured. Columns that hold no numbers are passed over.
-        reference: The tracker's `reference` (run.json). If the server does not know the run, its stand-in is
-            used or created, as `Tracker.join` does.
+        history: CSV with a header, a column `epoch` and one column per metric; empty cells were not measured.
+        reference: The training tracker's `reference` (run.json). If the server does not know the run, the one that
+            stands for it is used or created, as `Tracker.join` does.
         home: As for `server.connect`.
-        status: What a run that still counts as running is set to, for its process could not say so itself.
-            Not to be used on a run that is in fact still training.
+        status: For a run that still counts as running, because its process could not set it. Not to be used on a
+            run that is in fact still training.
 
     Raises:
-        UserError: The server does not answer, or the history is missing or has no step column.
+        UserError: The server does not answer, or the history is missing or is none.
     """
     values = read_history(history)
     server = connect(home)
     with explained(server):
         from mlflow.entities import Metric
 
-        run = find_or_create_run(
-            server,
-            str(reference.get("experiment") or "msclnet"),
-            str(reference.get("run_name") or "linked"),
-            reference=reference,
-            link=LINKED_TO,
-        )
-        run_id = run.info.run_id
+        found = referenced_run(server, reference)
+        run_id = found.info.run_id
         now = int(time.time() * 1000)
         missing: list[Metric] = []
         present = 0
@@ -67,39 +56,45 @@ def resend(history: Path, reference: Mapping, *, home: Path, status: Status = "F
             missing += [Metric(name, value, now, step) for step, value in points.items() if step not in known]
         for first in range(0, len(missing), METRICS_PER_REQUEST):
             server.client.log_batch(run_id, metrics=missing[first : first + METRICS_PER_REQUEST])
-        if run.info.status == "RUNNING":
+        if found.info.status == "RUNNING":
             server.client.set_terminated(run_id, status)
     return Resent(len(missing), present, run_id)
 
 
 def read_history(path: Path) -> dict[str, dict[int, float]]:
-    """Reads a history file as `{metric: {step: value}}`, with the names that MLflow shows.
+    """Reads a training's history as `{metric: {epoch: value}}`, with the names that MLflow shows.
 
     Raises:
-        UserError: The file is missing, empty, or has neither a `step` nor an `epoch` column.
+        UserError: The file is missing, or is no history of a training.
     """
+    values: dict[str, dict[int, float]] = {}
     try:
         with path.open(newline="", encoding="utf-8") as handle:
-            reader = csv.DictReader(handle)
-            rows, columns = list(reader), list(reader.fieldnames or ())
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); name the history file of a training") from None
-    step_column = next((name for name in STEP_COLUMNS if name in columns), None)
-    if step_column is None:
-        raise UserError(f"{path}: has the columns {columns}; one of {list(STEP_COLUMNS)} is needed")
-    values: dict[str, dict[int, float]] = {}
-    for number, row in enumerate(rows, start=2):
-        try:
-            step = int(row[step_column])
-        except (TypeError, ValueError):
-            raise UserError(
-                f"{path}, line {number}: {step_column} is {row[step_column]!r}, not a whole number"
-            ) from None
-        for name in columns:
-            value = _number(row[name]) if name != step_column else None
-            if value is not None:
-                values.setdefault(naming.metric(name), {})[step] = value
+            for row in csv.DictReader(handle):
+                epoch = int(row.pop("epoch"))
+                for name, text in row.items():
+                    if text:
+                        values.setdefault(metric_name(name), {})[epoch] = float(text)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); name a training's history.csv") from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} is no history of a training ({error!r}); name its history.csv") from None
     return values
+
+
+def read_reference(path: Path) -> Mapping:
+    """Reads a training's run.json.
+
+    Raises:
+        UserError: The file is missing or holds no run.
+    """
+    try:
+        reference = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); name the run.json of a training") from None
+    if not isinstance(reference, dict):
+        raise UserError(f"{path}: holds no run; name the run.json of a training")
+    return reference
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -109,12 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("history", type=Path, help="the training's history file (CSV)")
     parser.add_argument("run", type=Path, help="the training's run.json")
     parser.add_argument("--home", type=Path, default=Path(home), help="folder of the local database")
-    parser.add_argument(
-        "--status",
-        choices=("FINISHED", "FAILED", "KILLED"),
-        default="FINISHED",
-        help="for a run that still counts as running",
-    )
+    parser.add_argument("--status", choices=("FINISHED", "FAILED", "KILLED"), default="FINISHED")
     options = parser.parse_args(arguments)
     try:
         reference = read_reference(options.run)
@@ -124,23 +114,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     print(f"run {resent.run_id}: {resent.sent} values sent, {resent.present} were there")
     return 0
-
-
-def read_reference(path: Path) -> Mapping:
-    try:
-        reference = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); name the run.json of a training") from None
-    if not isinstance(reference, dict):
-        raise UserError(f"{path}: holds no run; name the run.json of a training")
-    return reference
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        return float(text or "")
-    except ValueError:
-        return None
 
 
 if __name__ == "__main__":

@@ -62,18 +62,19 @@ def report(root: Path, *, mlflow_run: str | None = None) -> None:
 
 def log_report(root: Path, *, mlflow_run: str | None) -> None:
     """Log the written report to MLflow; see `report`."""
-    from msclnet.tracking.group import RunGroup
+    from msclnet.tracking.run import Tracker, grid_runs
 
     if mlflow_run:
-        groups = [RunGroup.attach(home=home(root), run_id=mlflow_run)]
+        groups = [Tracker.attach(mlflow_run, home=home(root))]
     else:
         try:
-            groups = RunGroup.known(home=home(root), names=grid_names(root)) if grid_names(root) else []
+            groups = grid_runs(home=home(root), names=grid_names(root)) if grid_names(root) else []
         except UserError as error:  # the user did not ask for MLflow, and the report is written
             print(f"not logged: {error}", file=sys.stderr)
             return
     for group in groups:
         group.log_artifact(root / FOLDER, "report")
+        group.finish("FINISHED")
     if groups:
         print(f"logged to {len(groups)} MLflow run{'s' * (len(groups) > 1)}, artifact folder `report`")
 

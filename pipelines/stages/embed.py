@@ -61,6 +61,11 @@ def embed(params: Params, processes: Processes = ALONE) -> None:
                 flip=params.embed.flip,
                 backend=params.embed.backend,
                 precision=precision,
+                **(
+                    {"regdb_split": params.preprocess.regdb_split}
+                    if params.download.dataset == "regdb"
+                    else {}
+                ),
                 **vars(rows),
             )
 

@@ -2,7 +2,7 @@
 
 import csv
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ from msclnet.images.table import open_array
 from msclnet.retrieval.baselines import colour_histograms, random_features
 from msclnet.retrieval.evaluation import evaluate as score
 from msclnet.retrieval.evaluation import validation_figures
-from msclnet.retrieval.protocols import Images
+from msclnet.retrieval.protocols import INFRARED_TO_VISIBLE, VISIBLE_TO_INFRARED, Images
 from msclnet.retrieval.re_ranking import ReRanking
 from pipelines import settings
 from pipelines.console import tellable
@@ -50,19 +50,36 @@ def score_all(params: Params) -> tuple[dict[str, Any], list[Report]]:
     """Score validation and test identities, and write everything below results/metrics.
 
     Returns:
-        The figures of metrics.json, in percent, and the full reports, as shares.
+        The figures of metrics.json, in percent, and the full reports, as fractions.
     """
     reports = list(score_test(params))
-    figures = {"validation": score_validation(params), **summary(reports, params)}
+    figures = {"validation": score_validation(params), **protocol_figures(reports, params)}
     write_json(paths.METRICS, figures)
+    write_json(paths.METRICS_SUMMARY, summary(figures["validation"], headline(reports, params)[0]))
     write_json(paths.METRICS_REPORT, reports)
     write_cmc(fresh(paths.CMC), reports, params)
     print_table(reports)
     return figures, reports
 
 
-def summary(reports: list[Report], params: Params) -> dict[str, Any]:
-    """The few figures for `dvc metrics show`, in percent; report.json has all of them."""
+def summary(validation: Mapping[str, float], report: Report) -> dict[str, Any]:
+    """One line for `dvc metrics show`: the headline's figures in percent, and the words that tell experiments apart."""
+    direction = {INFRARED_TO_VISIBLE: "i2v", VISIBLE_TO_INFRARED: "v2i"}[report["direction"]]
+    parts = (
+        protocol_name(report) if report["mode"] else direction,
+        report["feature"],
+        f"split {report['split']}" if report["split"] else "",
+        "flip" if report["flip"] else "",
+    )
+    return {
+        **{name: round(100 * report[name]["mean"], 4) for name in SHOWN},
+        **({"val_score": validation["score"]} if validation else {}),
+        "conditions": " ".join(filter(None, parts)),
+    }
+
+
+def protocol_figures(reports: list[Report], params: Params) -> dict[str, Any]:
+    """The figures of metrics.json by protocol, in percent; report.json has all of them."""
     first = headline(reports, params)
     own = first[0]
     figures: dict[str, Any] = {
@@ -83,7 +100,7 @@ def summary(reports: list[Report], params: Params) -> dict[str, Any]:
 
 
 def conditions(reports: list[Report]) -> str:
-    """What the names of the figures in metrics.json and in the printed table do not tell."""
+    """What a reader must know besides the names of the figures in metrics.json and in the printed table."""
     own = reports[0]
     re_ranked = next((re_ranking(report) for report in reports if report["re_ranking"]), None)
     parts = [
@@ -114,7 +131,7 @@ def score_validation(params: Params) -> dict[str, float]:
 def score_test(params: Params) -> Iterator[Report]:
     """One report for each protocol and feature, the references (chance, colour) among the features.
 
-    Re-ranked reports stand beside those without, never in their place.
+    Re-ranked reports are written next to those without, never in their place.
     """
     arrays = load_embeddings("test")
     images = Images.of(arrays)
@@ -126,8 +143,8 @@ def score_test(params: Params) -> Iterator[Report]:
     k_reciprocal = ReRanking(asked.k1, asked.k2, asked.lambda_) if asked.on else None
     flip = bool(arrays["flip"])
     embedding = {name: str(arrays[name]) for name in ("backend", "precision")}
+    split = int(arrays["regdb_split"]) if "regdb_split" in arrays else None
     trained_in = read_run().get("precision")  # trainings of former versions did not record it
-    split = params.preprocess.regdb_split if params.download.dataset == "regdb" else None
     for protocol in test_protocols(params, images):
         for name, values in features.items():
             own = name in FEATURES
@@ -166,7 +183,7 @@ def track(tracker: "Tracker", params: Params, figures: dict[str, Any], reports: 
             values[f"test/{protocol_name(report)}/{report['feature']}/{name}"] = 100 * report[name]["mean"]
     tracker.log_metrics(values, step=0)
     tracker.set_tags({"evaluate.conditions": figures["conditions"]})
-    for path in (paths.METRICS, paths.METRICS_REPORT, paths.CMC):
+    for path in (paths.METRICS, paths.METRICS_SUMMARY, paths.METRICS_REPORT, paths.CMC):
         tracker.log_artifact(path, "evaluate")
     own = headline(reports, params)[0]
     try:
@@ -181,8 +198,9 @@ def announce(tracker: "Tracker", scores: dict[str, float], validation_score: flo
     from msclnet.tracking.registry import find_version, promote, set_candidate
 
     run = read_run()
-    # The server may have been away when the training ended.
-    version = run["model_version"] or find_version(tracker, name=run["model"])
+    # The server may have been away when the training ended, or does not know the training.
+    version = run["model_version"] if tracker.run_id == run["run_id"] else None
+    version = version or find_version(tracker, name=run["model"])
     version = version or register_network(tracker, name=run["model"])
     if version is None:
         return

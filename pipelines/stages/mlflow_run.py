@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from msclnet.datasets.records import Split
-from msclnet.embedding import load_embedder
 from msclnet.errors import UserError
 from msclnet.images.table import file_digest, open_array, read_manifest
 from pipelines import settings
@@ -70,9 +69,6 @@ def dataset_digest() -> str:
     return file_digest(paths.MANIFEST)[:32]
 
 
-if TYPE_CHECKING:
-    from msclnet.tracking.run import Tracker
-
 EXAMPLES = 2  # images of each modality in the logged model's example
 
 
@@ -86,7 +82,8 @@ def register_network(tracker: "Tracker", *, name: str) -> str | None:
     Returns:
         The new version, or None (with a warning) if the server does not answer.
     """
-    from msclnet.tracking.model import log_model
+    from msclnet.embedding import load_embedder
+    from msclnet.tracking.registry import log_model
 
     spec = json.loads(paths.NETWORK_SPEC.read_text(encoding="utf-8"))
     split: Split = "val" if len(read_manifest(paths.MANIFEST, "val")) else "train"

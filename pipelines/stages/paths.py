@@ -41,6 +41,7 @@ DIVERGED = TRAIN / "diverged.json"  # only after a training that diverged; no ou
 
 EMBEDDINGS = Path("results/embeddings")
 METRICS = Path("results/metrics/metrics.json")
+METRICS_SUMMARY = Path("results/metrics/summary.json")
 METRICS_REPORT = Path("results/metrics/report.json")
 CMC = Path("results/metrics/cmc.csv")
 FIGURES = Path("results/figures")

@@ -1,22 +1,17 @@
 """Stage `visualize`: the pictures of the paper and its supplement, of this model."""
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from matplotlib.figure import Figure
 
-from msclnet.embedding import load_network
 from msclnet.figures.curves import cmc_figure, history_figure
 from msclnet.figures.distances import distance_figure, distance_statistics
 from msclnet.figures.embeddings import embedding_figure, pick_identities, tsne
-from msclnet.figures.heatmap import cam, heatmap_figure
 from msclnet.figures.rankings import retrieval_figure, top_k
 from msclnet.figures.style import save
 from msclnet.images.table import open_array
-from msclnet.models.network import MSCLNet
 from msclnet.retrieval.distance import cosine_distances
 from msclnet.retrieval.protocols import Images
 from msclnet.training.history import read_history
@@ -36,6 +31,9 @@ from pipelines.stages.scoring import (
     trials,
 )
 from pipelines.stages.stage import run_stage
+
+if TYPE_CHECKING:
+    from msclnet.models.network import MSCLNet
 
 TOP = 10
 
@@ -63,6 +61,9 @@ def visualize(params: Params) -> None:
 
 def heatmaps(params: Params, arrays: dict[str, np.ndarray]) -> Figure:
     """Grad-CAM on visible and infrared images of the same people (supplement, Fig. 2)."""
+    from msclnet.embedding import load_network
+    from msclnet.figures.heatmap import heatmap_figure
+
     rng = np.random.default_rng(params.visualize.seed)
     chosen = pick_identities(
         arrays["identities"],
@@ -88,11 +89,16 @@ def heatmaps(params: Params, arrays: dict[str, np.ndarray]) -> Figure:
     return heatmap_figure(*shown[False], *shown[True], [int(i) for i in chosen])
 
 
-def heat(network: MSCLNet, images: np.ndarray, *, infrared: bool, targets: np.ndarray) -> np.ndarray:
+def heat(network: "MSCLNet", images: np.ndarray, *, infrared: bool, targets: np.ndarray) -> np.ndarray:
     """Where the network sees each target's person in its image; (N, h, w) in [0, 1].
 
     The score is the cosine similarity of the image's BNNeck feature to its target feature.
     """
+    import torch
+    import torch.nn.functional as F
+
+    from msclnet.figures.heatmap import cam
+
     tensor, goal = torch.from_numpy(images), torch.from_numpy(targets)
     with torch.no_grad():
         none = tensor[:0]
@@ -166,7 +172,7 @@ def training_curves() -> Figure:
 
 
 def cmc(params: Params) -> Figure:
-    """CMC of the headline protocol, beside chance and the colour histogram."""
+    """CMC of the headline protocol, with chance and the colour histogram."""
     reports = headline_reports(params)
     first = reports[0]
     curves = {r["feature"]: (r["cmc"], _deviations(r)) for r in reports if r["feature"] not in REFERENCES}

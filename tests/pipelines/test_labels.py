@@ -1,11 +1,11 @@
-"""Every figure says what it was measured under: what its short name leaves out is told beside it."""
+"""Every figure says what it was measured under: what its short name leaves out is stated with it."""
 
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipelines.stages.evaluate import conditions, print_table, summary
+from pipelines.stages.evaluate import conditions, print_table, protocol_figures, summary
 from pipelines.stages.presets import preset_params
 from pipelines.stages.scoring import processing, protocol_title
 
@@ -33,16 +33,26 @@ def report(**labels: Any) -> dict[str, Any]:
 
 
 def test_metrics_name_all_labels() -> None:
-    figures = summary([report(), report(feature="pooled")], SMOKE)
+    figures = protocol_figures([report(), report(feature="pooled")], SMOKE)
     assert list(figures) == ["all-1shot-agw", "conditions"]
     assert figures["conditions"] == (
         "sysu-mm01, infrared-to-visible, 10 trials, no mirror images, no re-ranking, feature bnneck"
     )
 
 
+def test_the_summary_holds_the_headline_and_what_tells_experiments_apart() -> None:
+    figures = dict.fromkeys(METRICS, 50.0)
+    assert summary({"score": 41.5, "i2v_mAP": 40.0}, report()) == figures | {
+        "val_score": 41.5,
+        "conditions": "all-1shot-agw bnneck",
+    }
+    regdb = report(split=3, mode=None, shots=None, sampler=None, direction="visible-to-infrared", flip=True)
+    assert summary({}, regdb) == figures | {"conditions": "v2i bnneck split 3 flip"}
+
+
 def test_re_ranking_and_mirror_images_are_named_where_they_were_on() -> None:
     reports = [report(flip=True), report(flip=True, re_ranking=RE_RANKING)]
-    figures = summary(reports, SMOKE)
+    figures = protocol_figures(reports, SMOKE)
     assert list(figures) == ["all-1shot-agw", "all-1shot-agw-reranked", "conditions"]
     assert figures["conditions"].startswith(
         "sysu-mm01, infrared-to-visible, 10 trials, mirror images averaged, "

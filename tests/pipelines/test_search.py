@@ -297,7 +297,7 @@ def test_mistakes_are_named_and_former_results_stay(
             None,
             ["report.json is missing", "dvc repro preprocess", "--size"],
         ),
-        ("results/preprocess/report.json", "{}", ["report.json does not tell height and width"]),
+        ("results/preprocess/report.json", "{}", ["report.json does not hold height and width"]),
         ("results/preprocess/report.json", "]", ["report.json is damaged", "dvc repro preprocess --force"]),
     ],
 )
@@ -330,10 +330,8 @@ def test_a_model_in_another_folder(project: Path) -> None:
 def test_the_registered_champion_ranks_as_its_files_do(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from msclnet.tracking.model import log_model
-    from msclnet.tracking.registry import promote
-    from msclnet.tracking.run import Tracker
-    from msclnet.tracking.run_setup import DatasetInfo
+    from msclnet.tracking.registry import log_model, promote
+    from msclnet.tracking.run import DatasetInfo, Tracker
 
     own = search("--query", "night.png", "--gallery", "photos")
     weights = project / "results/train/model.safetensors"

@@ -10,7 +10,7 @@ from mlflow_stores import MlflowServer, run_status, stored_metrics
 from test_interrupted import forget_checkpoints
 from test_interrupted import history as without_times
 
-from msclnet.tracking.naming import metric
+from msclnet.tracking.run import metric_name
 
 pytestmark = pytest.mark.pipeline
 EPOCHS = 30
@@ -56,7 +56,7 @@ def test_a_training_outlives_its_server(project, tmp_path):
         run = json.loads((project.root / "results/train/run.json").read_text())
         assert run["run_id"] != json.loads(former)["run_id"]
         expected = {
-            (metric(name), int(row["epoch"])): float(value)
+            (metric_name(name), int(row["epoch"])): float(value)
             for row in history
             for name, value in row.items()
             if name != "epoch" and value

@@ -11,7 +11,14 @@ from scipy.io import loadmat, savemat
 
 from msclnet.errors import UserError
 from msclnet.retrieval.evaluation import evaluate, validate, validation_protocols
-from msclnet.retrieval.protocols import DIRECTIONS, Images, llcm_protocol, regdb_protocol, sysu_mm01_protocol
+from msclnet.retrieval.protocols import (
+    DIRECTIONS,
+    Images,
+    llcm_protocol,
+    read_permutations,
+    regdb_protocol,
+    sysu_mm01_protocol,
+)
 
 SPLITS = Path(
     os.environ.get("MSCLNET_SYSU_SPLITS", Path(__file__).resolve().parents[3] / "shared" / "sysu-mm01")
@@ -287,3 +294,16 @@ def test_validation_score_is_the_mean_of_rank_1_and_map_over_both_directions():
     for old, new in zip(protocols, again, strict=True):
         assert all(map(np.array_equal, old.galleries, new.galleries))
     assert len({gallery.tobytes() for gallery in protocols[0].galleries}) > 1
+
+
+def test_a_permutation_file_that_is_damaged_or_too_large_is_named(tmp_path, monkeypatch):
+    path = write_permutations(tmp_path / "rand_perm_cam.mat", {(6, 1): 3})
+    whole = path.read_bytes()
+    for damaged in (b"", b"no MATLAB file", whole[:200], whole[:150] + bytes(200)):
+        path.write_bytes(damaged)
+        with pytest.raises(UserError, match=r"rand_perm_cam\.mat is not SYSU-MM01's.*evaluation code"):
+            read_permutations(path)
+    path.write_bytes(whole)
+    monkeypatch.setattr("msclnet.retrieval.protocols.MAX_MAT_BYTES", len(whole) - 1)
+    with pytest.raises(UserError, match=f"{len(whole)} bytes"):
+        read_permutations(path)

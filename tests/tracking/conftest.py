@@ -1,20 +1,24 @@
-"""Fixtures: a fresh local database for each test, a tracker, a real MLflow server."""
+"""Fixtures: one local database a session, an experiment a test, one registered network, a real MLflow server."""
 
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
-from mlflow_stores import DATASET, MlflowServer
-from stand_in import log_stand_in
+from mlflow_stores import MlflowServer, RegisteredNetwork, start_tracker
+from safetensors.numpy import save_file
 
+from msclnet.tracking.registry import log_model, promote
 from msclnet.tracking.run import Tracker
 from msclnet.tracking.server import connect
 
 
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Creating the tables takes seconds: once is enough."""
+    """MLflow creates the tables in seconds: once is enough."""
     home = tmp_path_factory.mktemp("template")
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -22,36 +26,39 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home / "mlruns" / "mlflow.db"
 
 
-@pytest.fixture
-def home(tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A home with its database. The working folder is elsewhere, and must be left empty."""
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    folder = tmp_path / "home with a space"
-    (folder / "mlruns").mkdir(parents=True)
+@pytest.fixture(scope="session")
+def session_home(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Path:
+    """A home whose path holds what addresses encode; MLflow's loader of models takes no percent sign."""
+    folder = tmp_path_factory.mktemp("home ü [1] ")
+    (folder / "mlruns").mkdir()
     shutil.copy(empty_database, folder / "mlruns" / "mlflow.db")
+    return folder
+
+
+@pytest.fixture
+def home(tmp_path: Path, session_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The session's home. The working folder is elsewhere, and must be left empty."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
-    yield folder
+    yield session_home
     assert list(elsewhere.iterdir()) == []
 
 
 @pytest.fixture
-def start(home: Path) -> Iterator[Callable[..., Tracker]]:
-    """Starts a tracker with small defaults; every one is finished at the end."""
+def experiment(request: pytest.FixtureRequest) -> str:
+    """A name of the test's own, for its experiment and its registered model."""
+    return request.node.name
+
+
+@pytest.fixture
+def start(home: Path, experiment: str) -> Iterator[Callable[..., Tracker]]:
+    """Starts a tracker with small defaults; each is finished at the end."""
     begun: list[Tracker] = []
 
-    def begin(**changes) -> Tracker:
-        arguments = {
-            "home": home,
-            "experiment": "tests",
-            "run_name": "small",
-            "params": {"train": {"epochs": 3}},
-            "tags": {},
-            "dataset": DATASET,
-            "system_metrics": False,
-        }
-        begun.append(Tracker.start(**(arguments | changes)))
+    def begin(**changes: Any) -> Tracker:
+        begun.append(start_tracker(**({"home": home, "experiment": experiment} | changes)))
         return begun[-1]
 
     yield begin
@@ -68,6 +75,59 @@ def mlflow_server(tmp_path: Path, empty_database: Path) -> Iterator[MlflowServer
 
 
 @pytest.fixture
-def tiny_model(tmp_path: Path) -> Callable[..., str | None]:
+def log_small_model(tmp_path: Path) -> Callable[..., str | None]:
     """Logs and registers a model that can be stored but not run."""
-    return lambda tracker, **changes: log_stand_in(tracker, tmp_path / "stand-in", **changes)
+    package = tmp_path / "msclnet"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    weights = tmp_path / "weights.safetensors"
+    save_file({"matrix": np.zeros((3, 5), dtype=np.float32)}, weights)
+
+    def log(tracker: Tracker, **changes: Any) -> str | None:
+        arguments = {
+            "weights": weights,
+            "spec": {"tensor": "matrix"},
+            "example": {"images": np.zeros((2, 48, 24, 3), np.uint8), "infrared": np.array([False, True])},
+            "reference_vectors": np.zeros((2, 5), dtype=np.float32),
+            "package": package,
+        }
+        return log_model(tracker, **(arguments | changes))
+
+    return log
+
+
+@pytest.fixture(scope="session")
+def registered_network(session_home: Path, tmp_path_factory: pytest.TempPathFactory) -> RegisteredNetwork:
+    import torch
+    from safetensors.torch import save_file as save_weights
+
+    from msclnet.embedding import load_embedder
+    from msclnet.models.build import build_network
+    from pipelines.stages.config import load_params
+
+    params = load_params(Path(__file__).resolve().parents[2] / "presets/smoke.yaml")
+    spec = {"identities": 4, "model": params.section("model"), "synergy": params.section("synergy")}
+    torch.manual_seed(0)
+    weights = tmp_path_factory.mktemp("weights") / "model.safetensors"
+    state = build_network(spec, pretrained=False).state_dict()
+    save_weights({name: tensor.clone() for name, tensor in state.items()}, weights)
+    images = np.random.default_rng(0).integers(0, 256, (5, 64, 32, 3), dtype=np.uint8)
+    infrared = np.array([True, False, False, True, True])
+    vectors = load_embedder(weights, spec)(images, infrared)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        tracker = start_tracker(session_home, experiment="network")
+        version = log_model(
+            tracker,
+            weights=weights,
+            spec=spec,
+            example={"images": images[:2], "infrared": infrared[:2]},
+            reference_vectors=vectors[:2],
+            name="network",
+        )
+        assert version is not None
+        promote(tracker, version, validation_score=0.1, dataset_digest="d", name="network")
+        tracker.finish("FINISHED")
+    return RegisteredNetwork(
+        tracker, version, weights, json.loads(json.dumps(spec)), images, infrared, vectors
+    )

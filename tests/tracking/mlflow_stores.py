@@ -1,4 +1,4 @@
-"""What the tests read and run beside the code under test: the database itself, and a real MLflow server."""
+"""What the tests read and run next to the code under test: the database itself, and a real MLflow server."""
 
 import os
 import shutil
@@ -9,11 +9,41 @@ import subprocess
 import sys
 import time
 import urllib.request
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from msclnet.tracking.run_setup import DatasetInfo
+import numpy as np
+
+from msclnet.tracking.run import DatasetInfo, Tracker
 
 DATASET = DatasetInfo("synthetic", "5e" * 32, {"train_images": 8, "train_identities": 2})
+
+
+def start_tracker(home: Path, **changes: Any) -> Tracker:
+    arguments = {
+        "home": home,
+        "experiment": "tests",
+        "run_name": "small",
+        "params": {"train": {"epochs": 3}},
+        "tags": {},
+        "dataset": DATASET,
+        "system_metrics": False,
+    }
+    return Tracker.start(**(arguments | changes))
+
+
+@dataclass(frozen=True)
+class RegisteredNetwork:
+    """A network of smoke's size, champion of the registered model `network`, and what it must compute."""
+
+    tracker: Tracker
+    version: str
+    weights: Path
+    spec: dict[str, Any]
+    images: np.ndarray
+    infrared: np.ndarray
+    vectors: np.ndarray
 
 
 def stored_metrics(database: Path, run_id: str) -> list[tuple[str, int, float]]:

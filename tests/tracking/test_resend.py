@@ -16,12 +16,11 @@ def test_only_what_is_missing_is_sent(
     start: Start, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tracker = start()
-    tracker.log_metrics({"loss": 0.1 + 0.2, "cmc@1": 0.5, "images_per_second": 64.5}, step=1)
+    tracker.log_metrics({"loss": 0.1 + 0.2, "val_mAP": 0.5, "images_per_second": 64.5}, step=1)
     tracker.finish("FINISHED")
     history, run = tmp_path / "history.csv", tmp_path / "run.json"
     history.write_text(
-        "epoch,loss,cmc@1,images_per_second,note\n"
-        f"1,{0.1 + 0.2!r},0.5,64.5,good\n2,{1 / 3!r},,70,\n3,1e-300,0.75,,bad\n"
+        f"epoch,loss,val_mAP,images_per_second\n1,{0.1 + 0.2!r},0.5,64.5\n2,{1 / 3!r},,70\n3,1e-300,0.75,\n"
     )
     run.write_text(json.dumps(tracker.reference))
 
@@ -30,44 +29,40 @@ def test_only_what_is_missing_is_sent(
     assert main([str(history), str(run), "--home", str(home)]) == 0
     assert "0 values sent, 7 were there" in capsys.readouterr().out
     assert stored_metrics(home / "mlruns" / "mlflow.db", tracker.run_id) == [
-        ("cmc_1", 1, 0.5),
-        ("cmc_1", 3, 0.75),
         ("loss", 1, 0.1 + 0.2),
         ("loss", 2, 1 / 3),
         ("loss", 3, 1e-300),
         ("system/images_per_second", 1, 64.5),
         ("system/images_per_second", 2, 70.0),
+        ("val_mAP", 1, 0.5),
+        ("val_mAP", 3, 0.75),
     ]
 
 
-def test_a_server_that_never_knew_the_run_gets_one_stand_in(home: Path, tmp_path: Path) -> None:
+def test_a_server_that_never_knew_the_run_gets_one_stand_in(
+    home: Path, tmp_path: Path, experiment: str
+) -> None:
     history = tmp_path / "history.csv"
-    history.write_text("step,loss\n0,1.5\n")
-    reference = {"run_id": "f" * 32, "experiment": "elsewhere", "run_name": "original"}
+    history.write_text("epoch,loss\n0,1.5\n")
+    reference = {"run_id": "f" * 32, "experiment": experiment, "run_name": "original"}
     first, second = (resend(history, reference, home=home, status="KILLED") for _ in range(2))
     assert (first.sent, second.sent, second.present) == (1, 0, 1)
     assert first.run_id == second.run_id
     joined = Tracker.join(reference, home=home, stage="embed")
     assert joined.run_id == first.run_id
-    run = joined.server.client.get_run(first.run_id)
-    assert (run.info.status, run.info.run_name) == ("KILLED", "original")
+    stored = joined.server.client.get_run(first.run_id)
+    assert (stored.info.status, stored.info.run_name) == ("KILLED", "original")
     joined.finish("FINISHED")
 
 
 @pytest.mark.parametrize(
-    ("content", "problem"),
-    [
-        ("", "columns"),
-        ("time,loss\n1,2\n", r"\['time', 'loss'\].*'step'"),
-        ("epoch,loss\n1,2\nx,3\n", "line 3: epoch is 'x'"),
-        (None, "cannot be read"),
-    ],
+    "content", ["time,loss\n1,2\n", "epoch,loss\n1,2\nx,3\n", "epoch,note\n1,good\n", None]
 )
-def test_a_wrong_history_is_named(tmp_path: Path, content: str | None, problem: str) -> None:
+def test_a_wrong_history_is_named(tmp_path: Path, content: str | None) -> None:
     path = tmp_path / "history.csv"
     if content is not None:
         path.write_text(content)
-    with pytest.raises(UserError, match=rf"history\.csv.*{problem}"):
+    with pytest.raises(UserError, match=r"tmp.*history\.csv.*name .* history\.csv"):
         read_history(path)
 
 
@@ -75,6 +70,7 @@ def test_a_wrong_run_file_is_a_mistake_without_traceback(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run.json"
+    (tmp_path / "history.csv").write_text("epoch,loss\n")
     for content in ("[]", "{"):
         run.write_text(content)
         assert main([str(tmp_path / "history.csv"), str(run)]) == 2

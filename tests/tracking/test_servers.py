@@ -1,18 +1,24 @@
+"""Where MLflow is: servers that are down, hang, come back or die; the local database; a project that was moved."""
+
 import csv
 import re
+import shutil
 import signal
 import socket
+import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from mlflow_stores import MlflowServer, run_status, stored_metrics
+from mlflow_stores import MlflowServer, run_status, start_tracker, stored_metrics
 
 from msclnet.errors import UserError
-from msclnet.tracking.registry import promote, set_candidate
-from msclnet.tracking.resend import resend
+from msclnet.tracking.registry import downloaded_model, promote, set_candidate
+from msclnet.tracking.resend import Resent, resend
 from msclnet.tracking.run import Tracker
 from msclnet.tracking.server import connect
 
@@ -57,11 +63,131 @@ def test_a_plain_folder_is_no_address(start: Start, monkeypatch: pytest.MonkeyPa
         start()
 
 
-def test_a_broken_local_database_is_named(home: Path) -> None:
-    database = home / "mlruns" / "mlflow.db"
-    database.write_bytes(b"this is no database, and it is long enough to be noticed as such" * 100)
+def test_a_broken_local_database_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    database = tmp_path / "mlruns" / "mlflow.db"
+    database.parent.mkdir()
+    database.write_bytes(b"this is no database, and it is long enough to be seen as none" * 100)
     with pytest.raises(UserError, match=r"mlflow\.db cannot be used.*not a database.*move the file"):
-        connect(home)
+        connect(tmp_path)
+
+
+CREATOR = """
+import os, sys, time
+from pathlib import Path
+from msclnet.tracking import server
+
+mine, other, home = (Path(name) for name in sys.argv[1:])
+
+def migrate(uri, home, *, artifact_root):
+    os.mkdir(home / "migrating")  # fails while another process is here
+    time.sleep(0.3)
+    os.rmdir(home / "migrating")
+
+server._first_answer = migrate
+mine.touch()
+while not other.exists():
+    time.sleep(0.005)
+server.connect(home)
+"""
+
+
+def test_two_processes_create_the_database_one_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wait stands for MLflow's migrations, which the session's database has been through."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    names = [tmp_path / "ready-0", tmp_path / "ready-1"]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", CREATOR, str(mine), str(other), str(tmp_path)],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for mine, other in (names, names[::-1])
+    ]
+    errors = [process.communicate(timeout=300)[1] for process in processes]
+    assert errors == ["", ""]
+
+
+def stored_locations(database: Path) -> list[str]:
+    """Every text in the database that is an address of a file, read past MLflow."""
+    found = []
+    with sqlite3.connect(database) as connection:
+        tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+        for (table,) in tables:
+            for row in connection.execute(f"SELECT * FROM {table}"):
+                found += [cell for cell in row if isinstance(cell, str) and cell.startswith("file:")]
+    return found
+
+
+@pytest.mark.parametrize("way", ["moved", "copied"])
+def test_a_project_that_was_moved_or_copied_finds_its_files_again(
+    way: str,
+    tmp_path: Path,
+    empty_database: Path,
+    log_small_model: Callable[..., str | None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from mlflow.tracking._tracking_service import utils
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    old, new = tmp_path / "old 50% ü?", tmp_path / "new [1] 'x' %20"
+    (old / "mlruns").mkdir(parents=True)
+    shutil.copy(empty_database, old / "mlruns" / "mlflow.db")
+    curve = tmp_path / "curve.txt"
+    curve.write_text("curve")
+    first = start_tracker(old)
+    first.log_artifact(curve)
+    version = log_small_model(first)
+    promote(first, str(version), validation_score=0.5, dataset_digest="d")
+    outside = (tmp_path / "else where").as_uri()
+    first.server.client.create_registered_model("foreign")
+    first.server.client.create_model_version("foreign", outside)
+    first.finish("FINISHED")
+
+    shutil.move(old, new) if way == "moved" else shutil.copytree(old, new)
+    before = sorted(path for path in tmp_path.rglob("*") if new not in path.parents)
+    utils._artifact_repos_cache.clear()  # as in a new process
+    with downloaded_model("models:/msclnet@champion", home=new) as model:
+        assert model.spec == {"tensor": "matrix"}
+    second = start_tracker(new, resume=first.reference)
+    second.log_artifact(curve, "again")
+    again = log_small_model(second)
+    assert promote(second, str(again), validation_score=0.6, dataset_digest="d").promoted
+    second.finish("FINISHED")
+
+    assert second.run_id == first.run_id
+    files = new / "mlruns" / "artifacts" / first.run_id / "artifacts"
+    assert sorted(path.relative_to(files).as_posix() for path in files.rglob("*.txt")) == [
+        "again/curve.txt",
+        "curve.txt",
+    ]
+    assert sorted(path for path in tmp_path.rglob("*") if new not in path.parents) == before
+    if way == "moved":
+        assert not old.exists()
+    locations = stored_locations(new / "mlruns" / "mlflow.db")
+    here = [each for each in locations if each.startswith(f"{(new / 'mlruns' / 'artifacts').as_uri()}")]
+    assert len(here) >= 8  # of the experiment, the run, two logged models and two versions
+    assert outside in locations
+    assert not [each for each in locations if each.startswith(f"{old.as_uri()}/")]
+
+
+def test_a_database_that_the_variable_names_is_left_as_it_is(
+    tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    for folder, given in ((old, old), (new, old)):
+        if folder == new:
+            shutil.move(old, new)
+        else:
+            (old / "mlruns").mkdir(parents=True)
+            shutil.copy(empty_database, old / "mlruns" / "mlflow.db")
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlruns/mlflow.db")
+        tracker = start_tracker(tmp_path / "home")
+        tracker.finish("FINISHED")
+        experiment = tracker.server.client.get_experiment(tracker.experiment_id)
+        assert experiment.artifact_location == (given / "mlruns" / "artifacts").as_uri()
 
 
 def write_history(path: Path, rows: list[dict[str, float]]) -> None:
@@ -75,7 +201,7 @@ def test_training_outlives_its_server(
     start: Start,
     home: Path,
     mlflow_server: MlflowServer,
-    tiny_model: Callable[[Tracker], str | None],
+    log_small_model: Callable[[Tracker], str | None],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -87,10 +213,14 @@ def test_training_outlives_its_server(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setattr("msclnet.tracking.run._SECONDS_BETWEEN_ATTEMPTS", 1.0)
     generator = np.random.default_rng(0)
     rows = [{"epoch": epoch, "loss": float(generator.normal()), "lr": 3e-4 / 7**epoch} for epoch in range(20)]
     history = tmp_path / "history.csv"
     write_history(history, rows)
+
+    def resend_of(tracker: Tracker) -> Resent:
+        return resend(history, tracker.reference, home=home)
 
     def train(tracker: Tracker, epochs: range) -> None:
         for epoch in epochs:
@@ -115,12 +245,16 @@ def test_training_outlives_its_server(
     train(tracker, range(5))
     wait_for(lambda: len(stored(tracker)) == 10)
     wait_for(lambda: bool(list(mlflow_server.folder.rglob("figure.txt"))))
-    version = tiny_model(tracker)
+    version = log_small_model(tracker)
     assert version == "1"
     set_candidate(tracker, version, {"rank1": 0.25})
     assert promote(tracker, version, validation_score=0.5, dataset_digest="d").promoted
     champion = tracker.server.client.get_model_version_by_alias("msclnet", "champion")
     assert champion.tags["rank1"] == "0.25"
+    with downloaded_model("models:/msclnet@champion", home=home) as model:
+        assert model.spec == {"tensor": "matrix"}
+    with pytest.raises(UserError, match=re.escape(masked)):
+        Tracker.attach("0" * 32, home=home)
     assert caplog.text == ""
 
     # It hangs: connections are taken and never answered. Then it comes back.
@@ -135,8 +269,8 @@ def test_training_outlives_its_server(
     assert run_status(mlflow_server.database, tracker.run_id) == "RUNNING"
     mlflow_server.signal(signal.SIGCONT)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
-    first = resend(history, tracker.reference, home=home)
-    again = resend(history, tracker.reference, home=home)
+    first = resend_of(tracker)
+    again = resend_of(tracker)
     assert first.run_id == again.run_id == tracker.run_id
     assert (first.sent + first.present, again.sent, again.present) == (40, 0, 40)
     assert sorted(set(stored(tracker))) == everything
@@ -153,7 +287,6 @@ def test_training_outlives_its_server(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
     third.finish("FINISHED")
     assert third.delivered
-    assert "answers again" in caplog.text
     assert sorted(set(stored(third))) == everything
     assert run_status(mlflow_server.database, third.run_id) == "FINISHED"
 
@@ -166,16 +299,16 @@ def test_training_outlives_its_server(
     second.finish("FINISHED")
     assert not second.delivered
     assert len(stored(second)) == 10
-    assert tiny_model(second) is None  # the trained weights are safe: no reason to fail
+    assert log_small_model(second) is None  # the trained weights are safe: no reason to fail
     for call in (
         lambda: promote(second, version, validation_score=0.5, dataset_digest="d"),
-        lambda: resend(history, second.reference, home=home),
+        lambda: resend_of(second),
     ):
         with pytest.raises(UserError, match=re.escape(masked)) as caught:
             call()
         assert PASSWORD not in str(caught.value)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{mlflow_server.database}")  # the same store
-    assert resend(history, second.reference, home=home).sent == 30
+    assert resend_of(second).sent == 30
     assert stored(second) == everything
     assert run_status(mlflow_server.database, second.run_id) == "FINISHED"
 
