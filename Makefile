@@ -51,7 +51,7 @@ audit: $(READY)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pipelines.audit || [ $$? -eq 3 ]
 
 up: $(READY)
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pipelines.up
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pipelines up
 
 # COMPILE=1: torch.compile as well, which takes minutes to start
 bench: $(READY)

@@ -14,7 +14,7 @@ from benchmarks.isolated import SectionFailedError, measure
 from benchmarks.one_section import SECTIONS
 from benchmarks.report.markdown import table, targets
 from benchmarks.report.write import write_report
-from pipelines.orchestration.process_tree import sigterm_raises
+from pipelines.orchestration.stage_process import sigterm_raises
 
 OUT = ROOT / "results" / "bench"
 TIMEOUT, TIMEOUT_COMPILED = 600.0, 1800.0  # seconds for a section; most take one or two minutes

@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks.core.presets import ROOT
 from benchmarks.core.result import Section
 from benchmarks.core.settings import Settings
-from pipelines.orchestration.process_tree import end_tree
+from pipelines.orchestration.stage_process import end_group
 
 GRACE = 5.0  # seconds that a stopped section has for ending by itself
 
@@ -44,10 +44,10 @@ def measure(key: str, settings: Settings, *, timeout: float) -> Section:
         try:
             status = process.wait(timeout)
         except subprocess.TimeoutExpired as error:
-            end_tree(process, grace=GRACE, drain=lambda: None)
+            end_group(process, grace=GRACE)
             raise SectionFailedError(f"stopped after {timeout / 60:.0f} minutes") from error
         except BaseException:
-            end_tree(process, grace=GRACE, drain=lambda: None)
+            end_group(process, grace=GRACE)
             raise
         if status:
             raise SectionFailedError(f"failed with exit status {status}")

@@ -20,7 +20,7 @@ from benchmarks.rehearsal.rehearsal import ROOT, Rehearsal, RehearsalError, rehe
 from benchmarks.rehearsal.report import conclude
 from msclnet.errors import UserError
 from pipelines import settings
-from pipelines.orchestration.process_tree import sigterm_raises
+from pipelines.orchestration.stage_process import sigterm_raises
 from pipelines.stages.stage import report_user_errors
 
 REPORT = ROOT / "results" / "rehearsal" / "sysu-mm01.json"

@@ -19,11 +19,11 @@ from pathlib import Path
 
 from msclnet.errors import UserError
 from pipelines.console import mask_tracebacks, tellable
-from pipelines.orchestration.command import answers
 from pipelines.orchestration.environment import QUIET, home, project_root
 from pipelines.orchestration.listening import address_here, exposures, host_from, is_local
-from pipelines.orchestration.process_tree import sigterm_raises
+from pipelines.orchestration.prefect_server import answers
 from pipelines.orchestration.service import Service, ServiceError, port_from
+from pipelines.orchestration.stage_process import sigterm_raises
 
 READY_SECONDS = 180.0
 POOL = "local"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from pipelines.orchestration.process_tree import end_tree, tree_of
+from pipelines.orchestration.stage_process import end_group, processes_of
 
 INTERVAL = 0.2  # seconds between two looks at the memory, or more:
 SHARE = 0.02  # of the time, at most, goes into looking
@@ -51,12 +51,12 @@ def run_measured(command: Sequence[str], *, cwd: Path, env: Mapping[str, str]) -
     try:
         while process.poll() is None:
             looking = time.process_time()
-            peak = max(peak, sum(map(_memory, tree_of(process))))
+            peak = max(peak, sum(map(_memory, processes_of(process))))
             took = time.process_time() - looking
             with suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=max(INTERVAL, took / SHARE))
     except BaseException:
-        end_tree(process, grace=GRACE, drain=lambda: None)
+        end_group(process, grace=GRACE)
         raise
     seconds = time.perf_counter() - started
     return Measured(process.returncode, seconds, _cpu_seconds() - before, peak)

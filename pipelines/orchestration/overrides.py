@@ -53,13 +53,13 @@ def preset_path(project: Path, preset: str) -> Path:
     return folder / f"{preset}.yaml"
 
 
-def apply_preset(project: Path, preset: str) -> None:
-    """Put presets/<preset>.yaml in the place of the project's params.yaml.
+def apply_preset(project: Path, preset: str, *, target: Path | None = None) -> None:
+    """Write presets/<preset>.yaml to `target` (default: the project's params.yaml).
 
     Raises:
         UserError: there is no such preset.
     """
-    (project / "params.yaml").write_bytes(preset_path(project, preset).read_bytes())
+    (target or project / "params.yaml").write_bytes(preset_path(project, preset).read_bytes())
 
 
 def apply_overrides(params: Path, overrides: Mapping[str, Any]) -> None:

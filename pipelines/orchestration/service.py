@@ -11,7 +11,7 @@ from typing import IO
 from msclnet.errors import UserError
 from pipelines.console import tellable
 from pipelines.orchestration.listening import LOOPBACK, is_free
-from pipelines.orchestration.process_tree import end_processes, tree_of
+from pipelines.orchestration.stage_process import end_group
 
 
 class ServiceError(RuntimeError):
@@ -78,7 +78,7 @@ class Service:
 
     def end(self, *, grace: float) -> None:
         """End the server and everything that it has started: SIGTERM, and SIGKILL after `grace` seconds."""
-        end_processes(tree_of(self.process), grace=grace)
+        end_group(self.process, grace=grace)
         self.process.wait()
 
 

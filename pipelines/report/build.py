@@ -1,6 +1,6 @@
 """A report as Markdown; its pictures are files beside it.
 
-Writes results/report/index.html and report.md from what was run: `python -m pipelines.report.build`.
+Writes results/report/index.html and report.md from what was run: `msclnet report`.
 
 The page needs no other file and no network. What was not run is said to be so; nothing is run for the report.
 """
@@ -159,14 +159,14 @@ FOLDER = Path("results/report")
 TITLE = "MSCLNet: an open implementation, and what it measured"
 INTRODUCTION = (
     "Visible-infrared person re-identification by Modality Synergy, Modality Complement and Cascaded Aggregation "
-    "(Zhang et al., ECCV 2022). Written by `python -m pipelines.report.build` from the results in this folder."
+    "(Zhang et al., ECCV 2022). Written by `msclnet report` from the results in this folder."
 )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     description = f"Writes {FOLDER}/index.html and report.md from the results in this project."
-    parser = argparse.ArgumentParser(prog="python -m pipelines.report.build", description=description)
+    parser = argparse.ArgumentParser(prog="msclnet report", description=description)
     parser.add_argument(
         "--mlflow-run",
         metavar="ID",
@@ -202,7 +202,7 @@ def log_report(root: Path, *, mlflow_run: str | None) -> None:
     if mlflow_run:
         groups = [RunGroup.attach(home=home(root), run_id=mlflow_run)]
     else:
-        names = {folder.name for folder in (root / RESULTS).glob("*/")}
+        names = {file.stem for file in (root / RESULTS).glob("*.jsonl")}
         try:
             groups = RunGroup.known(home=home(root), names=names) if names else []
         except UserError as error:  # nobody asked for MLflow, and the report is written

@@ -21,9 +21,8 @@ from msclnet.figures.style import (
     nothing_to_show,
     styled,
 )
-from pipelines.orchestration.git import git
-from pipelines.orchestration.project import output_files
-from pipelines.orchestration.slots import cache_folder
+from pipelines.orchestration.dvc_files import output_files
+from pipelines.orchestration.workspace import cache_folder, git
 from pipelines.report.document import Block, Column, Paragraph, Picture, Row, Section, Table, picture
 from pipelines.report.results import GridView, Record
 from pipelines.stages import paths
@@ -257,7 +256,7 @@ def figure5(root: Path, views: list[GridView]) -> Section:
         rows.append(Row(["this project", "both", *["not run"] * 4], kind="missing"))
         text = (
             "Ours: no two finished experiments of the baseline and the whole have their embeddings in this machine's "
-            "DVC cache. Run `python -m pipelines.flows grid baseline --seeds 0` and write the report again."
+            "DVC cache. Run `msclnet grid baseline --seeds 0` and write the report again."
         )
         blocks.append(Paragraph(text, warning=True))
     else:

@@ -17,7 +17,7 @@ from msclnet.figures.style import (
     styled,
 )
 from pipelines.experiments.grid import grid_names
-from pipelines.experiments.results import RESULTS
+from pipelines.experiments.results import RESULTS, records_file
 from pipelines.report.document import (
     Block,
     Column,
@@ -73,7 +73,7 @@ def _titles(view: GridView) -> list[str]:
     return found or (["Rank-1", "mAP"] if view.grid.score == "test" else ["score"])
 
 
-def _figures(row: RowView, titles: list[str], *, baseline: str) -> list[str]:
+def _figures(row: RowView, titles: list[str], *, baseline: str | None) -> list[str]:
     """Number of seeds, each figure, and the gain."""
     own = row.statistics
     if own.seeds:
@@ -131,7 +131,7 @@ def ablation(view: GridView, screening: GridView) -> Section:
             "Rows that have L_com without L_t are therefore identical by construction to the row without L_com: they "
             "are not run, and must not be counted as evidence for or against anything."
         ),
-        Paragraph(f"Budget: {budget(view)}. Run by `python -m pipelines.flows grid ablation`."),
+        Paragraph(f"Budget: {budget(view)}. Run by `msclnet grid ablation`."),
         *view.warnings(),
         grid_table(view, MEANING),
     ]
@@ -139,9 +139,7 @@ def ablation(view: GridView, screening: GridView) -> Section:
         blocks.append(gains(view))
     blocks += [
         Heading("The same rows at screening size"),
-        Paragraph(
-            f"Budget: {budget(screening)}. Run by `python -m pipelines.flows grid ablation-screening`."
-        ),
+        Paragraph(f"Budget: {budget(screening)}. Run by `msclnet grid ablation-screening`."),
         *screening.warnings(),
         grid_table(screening, MEANING + " Score: mean of Rank-1 and mAP over both directions."),
     ]
@@ -206,7 +204,7 @@ def sensitivity(view: GridView) -> Section:
             "seeds of one setting lay up to 13 points apart on the 40 people of this grid: with one seed, a curve "
             "that moves less than that says nothing."
         ),
-        Paragraph(f"Budget: {budget(view)}. Run by `python -m pipelines.flows grid sensitivity`."),
+        Paragraph(f"Budget: {budget(view)}. Run by `msclnet grid sensitivity`."),
         *view.warnings(),
     ]
     if not view.run:
@@ -227,7 +225,7 @@ def curves(view: GridView) -> Picture:
     figure = new_figure(11, 5.2, title="One weight at a time")
     panels = figure.subplots(2, len(by_weight), sharey="row", sharex="col", squeeze=False)
     figures = {row.row.name: row.statistics.spreads.get("score") for row in view.rows}
-    base = figures.get(view.grid.baseline)
+    base = figures.get(view.grid.baseline or "")
     for column, (weight, rows) in enumerate(by_weight.items()):
         places = np.arange(len(rows))
         ours, papers = panels[0, column], panels[1, column]
@@ -273,7 +271,7 @@ def readings(views: list[GridView]) -> Section:
     """A table for each grid that has no section of its own, then what diverged."""
     blocks: list[Block] = []
     for view in views:
-        command = f"python -m pipelines.flows grid {view.grid.name}"
+        command = f"msclnet grid {view.grid.name}"
         blocks += [
             Heading(view.grid.title),
             Paragraph(f"Budget: {budget(view)}. Run by `{command}`."),
@@ -381,8 +379,8 @@ def grid_sections(root: Path) -> list[Section]:
         learning_curves([view for name, view in views.items() if name not in ("sensitivity", "readings")]),
         cost(list(views.values())),
     ]
-    unknown = sorted(path.name for path in (root / RESULTS).glob("*/") if path.name not in views)
+    unknown = sorted(path.stem for path in (root / RESULTS).glob("*.jsonl") if path.stem not in views)
     if unknown:
-        texts = [f"`{RESULTS / name}`: no grid of this name in experiments/" for name in unknown]
+        texts = [f"`{records_file(name)}`: no grid of this name in experiments/" for name in unknown]
         sections.append(Section("Records that are not shown", [Items(texts)]))
     return sections

@@ -8,7 +8,7 @@ from typing import Any
 
 from msclnet.figures.style import DPI, INFRARED, NEUTRAL, RIGHT, SMALL_SIZE, new_figure, styled
 from msclnet.retrieval.protocols import INFRARED_TO_VISIBLE, VISIBLE_TO_INFRARED
-from pipelines.regdb_summary import headline
+from pipelines.experiments.splits import headline
 from pipelines.report.document import (
     Block,
     Column,

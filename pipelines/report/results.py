@@ -10,10 +10,10 @@ from typing import Any
 from msclnet.errors import UserError
 from pipelines.experiments.equivalence import effective, same_setting
 from pipelines.experiments.grid import Grid, Row, load_grid
-from pipelines.experiments.results import RESULTS, read_results
+from pipelines.experiments.results import images_differ, read_results, recipe_of, records_file
+from pipelines.experiments.splits import FOLDER
 from pipelines.experiments.statistics import RowStatistics, grid_rows
 from pipelines.orchestration.overrides import flatten, preset_path
-from pipelines.regdb_summary import FOLDER
 from pipelines.report.document import Block, Paragraph
 from pipelines.stages import paths
 from pipelines.stages.config import read_yaml
@@ -60,7 +60,7 @@ def read_own(root: Path) -> Own:
     summaries = {}
     for path in sorted((root / FOLDER).glob("*.json"), key=lambda path: path.stem):
         place = path.relative_to(root)
-        summaries[path.stem] = _read(root, place, "python -m pipelines.flows regdb")
+        summaries[path.stem] = _read(root, place, "msclnet grid regdb")
         if not isinstance(summaries[path.stem], dict) or "splits" not in summaries[path.stem]:
             raise UserError(f"{place} is no summary over RegDB's splits: move it to another folder")
     return Own(
@@ -196,7 +196,7 @@ class GridView:
         """Whether there is a record."""
         return bool(self.records)
 
-    def of(self, row: str) -> list[Record]:
+    def of(self, row: str | None) -> list[Record]:
         """The records of a row, by seed."""
         return sorted((r for r in self.records if r["row"] == row), key=lambda record: record["seed"])
 
@@ -207,10 +207,13 @@ class GridView:
             some = ", ".join(self.stale[:4]) + (" ..." if len(self.stale) > 4 else "")
             text = "records were made with other parameters than this grid has now, and are left out"
             found.append(Paragraph(f"{len(self.stale)} {text}: {some}", warning=True))
-        for key, words in (("code", "states of the code"), ("data", "data sets")):
-            states = {str(record.get(key, "")) for record in self.records if "diverged" not in record}
-            if len(states) > 1:
-                text = f"These records come from {len(states)} different {words}"
+        recipes = {recipe_of(record) for record in self.records}
+        for differ, words in (
+            (len(recipes) > 1, f"{len(recipes)} different recipes"),
+            (images_differ(self.records), "different images"),
+        ):
+            if differ:
+                text = f"These records come from {words}"
                 found.append(Paragraph(f"{text}: compare with care, or run the grid again.", warning=True))
         return found
 
@@ -235,7 +238,7 @@ def read_view(root: Path, name: str) -> GridView:
     for row, own in zip(grid.all_rows, statistics, strict=True):
         same = first.setdefault(effective(expected[row.name]), row)
         rows.append(RowView(row, expected[row.name], own, None if same is row else same))
-    stale = [f"`{RESULTS / name / r['row']}-s{r['seed']}.json`" for r in every if r not in fresh]
+    stale = [f"`{r['row']}, seed {r['seed']}` of {records_file(name)}" for r in every if r not in fresh]
     return GridView(grid, rows, fresh, stale)
 
 

@@ -112,9 +112,7 @@ def read_yaml(path: Path) -> Any:
         with path.open("rb") as file:
             text = file.read(MOST_BYTES + 1)
     except FileNotFoundError as error:
-        raise UserError(
-            f"{path}: no such file; write it with `python -m pipelines.preset synthetic`"
-        ) from error
+        raise UserError(f"{path}: no such file; write it with `msclnet preset synthetic`") from error
     return load_yaml(text, source=str(path))
 
 
@@ -125,9 +123,7 @@ def check_params(values: Any, *, source: str) -> Params:
         UserError: A key or value is wrong; every mistake is named with its key and value.
     """
     if not isinstance(values, dict):
-        raise UserError(
-            f"{source} holds no sections; write it again with `python -m pipelines.preset synthetic`"
-        )
+        raise UserError(f"{source} holds no sections; write it again with `msclnet preset synthetic`")
     try:
         return Params.model_validate(values)
     except ValidationError as error:

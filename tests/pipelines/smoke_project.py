@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipelines.orchestration.command import answers
+from pipelines.orchestration.prefect_server import answers
 
 ROOT = Path(__file__).resolve().parents[2]
 Run = subprocess.CompletedProcess[str]

@@ -10,9 +10,11 @@ import pytest
 from matplotlib.figure import Figure
 from scipy.stats import ttest_rel
 
+from msclnet.recipe import RECIPE
 from pipelines.experiments.equivalence import effective
-from pipelines.experiments.grid import grid_names, load_grid, make_plan, relevant
-from pipelines.experiments.results import RESULTS, read_results, result_path, write_result
+from pipelines.experiments.grid import grid_names, load_grid
+from pipelines.experiments.plan import relevant
+from pipelines.experiments.results import read_results, recipe_of, records_file, write_result
 from pipelines.report import build as command
 from pipelines.report import grid_figures as divergence
 from pipelines.report.document import Block, Section, Table
@@ -46,7 +48,7 @@ def write(root: Path, grid: str, row: str, seed: int, rank1: float, **changes: A
         "seed": seed,
         "score": declared.score,
         "params": {**params, "seed": seed},
-        "code": "one",
+        "recipe": 1,
         "data": {"data/processed/manifest.csv": "digest"},
         "machine": {"cores": 2, "device": "a processor", "torch": "2"},
         "training": {"epochs": 2, "steps": 100, "seconds": 20.0},
@@ -54,7 +56,7 @@ def write(root: Path, grid: str, row: str, seed: int, rank1: float, **changes: A
         "history": {"epoch": [1, 2], "total": [4, 2], "loss_identity": [3, 1], "val_score": [None, rank1]},
         **changes,
     }
-    write_result(root, result_path(grid, row, seed), record)
+    write_result(root, grid, record)
 
 
 def section(sections: list[Section], words: str) -> list[Block]:
@@ -102,7 +104,7 @@ def test_nothing_run_is_said_to_be_so(project: Path) -> None:
 def test_records_of_other_settings_or_code_are_not_passed_off(project: Path) -> None:
     write(project, "ablation", "B", 0, 20.0)
     write(project, "ablation", "B", 1, 99.0, params={"train.epochs": 1})
-    write(project, "ablation", "whole", 0, 30.0, code="two")
+    write(project, "ablation", "whole", 0, 30.0, recipe=2)
     view = read_view(project, "ablation")
 
     assert {row.row.name: row.statistics.seeds for row in view.rows if row.statistics.seeds} == {
@@ -112,8 +114,8 @@ def test_records_of_other_settings_or_code_are_not_passed_off(project: Path) -> 
     warnings = [str(block) for block in view.warnings()]
     assert len(warnings) == 2
     assert "1 records were made with other parameters" in warnings[0]
-    assert "experiments/results/ablation/B-s1.json" in warnings[0]
-    assert "2 different states of the code" in warnings[1]
+    assert "`B, seed 1` of experiments/results/ablation.jsonl" in warnings[0]
+    assert "2 different recipes" in warnings[1]
 
 
 def test_divergence_cost_and_curves(project: Path) -> None:
@@ -225,11 +227,9 @@ def test_table_1_and_figure_6_have_the_papers_rows(project: Path) -> None:
     assert len(points) == 36
 
 
-@pytest.mark.parametrize("name", [name for name in grid_names(ROOT) if (ROOT / RESULTS / name).is_dir()])
+@pytest.mark.parametrize("name", [name for name in grid_names(ROOT) if (ROOT / records_file(name)).exists()])
 def test_every_committed_record_is_shown_and_can_be_continued(name: str) -> None:
     records = read_results(ROOT, name)
     assert records
     assert read_view(ROOT, name).stale == []
-    seeds = sorted({record["seed"] for record in records})
-    planned = {cell.path for cell in make_plan(ROOT, load_grid(ROOT, name), seeds=seeds).cells}
-    assert planned >= {result_path(name, record["row"], record["seed"]) for record in records}
+    assert {recipe_of(record) for record in records} == {RECIPE}

@@ -116,7 +116,7 @@ def test_an_experiment_sees_the_link_too(sysu):
     command = (
         "python",
         "-m",
-        "pipelines.flows",
+        "pipelines",
         "train",
         "--set",
         "evaluate.trials=3",

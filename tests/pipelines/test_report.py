@@ -11,8 +11,7 @@ import pytest
 from PIL import Image
 from ruamel.yaml import YAML
 
-from pipelines.regdb_finished import FinishedSplit
-from pipelines.regdb_summary import summarise, write_summary
+from pipelines.experiments.splits import summarise, write_summary
 from pipelines.report import build as command
 from pipelines.report.build import markdown, page
 from pipelines.report.document import Column, Row, Section, Table
@@ -287,21 +286,30 @@ def test_sysu_mm01_figures_stand_beside_the_published_ones(root: Path) -> None:
 
 
 def test_regdb_figures_are_means_over_splits_or_say_that_they_are_not(root: Path) -> None:
-    def split(number: int) -> FinishedSplit:
+    def split(number: int) -> dict:
         reports = [
             one("regdb", number + 10 * i, direction=direction, split=number, trials=1, re_ranking=re_ranking)
             for i, direction in enumerate(DIRECTIONS)
             for re_ranking in ({"k1": 1, "k2": 1, "lambda": 0.1}, False)
         ]
-        return FinishedSplit(
-            number, f"x-split{number}", "0" * 40, "bnneck", reports, {}, differences=4 * (number == 5)
-        )
+        return {
+            "row": f"split-{number}",
+            "seed": 0,
+            "params": {
+                "download.dataset": "regdb",
+                "preprocess.regdb_split": number,
+                "evaluate.feature": "bnneck",
+            },
+            "experiment": {"name": f"x-split{number}", "commit": "0" * 40},
+            "data_differences": 4 * (number == 5),
+            "reports": reports,
+        }
 
     for name, numbers in (("regdb", range(1, 11)), ("regdb-epochs-3", (2, 5))):
         overrides = {"train.epochs": 3} if len(numbers) == 2 else {}
-        splits = [split(number) for number in numbers]
-        write_summary(root, summarise(splits, name=name, preset="regdb", overrides=overrides, failed={}))
-    put(root, "results/metrics/report.json", split(4).reports)
+        records = [split(number) for number in numbers]
+        write_summary(root, summarise(records, name, preset="regdb", overrides=overrides, failed={}))
+    put(root, "results/metrics/report.json", split(4)["reports"])
     trained_by(root, "sysu-mm01")
     reader, _ = write(root)
 
@@ -328,7 +336,7 @@ def test_regdb_figures_are_means_over_splits_or_say_that_they_are_not(root: Path
     [
         ("results/metrics/report.json", "[{", "dvc repro --force evaluate"),
         ("results/train/run.json", "", "dvc repro --force train"),
-        ("results/regdb/regdb.json", "{", "python -m pipelines.flows regdb"),
+        ("results/regdb/regdb.json", "{", "msclnet grid regdb"),
         ("results/regdb/mine.json", "[]", "is no summary over RegDB's splits: move it"),
     ],
 )
@@ -361,7 +369,8 @@ def test_names_are_no_markup() -> None:
 
 
 def test_a_report_without_mlflow_is_still_a_report(tmp_path, monkeypatch, capsys):
-    (tmp_path / "experiments/results/ablation").mkdir(parents=True)
+    (tmp_path / "experiments/results").mkdir(parents=True)
+    (tmp_path / "experiments/results/ablation.jsonl").touch()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
     command.log_report(tmp_path, mlflow_run=None)
     assert "not logged: MLFLOW_TRACKING_URI=http://127.0.0.1:1 cannot be used" in capsys.readouterr().err

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from msclnet.errors import UserError
+from pipelines.orchestration.dvc_files import output_files, read_stages
 from pipelines.orchestration.overrides import apply_overrides, parse_settings
-from pipelines.orchestration.project import output_files, read_stages
 from pipelines.preset import write_preset
 from pipelines.stages.config import MOST_BYTES, MOST_DEPTH, load_yaml, read_yaml
 

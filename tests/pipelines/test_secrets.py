@@ -12,12 +12,12 @@ from test_stage import ended, start
 
 from msclnet.errors import UserError
 from msclnet.tracking.masking import mask
+from pipelines import cli
 from pipelines.console import in_one_line, tellable
-from pipelines.experiments.grid import relevant
-from pipelines.orchestration.command import main as flows_command
-from pipelines.orchestration.command import server_address
+from pipelines.experiments.plan import relevant
 from pipelines.orchestration.overrides import apply_overrides, flatten, parse_settings
-from pipelines.orchestration.runs import run_experiment
+from pipelines.orchestration.prefect_server import server_address
+from pipelines.orchestration.runs import Experiment, run_experiment
 from pipelines.orchestration.service import Service, ServiceError
 from pipelines.stages.config import load_params
 
@@ -83,6 +83,12 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return root
 
 
+def exit_status(*arguments: str) -> object:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    return ended.value.code
+
+
 def test_overrides_hold_none(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Refused before they reach a file, an experiment's name, a commit or Prefect."""
     for wrong in (f"train.rate={ADDRESS}", f"train.rate='{ADDRESS}'"):
@@ -93,8 +99,8 @@ def test_overrides_hold_none(tiny: Path, capsys: pytest.CaptureFixture[str]) -> 
         apply_overrides(tiny / "params.yaml", {"train": {"rate": ADDRESS}})
     assert (tiny / "params.yaml").read_bytes() == before
     with pytest.raises(UserError, match="MSCLNET_RAW"):
-        run_experiment(tiny, overrides={"train.rate": ADDRESS})
-    assert flows_command(["train", "--set", f"train.rate={ADDRESS}"]) == 2
+        run_experiment(tiny, Experiment(overrides={"train.rate": ADDRESS}))
+    assert exit_status("train", "--set", f"train.rate={ADDRESS}") == 2
     assert not shows("".join(capsys.readouterr()))
     assert tiny_project.git(tiny, "for-each-ref", "refs/exps") == ""
     assert held(tiny) == []
@@ -109,9 +115,8 @@ def test_what_a_stage_prints_is_masked_on_its_way(
     (tiny / "train.py").write_text(
         f"{train}\nprint(os.environ['MSCLNET_RAW'], '{TOKEN}')\nassert 0, '{PASSWORD}'\n"
     )
-    monkeypatch.setattr("pipelines.flows.check_params", lambda path: None)
-    monkeypatch.setattr("pipelines.flows.RETRIES", 0)
-    assert flows_command(["train"]) == 1
+    monkeypatch.setattr("pipelines.orchestration.runs.RETRIES", 0)
+    assert exit_status("train") == 1
     shown = "".join(capsys.readouterr())
     assert "https://***@host.example/a.zip?X-Amz-Signature=*** ***" in shown
     assert "AssertionError: ***" in shown

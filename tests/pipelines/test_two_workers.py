@@ -16,7 +16,7 @@ import tiny_grid
 from test_up import ENTRY, PREFECT_YAML, free_port, post
 from tiny_project import wait_for
 
-from pipelines.orchestration.command import answers
+from pipelines.orchestration.prefect_server import answers
 from pipelines.orchestration.service import Service
 
 ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")

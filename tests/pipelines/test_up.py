@@ -24,10 +24,9 @@ from pipelines.orchestration.service import Service, ServiceError, port_from
 from pipelines.up import _address_in_prefect_toml
 
 ENTRY = """
-from pipelines import flows, grid_flow, regdb_flow
-flows.check_params = lambda path: None
-train, evaluate, regdb = flows.train, flows.evaluate, regdb_flow.regdb
-ablation, sensitivity, grid = grid_flow.ablation, grid_flow.sensitivity, grid_flow.grid
+from pipelines.flows import ablation, evaluate, grid, regdb, sensitivity, train
+from pipelines.orchestration import runs
+runs.load_params = lambda path: None
 """
 PASSWORD = "hunter2xyz"
 ADDRESS = f"https://me:{PASSWORD}@host.example/a.zip?sig={PASSWORD}"
@@ -108,20 +107,20 @@ def test_the_deployments_are_declared_as_they_must_be() -> None:
     assert names == [
         ("train", "pipelines/flows.py:train"),
         ("evaluate", "pipelines/flows.py:evaluate"),
-        ("regdb", "pipelines/regdb_flow.py:regdb"),
-        ("ablation", "pipelines/grid_flow.py:ablation"),
-        ("sensitivity", "pipelines/grid_flow.py:sensitivity"),
-        ("grid", "pipelines/grid_flow.py:grid"),
+        ("regdb", "pipelines/flows.py:regdb"),
+        ("ablation", "pipelines/flows.py:ablation"),
+        ("sensitivity", "pipelines/flows.py:sensitivity"),
+        ("grid", "pipelines/flows.py:grid"),
     ]
     for entry in declared["deployments"]:
-        if not entry["entrypoint"].startswith("pipelines/grid_flow.py"):  # these may share cells out
+        if entry["name"] in ("train", "evaluate"):  # workers may share the cells of a grid
             assert entry["concurrency_limit"] == {"limit": 1, "collision_strategy": "ENQUEUE"}
         assert entry["work_pool"]["name"] == "local"
         assert all(schedule["active"] is False for schedule in entry.get("schedules", []))
 
 
 class Up:
-    """`python -m pipelines.up` on the tiny project, as a child process."""
+    """`msclnet up` on the tiny project, as a child process."""
 
     def __init__(self, root: Path, home: Path) -> None:
         (root / "tiny_flows.py").write_text(ENTRY)
@@ -134,7 +133,7 @@ class Up:
         self.output = home / "up.txt"
         with self.output.open("wb") as file:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "pipelines.up"],
+                [sys.executable, "-m", "pipelines", "up"],
                 cwd=root,
                 env={**os.environ, **ports, "MSCLNET_RAW": ADDRESS},
                 stdout=file,
@@ -206,7 +205,7 @@ def test_up_runs_deployments_and_leaves_nothing_behind(up: Up, tmp_path: Path) -
     plain = up.run_deployment("train/train")
     ended = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
     runs = [crashing, wrong, plain]
-    wait_for(lambda: all(up.run(run)["state_type"] in ended for run in runs), what="three runs", seconds=240)
+    wait_for(lambda: all(up.run(run)["state_type"] in ended for run in runs), what="three runs", seconds=900)
     assert [up.run(run)["state_type"] for run in runs] == ["COMPLETED", "FAILED", "COMPLETED"]
     assert (root / "results" / "model" / "weights.txt").read_text() == "2"
     found = tiny_project.experiments(root)
@@ -231,9 +230,19 @@ def test_up_runs_deployments_and_leaves_nothing_behind(up: Up, tmp_path: Path) -
         "train"
     ] == "failed"
 
+    # The user knows the override, and no file of the clone; Prefect adds no traceback.
+    unknown = up.run_deployment("train/train", **{"train.epoch": 3})
+    wait_for(lambda: up.run(unknown)["state_type"] in ended, what="the mistake", seconds=300)
+    message = "error: train.epoch: params.yaml has no such key (did you mean train.epochs?)"
+    assert up.run(unknown)["state"]["message"] == message
+    wait_for(lambda: message in up.logs(unknown), what="the log", seconds=60)
+    worker = (root / ".prefect" / "logs" / "worker.log").read_text()
+    print(worker)
+    assert "Traceback" not in up.logs(unknown) + worker
+
     cancelled = up.run_deployment("train/train", **{"train.epochs": 999})
     pid = up.home / "pid"
-    wait_for(lambda: pid.exists() and pid.read_text() != "", what="the training", seconds=120)
+    wait_for(lambda: pid.exists() and pid.read_text() != "", what="the training", seconds=300)
     post(f"{up.api}/flow_runs/{cancelled}/set_state", {"state": {"type": "CANCELLING"}})
     wait_for(lambda: (up.home / "stopped").exists(), what="the training's end", seconds=60)
     wait_for(lambda: not tiny_project.lives(int(pid.read_text())), what="the training's end")
