@@ -39,7 +39,7 @@ PLACES = {
     "loadmat": ("msclnet/retrieval/protocols.py",),
     "load_model": ("msclnet/tracking/loading.py",),
     "YAML": ("pipelines/stages/config.py", "pipelines/orchestration/overrides.py"),
-    "build_opener": ("pipelines/orchestration/command.py",),
+    "build_opener": ("pipelines/orchestration/prefect_server.py",),
     # Of names that stand in our own code, for packages that may be missing or are imported late.
     "import_module": (
         "benchmarks/core/embedders.py",
