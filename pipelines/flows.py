@@ -13,8 +13,8 @@ from typing import Any
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.exceptions import FailedRun
 from prefect.client.schemas.objects import State
+from prefect.exceptions import FailedRun
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Failed
 
@@ -23,7 +23,8 @@ from msclnet.tracking.masking import mask_logs
 from pipelines.console import tellable
 from pipelines.experiments.grid import GridCell, load_grid, make_plan
 from pipelines.experiments.run import CellEnd, CellOutcome, ending, run_grid, run_grid_cell
-from pipelines.orchestration.runs import RETRIES, Experiment, RunResult, run_pipeline
+from pipelines.orchestration.experiments import Experiment
+from pipelines.orchestration.runs import RETRIES, RunResult, run_pipeline
 from pipelines.orchestration.stage_process import StageCancelledError, StageStatus, run_stage
 from pipelines.orchestration.summary import inline_picture, metric_rows
 from pipelines.settings import project_root

@@ -63,7 +63,7 @@ def test_the_command_line_needs_no_server(tiny: tuple[Path, Path]) -> None:
         ),
         (["train", "--preset", "smok"], "no preset 'smok' (did you mean smoke?); there are: smoke"),
         (["train", "--until", "trains"], "no stage 'trains' in dvc.yaml (did you mean train?)"),
-        (["train", "--name", "x"], "name 'x': experiments have names; give a preset or overrides"),
+        (["train", "--name", "x"], "name 'x': only experiments have names; give a preset or overrides"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_status_2(

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 import tiny_grid
-from pipelines.orchestration.stage_process import end_group
 from test_up import ENTRY, PREFECT_YAML, free_port, post
 from tiny_project import wait_for
 
 from pipelines.orchestration.prefect_server import answers
+from pipelines.orchestration.stage_process import end_group
 
 ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 

@@ -27,8 +27,8 @@ from pipelines.up import Service, ServiceError, _address_in_prefect_toml, bring_
 
 ENTRY = """
 from pipelines.flows import ablation, evaluate, grid, regdb, sensitivity, train
-from pipelines.orchestration import runs
-runs.load_params = lambda path: None
+from pipelines.orchestration import experiments
+experiments.load_params = lambda path: None
 """
 PASSWORD = "hunter2xyz"
 ADDRESS = f"https://me:{PASSWORD}@host.example/a.zip"
