@@ -5,6 +5,7 @@ live logs and retries, artifacts, cancelling, queues and schedules.
 """
 
 import logging
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -274,7 +275,7 @@ def _failed(message: str) -> State[Any]:
 
 def _is_no_repetition(record: logging.LogRecord) -> bool:
     """False for Prefect's own report of a failed run: a traceback through Prefect, and the message once more."""
-    return not (record.exc_info and isinstance(record.exc_info[1], FailedRun))
+    return not isinstance(sys.exc_info()[1], FailedRun)
 
 
 def _log(line: str) -> None:
