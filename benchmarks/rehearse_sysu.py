@@ -75,13 +75,14 @@ def run(
     test = read_test_cells(permutations) if permutations else None
     overrides: dict[str, Any] = {"model.backbone": backbone, "embed.precision": precision}
     if permutations:
-        overrides["evaluate.permutations"] = str(permutations.resolve())
+        overrides["evaluate.permutations"] = "data/permutations/rand_perm_cam.mat"
     rehearsal = Rehearsal(
         listing=full_listing(test),
         expected=SYSU_MM01,
         sampler="official" if permutations else "agw",
         overrides=overrides,
         workers=workers,
+        permutations=permutations,
     )
     images = sum(rehearsal.expected.images.values())
     with _folder(keep) as folder:

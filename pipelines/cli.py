@@ -288,7 +288,8 @@ def _run_stages(flow: str, given: dict[str, Any], experiment: Any, first_stage: 
 def _run_grid(grid: str, chosen: dict[str, Any], how: dict[str, Any]) -> None:
     from msclnet.errors import UserError
     from pipelines.console import tellable
-    from pipelines.experiments.grid import load_grid, make_plan
+    from pipelines.experiments.grid import load_grid
+    from pipelines.experiments.plan import make_plan
     from pipelines.experiments.run import ending, run_grid
     from pipelines.orchestration.summary import text_table
     from pipelines.settings import project_root

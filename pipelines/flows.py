@@ -22,7 +22,8 @@ from prefect.states import Cancelled, Failed
 from msclnet.errors import UserError
 from msclnet.tracking.masking import mask_logs
 from pipelines.console import tellable
-from pipelines.experiments.grid import GridCell, load_grid, make_plan
+from pipelines.experiments.grid import load_grid
+from pipelines.experiments.plan import GridCell, make_plan
 from pipelines.experiments.run import CellEnd, CellOutcome, ending, run_grid, run_grid_cell
 from pipelines.orchestration.experiments import Experiment
 from pipelines.orchestration.runs import RETRIES, RunResult, run_pipeline

@@ -203,6 +203,7 @@ def _name(identity: dict[str, str]) -> str:
 
 MODALITIES = ("visible", "infrared")
 OUT = Path("results/search")
+SHOWN_SCALED = 3
 
 
 def search(
@@ -232,7 +233,7 @@ def search(
             such model.
     """
     _check_places(query, gallery, out)
-    files, closed = find_images(gallery, but=out)
+    files, closed = find_images(gallery, exclude=out)
     if not files:
         raise UserError(
             f"--gallery {gallery} holds no image ({', '.join(ENDINGS)})"
@@ -254,7 +255,10 @@ def search(
     warnings = [
         *_doubts(queries, "--query-modality", query_modality),
         *_doubts(found, "--gallery-modality", gallery_modality),
+        *(f"{path}: {note}" for path, note in (queries.scaled + found.scaled)[:SHOWN_SCALED]),
     ]
+    if (more := len(queries.scaled + found.scaled) - SHOWN_SCALED) > 0:
+        warnings.append(f"{more} more images of more than 8 bits were scaled in the same way")
     for each in unreadable:
         print(f"left out: {in_one_line(each.path)}: {in_one_line(each.reason)}", file=sys.stderr)
     for warning in warnings:

@@ -22,7 +22,6 @@ from pipelines.stages.paths import PARAMS
 ROOT = Path(__file__).resolve().parents[2]
 PRESET = "sysu-mm01"
 STAGES = {
-    "source": "pipelines.stages.source",
     "download": "pipelines.stages.download",
     "preprocess": "pipelines.stages.preprocess",
     "untrained network": "benchmarks.rehearsal.untrained",
@@ -52,6 +51,7 @@ class Rehearsal:
         sampler: Of the galleries: `official` or `agw`.
         overrides: Further changes to presets/sysu-mm01.yaml, by dotted key.
         workers: Processes that draw, decode and resize.
+        permutations: rand_perm_cam.mat for the sampler `official`.
     """
 
     listing: Listing
@@ -59,6 +59,7 @@ class Rehearsal:
     sampler: str
     overrides: Mapping[str, Any]
     workers: int
+    permutations: Path | None = None
 
 
 def rehearse(folder: Path, rehearsal: Rehearsal) -> tuple[dict[str, Measured], list[Check]]:
@@ -82,7 +83,13 @@ def rehearse(folder: Path, rehearsal: Rehearsal) -> tuple[dict[str, Measured], l
     _check_space(project, images=rehearsal.listing.size)
     write_archive(archive, rehearsal.listing, workers=rehearsal.workers)
 
-    variables = environment(project, archive=archive, workers=rehearsal.workers)
+    link = project / "data/source" / PRESET
+    link.parent.mkdir(parents=True)
+    link.symlink_to(archive)
+    if rehearsal.permutations:
+        (project / "data/permutations").mkdir()
+        (project / "data/permutations/rand_perm_cam.mat").symlink_to(rehearsal.permutations.resolve())
+    variables = environment(project, workers=rehearsal.workers)
     measured = {}
     for name, module in STAGES.items():
         print(f"\n{name}", flush=True)
@@ -112,7 +119,7 @@ def write_params(project: Path, rehearsal: Rehearsal) -> None:
     load_params(project / PARAMS)
 
 
-def environment(project: Path, *, archive: Path, workers: int) -> dict[str, str]:
+def environment(project: Path, *, workers: int) -> dict[str, str]:
     """Variables under which the stages read the archive, run this code and write into the project alone."""
     kept = {
         name: value
@@ -126,7 +133,6 @@ def environment(project: Path, *, archive: Path, workers: int) -> dict[str, str]
         "PYTHONPATH": os.pathsep.join(paths),
         "MSCLNET_HOME": str(project),
         "MSCLNET_PROJECT": str(project),
-        "MSCLNET_RAW": str(archive),
         "MSCLNET_WORKERS": str(workers),
     }
 

@@ -12,7 +12,7 @@ from msclnet.recipe import RECIPE
 from msclnet.tracking import naming
 from msclnet.training.history import parse_history, read_history
 from pipelines import settings
-from pipelines.experiments.grid import GridCell
+from pipelines.experiments.plan import GridCell
 from pipelines.orchestration.dvc_files import METRICS, output_files
 from pipelines.orchestration.git import base_commit, git
 from pipelines.orchestration.runs import DivergedError, RunResult

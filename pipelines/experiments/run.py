@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from msclnet.errors import UserError
 from msclnet.recipe import RECIPE
-from pipelines.experiments.grid import GridCell, Plan
+from pipelines.experiments.plan import GridCell, Plan
 from pipelines.experiments.record import record_of, record_of_divergence
 from pipelines.experiments.results import images_differ, read_results, recipe_of, records_file, write_result
 from pipelines.experiments.splits import summarise, write_summary

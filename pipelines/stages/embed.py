@@ -4,6 +4,7 @@ import json
 from functools import partial
 
 import numpy as np
+import torch
 
 from msclnet.datasets.records import Split
 from msclnet.distributed import ALONE, Processes, embed_together
@@ -11,6 +12,7 @@ from msclnet.embedding import embed_streams, load_network
 from msclnet.errors import UserError
 from msclnet.export.backends import build_embedder
 from msclnet.images.table import open_array, read_manifest
+from msclnet.precision import choose_precision
 from pipelines import settings
 from pipelines.stages import paths
 from pipelines.stages.config import Params
@@ -29,10 +31,15 @@ def embed(params: Params, processes: Processes = ALONE) -> None:
     network = load_network(paths.WEIGHTS, spec, device=device)
     arrays: dict[Split, np.ndarray] = {split: open_array(paths.images_of(split)) for split in SPLITS}
     height, width = arrays["test"].shape[1:3]
+    computing = device if params.embed.backend != "openvino" else torch.device("cpu")
+    precision = choose_precision(
+        params.embed.precision, computing, key="embed.precision", warn=processes.first
+    )
+    processes.require_same(precision.encode().hex(), what="a precision (embed.precision: auto)")
     embedder = build_embedder(
         network,
         backend=params.embed.backend,
-        precision=params.embed.precision,
+        precision=precision,
         height=height,
         width=width,
         device=device,
@@ -53,7 +60,7 @@ def embed(params: Params, processes: Processes = ALONE) -> None:
                 bnneck=bnneck,
                 flip=params.embed.flip,
                 backend=params.embed.backend,
-                precision=params.embed.precision,
+                precision=precision,
                 **vars(rows),
             )
 

@@ -63,11 +63,13 @@ def apply_preset(project: Path, name: str, *, target: Path | None = None) -> Non
 
 
 def write_preset(name: str, project: Path = Path()) -> None:
-    """Write params.yaml from a preset and print each value that changes.
+    """Write params.yaml from a preset and print each value that changes, and where a missing data set is to be had.
 
     Raises:
         UserError: There is no such preset, or it is not valid; params.yaml stays as it is.
     """
+    from msclnet.datasets.catalogue import missing_source_message
+
     values = preset_params(name, project).model_dump(by_alias=True)
     old = _present(project / PARAMS)
     apply_preset(project, name)
@@ -76,6 +78,9 @@ def write_preset(name: str, project: Path = Path()) -> None:
     print(f"{PARAMS} now holds presets/{name}.yaml; {len(changed)} values changed")
     for key in changed:
         print(f"  {key}: {_shown(old, key)} -> {_shown(new, key)}")
+    download = values["download"]
+    if missing := missing_source_message(download["dataset"], project / download["source"]):
+        print(missing)
 
 
 def commented_yaml() -> Any:

@@ -27,6 +27,7 @@ from msclnet.images.table import Rows, file_digest, open_array, read_manifest
 from msclnet.losses.objective import Objective
 from msclnet.models.build import build_network
 from msclnet.models.network import MSCLNet
+from msclnet.precision import choose_precision
 from msclnet.recipe import RECIPE
 from msclnet.retrieval.evaluation import validation_figures
 from msclnet.retrieval.protocols import Images
@@ -148,6 +149,7 @@ def profiled(training: Training, *, steps: int, folder: Path, tracker: Tracker) 
 
 LOGGED_SECTIONS = ("download", *TRAINING_SECTIONS)
 VALIDATION_BATCH = 64
+FEWEST_PIXELS = (64, 32)  # height and width
 
 
 def train(params: Params, processes: Processes = ALONE) -> None:
@@ -155,17 +157,39 @@ def train(params: Params, processes: Processes = ALONE) -> None:
 
     Of several processes the first one reads and writes all of these but the data.
     """
+    paths.check_permutations(params)  # evaluate needs them; a training may take days
     # Both before a run in MLflow begins, which would end as failed.
     graphs_wanted()
     if params.train.compile:
         require_compiler()
     device = settings.device()
+    params = with_precision(params, device, warn=processes.first)
     key = training_key(params, device=device.type)
-    processes.require_same(key, what="parameters or data")
+    processes.require_same(key, what="parameters, data or precision (train.precision: auto)")
     if processes.first:
+        warn_of_few_pixels(params)
         lead(params, device=device, key=key, processes=processes)
     else:
         follow(params, device=device, key=key, processes=processes)
+
+
+def with_precision(params: Params, device: torch.device, *, warn: bool = True) -> Params:
+    """The parameters with `train.precision` as this device gets it: of `auto`, what it computes natively."""
+    precision = choose_precision(params.train.precision, device, key="train.precision", warn=warn)
+    return params.model_copy(update={"train": params.train.model_copy(update={"precision": precision})})
+
+
+def warn_of_few_pixels(params: Params) -> None:
+    """Print a warning where too little of an image reaches the first convolution."""
+    reduction = params.model.reduction if params.model.backbone == "slim" else 1
+    height, width = params.preprocess.height // reduction, params.preprocess.width // reduction
+    if height < FEWEST_PIXELS[0] or width < FEWEST_PIXELS[1]:
+        print(
+            f"warning: {height} x {width} pixels reach the first convolution, fewer than {FEWEST_PIXELS[0]} x "
+            f"{FEWEST_PIXELS[1]}: the network learns little; lower model.reduction (now {reduction}) or raise "
+            "preprocess.height and preprocess.width",
+            file=sys.stderr,
+        )
 
 
 def lead(params: Params, *, device: torch.device, key: str, processes: Processes) -> None:
@@ -250,6 +274,7 @@ def start_tracking(
             "git_commit": git_commit(),
             "dvc_stage": "train",
             "training_key": key,
+            "precision": params.train.precision,
             "world_size": str(processes.world),
             **flow_tags(),
         },
@@ -412,6 +437,7 @@ def write_result(
         "model_version": version,
         "epochs": best.epoch,
         "kept_epoch": best.best_epoch if params.train.keep == "best" else best.epoch,
+        "precision": params.train.precision,
     }
     write_json(paths.RUN, summary)
 

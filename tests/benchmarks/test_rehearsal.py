@@ -28,12 +28,12 @@ SMALL = {
 def test_every_number_of_a_tiny_data_set_comes_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # What a user may have set must not reach the stages.
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
-    monkeypatch.setenv("MSCLNET_RAW", "/somewhere/else")
     listing = build_listing(GROUPS)
     test = {cell: count for cell, count in listing.cells.items() if cell[0] in listing.identities["test"]}
     write_permutations(tmp_path / "rand_perm_cam.mat", test)
-    overrides = {**SMALL, "evaluate.permutations": str(tmp_path / "rand_perm_cam.mat")}
-    rehearsal = Rehearsal(listing, EXPECTED, sampler="official", overrides=overrides, workers=1)
+    permutations = tmp_path / "rand_perm_cam.mat"
+    overrides = {**SMALL, "evaluate.permutations": "data/permutations/rand_perm_cam.mat"}
+    rehearsal = Rehearsal(listing, EXPECTED, "official", overrides, workers=1, permutations=permutations)
     measured, checks = rehearse(tmp_path / "work", rehearsal)
     assert list(measured) == list(STAGES)
     assert all(taken.status == 0 and taken.peak_bytes > 10 * 2**20 for taken in measured.values())
@@ -64,10 +64,9 @@ def test_the_stages_see_nothing_of_the_surroundings(tmp_path: Path, monkeypatch:
     for name in ("MSCLNET_HOME", "MLFLOW_TRACKING_URI", "DVC_ROOT", "GIT_DIR", "PREFECT_API_URL"):
         monkeypatch.setenv(name, "/elsewhere")
     monkeypatch.setenv("MSCLNET_DEVICE", "cpu")
-    variables = environment(tmp_path, archive=tmp_path / "a.zip", workers=3)
+    variables = environment(tmp_path, workers=3)
     assert "/elsewhere" not in variables.values()
     assert variables["MSCLNET_DEVICE"] == "cpu"
-    assert variables["MSCLNET_RAW"] == str(tmp_path / "a.zip")
     assert variables["PATH"] == os.environ["PATH"]
 
 

@@ -219,6 +219,28 @@ def test_words_of_old_yaml_are_words(tmp_path: Path, word: str) -> None:
     assert read_yaml(tmp_path / "a.yaml") == {word: word}
 
 
+@pytest.mark.parametrize(
+    ("dataset", "source", "fitting"),
+    [
+        ("sysu-mm01", "msclnet/synthetic", "data/source/sysu-mm01"),
+        ("llcm", "/archives/LLCM.zip", "data/source/llcm"),
+        ("synthetic", "data/source/synthetic", "msclnet/synthetic"),
+    ],
+)
+def test_the_source_fits_the_data_set(dataset: str, source: str, fitting: str) -> None:
+    message = refusal(changed({"download.dataset": dataset, "download.source": source}))
+    for part in ("download", fitting, source, "data/source/README.md"):
+        assert part in message
+    assert check_params(changed({"download.dataset": dataset, "download.source": fitting}), source="x")
+
+
+@pytest.mark.parametrize("place", ["/home/me/rand_perm_cam.mat", "data/permutations/../p.mat", "p.mat"])
+def test_permutations_lie_where_dvc_sees_them(place: str) -> None:
+    message = refusal(changed({"evaluate.permutations": place}))
+    assert place in message
+    assert "data/permutations/" in message
+
+
 def test_a_section_in_the_place_of_a_value_is_not_quoted_whole() -> None:
     message = refusal(changed({"seed": {"everything": values(), "again": [values()] * 50}}))
     assert "seed: " in message

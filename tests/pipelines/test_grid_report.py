@@ -12,7 +12,8 @@ from scipy.stats import ttest_rel
 
 from msclnet.recipe import RECIPE
 from pipelines.experiments.equivalence import effective
-from pipelines.experiments.grid import grid_names, load_grid, relevant
+from pipelines.experiments.grid import grid_names, load_grid
+from pipelines.experiments.plan import relevant
 from pipelines.experiments.results import read_results, recipe_of, records_file, write_result
 from pipelines.report import build as command
 from pipelines.report import grid_figures as divergence

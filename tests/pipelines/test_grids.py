@@ -18,9 +18,10 @@ from tiny_project import git, wait_for
 
 from msclnet.errors import UserError
 from pipelines import cli
-from pipelines.experiments import grid as grids
+from pipelines.experiments import plan as plans
 from pipelines.experiments import run as runner
-from pipelines.experiments.grid import Plan, load_grid, make_plan
+from pipelines.experiments.grid import load_grid
+from pipelines.experiments.plan import Plan, make_plan
 from pipelines.experiments.run import CellOutcome, Conclusion, ending, run_grid
 from pipelines.orchestration.runs import run_parallel
 
@@ -160,7 +161,7 @@ def test_cells_are_judged_by_parameters_and_recipe_and_not_by_their_names(
     first = tiny_grid.record(root, "ablation", "B", 0)
 
     # Another recipe is not finished; a record from before there was a number, or a parameter, is of recipe 1.
-    for module in (grids, runner, sys.modules["pipelines.experiments.record"]):
+    for module in (plans, runner, sys.modules["pipelines.experiments.record"]):
         monkeypatch.setattr(module, "RECIPE", 2)
     _, _, outcomes = run(root, rows=["B"], seeds=[0])
     assert [outcome.result.before for outcome in outcomes if outcome.result] == [False]

@@ -70,7 +70,13 @@ def test_each_change_is_printed(project: Path, capsys: pytest.CaptureFixture[str
     assert "  download.dataset: synthetic -> sysu-mm01" in lines
     assert "  train.epochs: 20 -> 200" in lines
     write_preset("sysu-mm01")
-    assert capsys.readouterr().out == "params.yaml now holds presets/sysu-mm01.yaml; 0 values changed\n"
+    output = capsys.readouterr().out
+    assert output.startswith("params.yaml now holds presets/sysu-mm01.yaml; 0 values changed\n")
+    assert "ln -sfn /path/to/SYSU-MM01 data/source/sysu-mm01" in output
+    Path("data/source").mkdir(parents=True)
+    Path("data/source/sysu-mm01").symlink_to(project / "presets")
+    write_preset("sysu-mm01")
+    assert capsys.readouterr().out.count("\n") == 1
 
 
 def test_comments_are_the_overlays_own_or_those_of_the_base(project: Path) -> None:

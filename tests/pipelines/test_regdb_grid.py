@@ -11,7 +11,8 @@ import tiny_project
 
 from msclnet.errors import UserError
 from pipelines.experiments import run as runner
-from pipelines.experiments.grid import load_grid, make_plan
+from pipelines.experiments.grid import load_grid
+from pipelines.experiments.plan import make_plan
 from pipelines.experiments.record import setting
 from pipelines.experiments.run import Conclusion, run_grid
 from pipelines.experiments.splits import METRICS
