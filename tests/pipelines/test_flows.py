@@ -84,7 +84,9 @@ def test_stopping_the_command_stops_the_training(
 ) -> None:
     root, home = tiny
     child = start(root, "train", "--set", "train.epochs=999", "--until", "train")
-    wait_for(lambda: (home / "pid").exists() and (home / "pid").read_text() != "", what="the training")
+    wait_for(
+        lambda: (home / "pid").exists() and (home / "pid").read_text() != "", what="the training", seconds=300
+    )
     child.send_signal(number)
     _, errors = child.communicate(timeout=60)
 
@@ -100,7 +102,9 @@ def test_a_server_that_is_named_must_answer(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
     assert server_address() is None
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
-    with pytest.raises(UserError, match=r"PREFECT_API_URL=http://127\.0\.0\.1:9/api does not answer"):
+    with pytest.raises(
+        UserError, match=r"PREFECT_API_URL=http://127\.0\.0\.1:9/api: no Prefect server answers"
+    ):
         server_address()
 
 

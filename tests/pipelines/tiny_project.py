@@ -250,7 +250,7 @@ def experiments(root: Path) -> dict[str, Any]:
     return found
 
 
-def wait_for(condition: Callable[[], bool], *, what: str, seconds: float = 60) -> None:
+def wait_for(condition: Callable[[], bool], *, what: str, seconds: float = 240) -> None:
     """Wait until the condition holds; fail when it never does."""
     deadline = time.monotonic() + seconds
     while not condition():
