@@ -82,3 +82,24 @@ def test_images_are_given_on_before_all_are_read(files: list[Path]) -> None:
 
     found = embed_files(files, SearchModel(embed, HEIGHT, WIDTH, {}), infrared=False, batch=3)
     assert files[8] in [each.path for each in found.unreadable]
+
+
+def test_thermal_files_are_scaled_by_their_own_range_and_named(tmp_path: Path) -> None:
+    """A 16-bit PGM, a TIFF in kelvin and an int32 TIFF: cut at 255 all of them would be white, and alike."""
+    ramp = np.random.default_rng(1).random((30, 20))
+    (tmp_path / "a.pgm").write_bytes(b"P5 20 30 65535 " + (30_000 + 2_000 * ramp).astype(">u2").tobytes())
+    Image.fromarray((280 + 30 * ramp[::-1]).astype(np.float32)).save(tmp_path / "b.tiff")
+    Image.fromarray((1_000 + 5_000 * ramp[:, ::-1]).astype(np.int32)).save(tmp_path / "c.tif")
+    Image.fromarray((255 * ramp).astype(np.uint8)).save(tmp_path / "d.png")
+    seen: list[np.ndarray] = []
+
+    def embed(images: np.ndarray, infrared: np.ndarray) -> np.ndarray:
+        seen.extend(images)
+        return sums(images, infrared)
+
+    paths = sorted(tmp_path.iterdir())
+    found = embed_files(paths, SearchModel(embed, HEIGHT, WIDTH, {}), infrared=True)
+    assert [path.name for path, _ in found.scaled] == ["a.pgm", "b.tiff", "c.tif"]
+    assert [note for _, note in found.scaled if "its own range" not in note] == []
+    assert all(image.std() > 10 for image in seen)
+    assert np.abs(seen[0].astype(int) - seen[3]).max() <= 2

@@ -1,8 +1,7 @@
-"""The files of a data set: a folder, a zip or a tar archive behind one interface, and the one archive made of them."""
+"""The files of a data set: a folder, a zip or a tar archive behind one interface."""
 
 import lzma
 import os
-import shutil
 import stat
 import struct
 import tarfile
@@ -20,16 +19,13 @@ from msclnet.progress import progress_bar
 
 # One bound on size and count, far above every data set of the field: a wrong link is reported, not packed for hours.
 MOST_FILE_BYTES = 64 * 2**20  # of one image or list, which is held in memory
-MOST_BYTES = 128 * 2**30  # of all packed files
 MOST_FILES = 2_000_000  # files and folders; links to folders may multiply them
 
-ARCHIVE_ENDINGS = (".zip", ".tar", ".tgz", ".gz", ".xz", ".bz2", ".rar", ".7z", ".zst")
 # Damaged archives make zipfile, tarfile and their decompressors raise any of these; RuntimeError: encrypted.
 DAMAGE = (
     zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError,
     ValueError, RuntimeError, NotImplementedError,
 )  # fmt: skip
-DAY = (1980, 1, 1, 0, 0, 0)  # the first that a zip archive can name
 
 
 class UnreadableFileError(Exception):
@@ -174,65 +170,6 @@ def open_source(
     )
 
 
-def pack(
-    path: Path,
-    destination: Path,
-    *,
-    wanted: Callable[[str], bool],
-    check: Callable[[Source], object] = lambda source: None,
-    expected: str = "",
-) -> int:
-    """Write the wanted files of a folder or an archive into one zip archive without compression.
-
-    The same files give the same bytes, whatever they came in. The destination appears whole or not at all. Members are
-    streamed from one archive into the other under `own_name`: nothing is ever unpacked.
-
-    Args:
-        path: The folder, zip or tar archive.
-        destination: The zip archive; its folder is made where it is missing.
-        wanted: Whether a file is needed, by its name.
-        check: Looks at the opened source before anything is written, and raises UserError where it does not fit.
-        expected: The wanted files in words, for the message when there are none.
-
-    Returns:
-        The number of files.
-
-    Raises:
-        UserError: No file is wanted; a file cannot be read; there are too many files or bytes, or too little room.
-    """
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    source = open_source(path, wanted=wanted, scratch=destination.parent)
-    names = [name for name in source.names() if wanted(name)]
-    if not names:
-        raise _nothing_found(path, source.names(), expected)
-    check(source)
-    _check_room(destination.parent, path)
-    unfinished = destination.with_name(f".{destination.name}.partial")
-    total = 0
-    try:
-        with (
-            zipfile.ZipFile(unfinished, "w") as archive,
-            progress_bar(total=len(names), desc="pack", unit="file") as bar,
-        ):
-            for name in names:
-                data = _read_for_packing(source, name, path)
-                total += len(data)
-                if total > MOST_BYTES:
-                    raise UserError(
-                        f"{path} holds more than {MOST_BYTES} bytes of images; link the data set alone"
-                    )
-                # A header that says nothing of the day, the machine or the archive that the file came from.
-                member = zipfile.ZipInfo(name, date_time=DAY)
-                member.create_system = 3
-                member.external_attr = 0o644 << 16
-                archive.writestr(member, data, compress_type=zipfile.ZIP_STORED)
-                bar.update()
-        os.replace(unfinished, destination)
-    finally:
-        unfinished.unlink(missing_ok=True)
-    return len(names)
-
-
 def own_name(raw: str) -> str:
     """A name as it is packed: `/` between its parts, no `.`, `..` or empty part, in UTF-8 without control characters.
 
@@ -326,37 +263,3 @@ def _check_count(count: int, path: Path) -> None:
             f"{path} holds more than {MOST_FILES} files and folders; links to folders may multiply them: link the data "
             "set's own folder"
         )
-
-
-def _read_for_packing(source: Source, name: str, path: Path) -> bytes:
-    try:
-        return source.read(name)
-    except UnreadableFileError as error:
-        remedy = {
-            "encrypted": "unpack the archive with its password and link the folder",
-            "a link inside of an archive, which is not followed": "unpack the archive and link the folder",
-        }.get(str(error), "repair or remove this file, or get the data set's files again")
-        raise UserError(f"{path}: {name} cannot be read ({error}); {remedy}") from error
-
-
-def _check_room(folder: Path, path: Path) -> None:
-    """An archive's size, or a folder's, is about what the packed files need."""
-    needed = path.stat().st_size if path.is_file() else 0
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise UserError(
-            f"{folder.absolute()}: about {needed / 2**30:.1f} GiB are needed, {free / 2**30:.1f} GiB are free; free "
-            "some space (`dvc gc --workspace --all-experiments` removes unused results)"
-        )
-
-
-def _nothing_found(path: Path, names: list[str], expected: str) -> UserError:
-    seen = f"{len(names)} other files, for example {', '.join(names[:5])}" if names else "no file"
-    lines = [f"{path} holds none of the files that are needed, but {seen}"]
-    lines += [f"expected are {expected}"] if expected else []
-    if inner := [name for name in names if name.lower().endswith(ARCHIVE_ENDINGS)][:5]:
-        lines.append(
-            f"archives inside of it are not opened ({', '.join(inner)}): link such an archive itself, or unpack it and "
-            "link the folder"
-        )
-    return UserError("; ".join(lines))

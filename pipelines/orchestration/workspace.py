@@ -21,10 +21,9 @@ from filelock import FileLock, Timeout
 from msclnet.errors import UserError
 from pipelines.orchestration.git import base_commit, git, git_line, identity, write_tree
 from pipelines.orchestration.stage_process import StageCancelledError
+from pipelines.stages.paths import link_raw_data
 
 FLOWS = Path(".dvc/tmp/flows")
-# The user's links to raw data: ignored by git, a dependency for DVC.
-SOURCES = (Path("data/source"), Path("data/permutations"))
 RECORDS = "experiments/results"  # of finished grid cells: no input of the next one
 
 
@@ -103,7 +102,7 @@ def isolated(root: Path) -> Iterator[Workspace]:
             shutil.rmtree(path, ignore_errors=True)
             _fill(root, path, base)
         _configure(root, path)
-        _link_sources(root, path)
+        link_raw_data(root, path)
         yield Workspace(root=root, path=path, base=base)
     finally:
         lock.release()
@@ -260,16 +259,3 @@ def _configure(root: Path, path: Path) -> None:
     cache.unlink(missing_ok=True)
     cache.symlink_to(cache_folder(root))
     (path / ".dvc" / "tmp" / "rwlock").unlink(missing_ok=True)
-
-
-def _link_sources(root: Path, path: Path) -> None:
-    """Show the clone the user's raw data: a link to the real place of each entry that git does not track."""
-    for folder in SOURCES:
-        for link in (path / folder).glob("*"):
-            if link.is_symlink():
-                link.unlink()
-        for entry in (root / folder).glob("*"):
-            target = path / folder / entry.name
-            if not target.exists():
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.symlink_to(entry.resolve())

@@ -3,9 +3,10 @@
 import sys
 from pathlib import Path
 
-from msclnet.datasets.archive import open_source, pack
+from msclnet.datasets.archive import open_source
 from msclnet.datasets.catalogue import data_set, missing_source_message, verify
 from msclnet.datasets.layout import Tree
+from msclnet.datasets.packing import pack
 from msclnet.datasets.records import SPLITS
 from msclnet.errors import UserError
 from msclnet.retrieval.protocols import read_permutations

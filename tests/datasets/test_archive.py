@@ -17,16 +17,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from msclnet.datasets import archive
+from msclnet.datasets import archive, packing
 from msclnet.datasets.archive import (
     FolderSource,
     TarSource,
     ZipSource,
     open_source,
     own_name,
-    pack,
     walk,
 )
+from msclnet.datasets.packing import pack
 from msclnet.errors import UserError
 
 FILES: dict[str, bytes] = {
@@ -91,8 +91,9 @@ def packed(source: Path, **options: Any) -> dict[str, bytes]:
     """What pack makes of a source; whatever happens, its folder holds nothing else afterwards."""
     raw = source.parent / "raw"
     target = raw / "images.zip"
+    given: dict[str, Any] = {"wanted": wanted, **options}
     try:
-        pack(source, target, **{"wanted": wanted} | options)
+        pack(source, target, **given)
         return contents(target)
     finally:
         assert [path.name for path in raw.iterdir()] in ([], ["images.zip"])
@@ -199,10 +200,10 @@ def test_bounds_on_count_and_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     for make in MAKERS:
         source = make(tmp_path / make.__name__, FILES)
         monkeypatch.setattr(archive, "MOST_FILES", 20)
-        monkeypatch.setattr(archive, "MOST_BYTES", sum(map(len, FILES.values())))
+        monkeypatch.setattr(packing, "MOST_BYTES", sum(map(len, FILES.values())))
         monkeypatch.setattr(archive, "MOST_FILE_BYTES", 70_000)
         assert packed(source) == FILES
-        monkeypatch.setattr(archive, "MOST_BYTES", sum(map(len, FILES.values())) - 1)
+        monkeypatch.setattr(packing, "MOST_BYTES", sum(map(len, FILES.values())) - 1)
         with pytest.raises(UserError, match="link the data set alone"):
             packed(source)
         monkeypatch.setattr(archive, "MOST_FILE_BYTES", 69_999)
@@ -317,7 +318,7 @@ def test_a_name_that_is_there_twice(tmp_path: Path) -> None:
 def test_a_disk_without_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = as_zip(tmp_path / "a.zip", FILES)
     free = source.stat().st_size - 1
-    monkeypatch.setattr(archive.shutil, "disk_usage", lambda folder: SimpleNamespace(free=free))
+    monkeypatch.setattr(packing.shutil, "disk_usage", lambda folder: SimpleNamespace(free=free))
     with pytest.raises(UserError, match=r"raw: about 0\.0 GiB are needed, 0\.0 GiB are free; .*dvc gc"):
         packed(source)
     free += 1

@@ -11,7 +11,7 @@ from replicas import write_sysu_mm01
 from ruamel.yaml import YAML
 from scipy.io import savemat
 
-from msclnet.datasets.records import Record
+from msclnet.datasets.records import Record, Split
 from msclnet.errors import UserError
 from msclnet.images.table import read_manifest
 from pipelines.stages.config import Params, check_params
@@ -20,6 +20,7 @@ from pipelines.stages.paths import RAW, check_permutations, link_raw_data
 from pipelines.stages.preprocess import check_use, preprocess, report_unpaired
 
 ROOT = Path(__file__).resolve().parents[2]
+Seen = dict[tuple[Split, int], tuple[int, ...]]  # (split, identity) -> the cameras that saw it
 OFFICIAL: dict[str, Any] = {"samplers": ["official"], "permutations": "data/permutations/rand_perm_cam.mat"}
 
 
@@ -108,8 +109,8 @@ def test_a_copy_of_the_project_sees_the_links(project: Path, tmp_path: Path) -> 
         }
 
 
-def seen_by(cells: dict[tuple[str, int], tuple[int, ...]]) -> list[Record]:
-    """(split, identity) -> the cameras that saw it, in SYSU-MM01's layout."""
+def seen_by(cells: Seen) -> list[Record]:
+    """Records in SYSU-MM01's layout."""
     return [
         Record(
             f"cam{camera}/{identity}.jpg",
@@ -124,7 +125,7 @@ def seen_by(cells: dict[tuple[str, int], tuple[int, ...]]) -> list[Record]:
 
 
 ALL = (1, 2, 3, 4, 5, 6)
-SOUND: dict[tuple[str, int], tuple[int, ...]] = {
+SOUND: Seen = {
     ("train", 1): ALL,
     ("train", 2): (1, 6),
     ("val", 3): ALL,
@@ -155,7 +156,7 @@ SOUND: dict[tuple[str, int], tuple[int, ...]] = {
     ],
 )
 def test_images_that_cannot_be_used_are_reported_with_the_remedy_that_applies(
-    change: dict[tuple[str, int], tuple[int, ...]], dataset: str, words: tuple[str, ...]
+    change: Seen, dataset: str, words: tuple[str, ...]
 ) -> None:
     check_use(seen_by(SOUND), params_of(dataset))
     with pytest.raises(UserError) as caught:
@@ -164,9 +165,10 @@ def test_images_that_cannot_be_used_are_reported_with_the_remedy_that_applies(
 
 
 def test_identities_with_one_modality_are_one_warning(capsys: pytest.CaptureFixture[str]) -> None:
-    assert report_unpaired(seen_by(SOUND | {("test", 4): (1,)})) == []
+    one_sided: Seen = {("test", 4): (1,)}
+    assert report_unpaired(seen_by(SOUND | one_sided)) == []
     assert capsys.readouterr().err == ""
-    lonely = {("train", 10 + i): (1, 2) if i % 2 else (3,) for i in range(7)}
+    lonely: Seen = {("train", 10 + i): (1, 2) if i % 2 else (3,) for i in range(7)}
     assert report_unpaired(seen_by(SOUND | lonely)) == list(range(10, 17))
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("warning: 7 of 10 ")
