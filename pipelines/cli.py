@@ -81,8 +81,8 @@ def train(
 
     Example: msclnet train --preset smoke --set train.epochs=3 --name shorter
     """
+    from pipelines.orchestration.experiments import Experiment
     from pipelines.orchestration.overrides import parse_settings
-    from pipelines.orchestration.runs import Experiment
 
     overrides = parse_settings(set_ or [])
     given = {"preset": preset, "overrides": overrides, "until": until, "name": name}
@@ -95,8 +95,8 @@ def evaluate(set_: Set = None, name: Name = None) -> None:
 
     Example: msclnet evaluate --set evaluate.trials=5
     """
+    from pipelines.orchestration.experiments import Experiment
     from pipelines.orchestration.overrides import parse_settings
-    from pipelines.orchestration.runs import Experiment
 
     overrides = parse_settings(set_ or [])
     given = {"overrides": overrides, "name": name}

@@ -5,6 +5,7 @@ live logs and retries, artifacts, cancelling, queues and schedules.
 """
 
 import logging
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
+from prefect.exceptions import FailedRun
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Failed
 
@@ -23,7 +25,8 @@ from pipelines.console import tellable
 from pipelines.experiments.grid import load_grid
 from pipelines.experiments.plan import GridCell, make_plan
 from pipelines.experiments.run import CellEnd, CellOutcome, ending, run_grid, run_grid_cell
-from pipelines.orchestration.runs import RETRIES, Experiment, RunResult, run_pipeline
+from pipelines.orchestration.experiments import Experiment
+from pipelines.orchestration.runs import RETRIES, RunResult, run_pipeline
 from pipelines.orchestration.stage_process import StageCancelledError, StageStatus, run_stage
 from pipelines.orchestration.summary import inline_picture, metric_rows
 from pipelines.settings import project_root
@@ -160,7 +163,7 @@ def _run_stages(experiment: Experiment, first_stage: str | None = None) -> Any:
             log=_log,
         )
     except UserError as error:
-        return _failed(error)
+        return _failed(f"error: {tellable(error)}")
     finally:
         if rows:  # also after a failure: what was done, and where it stopped
             create_table_artifact([*rows.values()], key="stages", description="What each stage did")
@@ -218,7 +221,7 @@ def _run_cells(
             on_end=report,
         )
     except UserError as error:
-        return _failed(error)
+        return _failed(f"error: {tellable(error)}")
     description = f"{plan.grid.title}; percent, over the seeds"
     create_table_artifact(conclusion.rows, key=f"grid-{_key(plan.name)}", description=description)
     for path in conclusion.written:
@@ -226,8 +229,7 @@ def _run_cells(
     if conclusion.warning:
         logger.warning("%s", conclusion.warning)
     if conclusion.failure:
-        logger.error("%s", tellable(conclusion.failure))
-        return Failed(message=f"{'error: ' if conclusion.mistaken else ''}{tellable(conclusion.failure)}")
+        return _failed(f"{'error: ' if conclusion.mistaken else ''}{tellable(conclusion.failure)}")
     return {"grid": plan.name, "rows": conclusion.rows}
 
 
@@ -265,10 +267,16 @@ def _may_help(task: object, task_run: object, state: State[Any]) -> bool:
     return not (state.message or "").startswith("error: ")
 
 
-def _failed(error: UserError) -> State[Any]:
-    """The flow's end after a user's mistake: a message without a traceback."""
-    get_run_logger().error("error: %s", tellable(error))
-    return Failed(message=f"error: {tellable(error)}")
+def _failed(message: str) -> State[Any]:
+    """The flow's end after a user's mistake or a failed cell: its message, once, without a traceback."""
+    get_run_logger().error("%s", message)
+    logging.getLogger("prefect.flow_runs").addFilter(_is_no_repetition)
+    return Failed(message=message)
+
+
+def _is_no_repetition(record: logging.LogRecord) -> bool:
+    """False for Prefect's own report of a failed run: a traceback through Prefect, and the message once more."""
+    return not isinstance(sys.exc_info()[1], FailedRun)
 
 
 def _log(line: str) -> None:

@@ -11,8 +11,8 @@ from pipelines.experiments.equivalence import effective, same_setting
 from pipelines.experiments.grid import FOLDER, SEED_KEY, Grid, Row, close
 from pipelines.experiments.results import read_results, recipe_of, records_file
 from pipelines.orchestration.dvc_files import read_stages, stages_between
+from pipelines.orchestration.experiments import Experiment, check_experiments
 from pipelines.orchestration.overrides import flatten
-from pipelines.orchestration.runs import Experiment, check_experiments
 from pipelines.stages.config import read_yaml
 
 _SHOWN = 4

@@ -14,8 +14,9 @@ from msclnet.training.history import parse_history, read_history
 from pipelines import settings
 from pipelines.experiments.plan import GridCell
 from pipelines.orchestration.dvc_files import METRICS, output_files
+from pipelines.orchestration.git import base_commit, git
 from pipelines.orchestration.runs import DivergedError, RunResult
-from pipelines.orchestration.workspace import base_commit, cache_folder, git
+from pipelines.orchestration.workspace import cache_folder
 from pipelines.stages import paths
 from pipelines.stages.config import load_yaml
 

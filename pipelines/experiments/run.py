@@ -13,8 +13,9 @@ from pipelines.experiments.record import record_of, record_of_divergence
 from pipelines.experiments.results import images_differ, read_results, recipe_of, records_file, write_result
 from pipelines.experiments.splits import summarise, write_summary
 from pipelines.experiments.statistics import RowStatistics, grid_rows, mean_over_rows
+from pipelines.orchestration.git import base_commit
 from pipelines.orchestration.runs import DivergedError, Outcome, run_experiment, run_parallel
-from pipelines.orchestration.workspace import FLOWS, base_commit, held
+from pipelines.orchestration.workspace import FLOWS, held
 from pipelines.settings import home
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ class Stage:
 
 
 def read_stages(project: Path) -> list[Stage]:
-    """The stages of the project's dvc.yaml, in its order; a `foreach` over a key of params.yaml is expanded.
+    """The stages of the project's dvc.yaml, in its order.
 
     Raises:
         UserError: the file is missing, is no YAML, or has no stages.
@@ -32,7 +32,7 @@ def read_stages(project: Path) -> list[Stage]:
     stages = (_load(file) or {}).get("stages")
     if not stages:
         raise UserError(f"{file} has no stages")
-    return [Stage(name, tuple(_outputs(stage))) for name, stage in _expanded(stages, project)]
+    return [Stage(name, tuple(_outputs(stage))) for name, stage in stages.items()]
 
 
 def stages_between(stages: list[Stage], *, since: str | None = None, until: str | None = None) -> list[Stage]:
@@ -105,19 +105,6 @@ def _outputs(stage: dict[str, Any]) -> Iterable[str]:
     for section in ("outs", "metrics", "plots"):
         for entry in stage.get(section, []):
             yield entry if isinstance(entry, str) else next(iter(entry))
-
-
-def _expanded(stages: dict[str, Any], project: Path) -> Iterable[tuple[str, dict[str, Any]]]:
-    """Stages by the names that DVC gives them: `name@key` for each key of what `foreach` names."""
-    for name, stage in stages.items():
-        if "foreach" not in stage:
-            yield name, stage
-            continue
-        values = _load(project / "params.yaml")
-        for part in stage["foreach"].removeprefix("${").removesuffix("}").split("."):
-            values = values[part]
-        for key in values:
-            yield f"{name}@{key}", json.loads(json.dumps(stage["do"]).replace("${key}", key))
 
 
 def _load(file: Path) -> Any:

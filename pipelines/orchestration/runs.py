@@ -1,20 +1,17 @@
-"""Runs of the pipeline: in the user's tree, or in a clone of it as a DVC experiment; one, or several at a time."""
+"""Runs the pipeline: in the user's tree, or in a clone of it as a DVC experiment; one, or several at a time."""
 
-import hashlib
 import json
-import re
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextvars import copy_context
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 from msclnet.errors import UserError
-from pipelines.orchestration import stage_process, workspace
+from pipelines.orchestration import experiments, stage_process, workspace
 from pipelines.orchestration.dvc_files import (
     Stage,
     figures,
@@ -23,35 +20,13 @@ from pipelines.orchestration.dvc_files import (
     read_stages,
     stages_between,
 )
-from pipelines.orchestration.overrides import apply_overrides, apply_preset, flatten
-from pipelines.orchestration.stage_process import StageFailedError, StageStatus, run_dvc, sigterm_raises
+from pipelines.orchestration.experiments import Experiment, readable_name, write_params
+from pipelines.orchestration.stage_process import Log, StageFailedError, StageStatus, run_dvc, sigterm_raises
 from pipelines.orchestration.workspace import Workspace
 from pipelines.settings import stage_environment
-from pipelines.stages.config import load_params, load_yaml
+from pipelines.stages.paths import DIVERGED, HISTORY
 
 RETRIES = 2  # of a crashed stage
-DIVERGED = Path("results/train/diverged.json")  # written by the stage `train` before it ends
-HISTORY = Path("results/train/history.csv")
-_SHOWN = 4
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """What to run, as opposed to how.
-
-    Attributes:
-        overrides: values of params.yaml by dotted key.
-        preset: name of the file in presets/ that takes the place of params.yaml, or None.
-        until: last stage, or None for all.
-        name: the experiment's name, or None for one made of the preset, the overrides and a digest of the inputs.
-        title: what it is called in logs.
-    """
-
-    overrides: Mapping[str, Any] = field(default_factory=dict)
-    preset: str | None = None
-    until: str | None = None
-    name: str | None = None
-    title: str = ""
 
 
 @dataclass(frozen=True)
@@ -88,22 +63,10 @@ class DivergedError(UserError):
         self.report, self.history = report, history
 
 
-class RunStage(Protocol):
-    """`stage_process.run_stage`, or the same as a Prefect task."""
-
-    def __call__(
-        self,
-        workspace: Path,
-        stage: str,
-        /,
-        *,
-        environment: Mapping[str, str],
-        log: Callable[[str], None],
-        stop: Event | None,
-    ) -> StageStatus: ...
+RunStage = Callable[..., StageStatus]  # stage_process.run_stage, or the same as a Prefect task
 
 
-def run_stage_again(path: Path, stage: str, /, **how: Any) -> StageStatus:
+def run_with_retries(path: Path, stage: str, /, **how: Any) -> StageStatus:
     """`run_stage` that starts a crashed stage again, `RETRIES` times."""
     return stage_process.run_stage(path, stage, retries=RETRIES, **how)
 
@@ -122,9 +85,8 @@ def run_pipeline(
     if experiment.preset or experiment.overrides:
         return run_experiment(root, experiment, **how)
     if experiment.name:
-        raise UserError(
-            f"name {experiment.name!r}: experiments have names; give a preset or overrides as well, or leave it out"
-        )
+        remedy = "give a preset or overrides as well, or leave it out"
+        raise UserError(f"name {experiment.name!r}: only experiments have names; {remedy}")
     return run_workspace(root, first_stage=first_stage, last_stage=experiment.until, **how)
 
 
@@ -134,24 +96,13 @@ def run_workspace(
     first_stage: str | None = None,
     last_stage: str | None = None,
     environment: Mapping[str, str] | None = None,
-    run_stage: RunStage = run_stage_again,
-    log: Callable[[str], None] = print,
+    run_stage: RunStage = run_with_retries,
+    log: Log = print,
     stop: Event | None = None,
 ) -> RunResult:
-    """Run the pipeline in the user's working tree, as `dvc repro` would.
+    """Run the stages from the first to the last in the user's working tree, as `dvc repro` would.
 
-    Args:
-        root: the project.
-        first_stage: default: the first of dvc.yaml.
-        last_stage: default: the last of dvc.yaml.
-        environment: further variables for the stages.
-        run_stage: runs one stage.
-        log: receives each line of output.
-        stop: set by another thread to end the run.
-
-    Raises:
-        UserError: a mistake in params.yaml, in the arguments, or reported by a stage.
-        StageFailedError: a stage crashed, again and again.
+    Other arguments and errors as of `run_experiment`.
     """
     root = root.resolve()
     selected = stages_between(read_stages(root), since=first_stage, until=last_stage)
@@ -159,7 +110,7 @@ def run_workspace(
     lock = root / workspace.FLOWS / "workspace.lock"
     waiting = "another run works in this working tree: waiting for its end"
     with workspace.held(lock, waiting=waiting, log=log, stop=stop):
-        load_params(root / "params.yaml")
+        experiments.load_params(root / "params.yaml")
         variables = stage_environment(root, workspace=root, extra=environment)
         statuses, seconds = _run_stages(root, selected, variables, run_stage, log, stop)
         text = (root / "dvc.lock").read_bytes()
@@ -172,8 +123,8 @@ def run_experiment(
     *,
     replace: bool = False,
     environment: Mapping[str, str] | None = None,
-    run_stage: RunStage = run_stage_again,
-    log: Callable[[str], None] = print,
+    run_stage: RunStage = run_with_retries,
+    log: Log = print,
     stop: Event | None = None,
 ) -> RunResult:
     """Run the pipeline with other parameters, without touching the user's working tree.
@@ -187,9 +138,7 @@ def run_experiment(
         experiment: what to run.
         replace: whether an experiment of this name with other inputs may be overwritten.
         environment: further variables for the stages.
-        run_stage: runs one stage.
-        log: receives each line of output.
-        stop: set by another thread to end the run.
+        run_stage, log, stop: as for `stage_process.run_stage`.
 
     Raises:
         UserError: a mistake in the arguments, the parameters, or reported by a stage.
@@ -206,12 +155,10 @@ def run_experiment(
         selected = stages_between(stages, until=experiment.until)
         outputs = [path for stage in stages for path in stage.outputs]
         inputs = copy.inputs(outputs=outputs)
-        name = experiment.name or _readable_name(experiment, inputs)
+        name = experiment.name or readable_name(experiment, inputs)
         with (
             _locked(root, f"inputs-{inputs}", "has the same inputs", log, stop),
-            _locked(
-                root, f"name-{hashlib.sha256(name.encode()).hexdigest()}", f"is called {name}, too", log, stop
-            ),
+            _locked(root, f"name-{name}", f"is called {name}, too", log, stop),
         ):
             former = workspace.experiment_commit(root, copy.base, name)
             if former and copy.inputs(former, outputs=outputs) != inputs:
@@ -220,9 +167,7 @@ def run_experiment(
                         f"an experiment {name!r} with other inputs exists: choose another name, "
                         f"or remove it with `dvc exp remove {name}`"
                     )
-                log(
-                    f"files have changed since {name} was made: it replaces the former one, commit {former[:10]}"
-                )
+                log(f"files have changed since {name} was made: commit {former[:10]} is replaced")
             (copy.path / DIVERGED).unlink(missing_ok=True)
             variables = stage_environment(
                 root, workspace=copy.path, extra={**copy.environment, **(environment or {})}
@@ -236,66 +181,6 @@ def run_experiment(
             text = (copy.path / "dvc.lock").read_bytes()
     log(f"saved as experiment {name}: dvc exp show, dvc exp apply {name}")
     return _result(root, text, statuses, seconds, name=name, rev=rev)
-
-
-def write_params(project: Path, experiment: Experiment, target: Path) -> None:
-    """Write an experiment's parameters to a file and validate them.
-
-    Raises:
-        UserError: no such preset, an unknown key, or a wrong value; the message names the overrides, and no file that
-            the user does not know.
-    """
-    if experiment.preset:
-        apply_preset(project, experiment.preset, target=target)
-    elif target != project / "params.yaml":
-        target.write_bytes((project / "params.yaml").read_bytes())
-    overrides = flatten(experiment.overrides)
-    apply_overrides(target, overrides)
-    try:
-        load_params(target)
-    except UserError as error:
-        source = f"presets/{experiment.preset}.yaml" if experiment.preset else "params.yaml"
-        given = ", ".join(f"{key}={value}" for key, value in overrides.items())
-        message = str(error).replace(str(target), f"{source} with {given}" if given else source)
-        raise UserError(message) from error
-
-
-def check_experiments(root: Path, experiments: Sequence[Experiment]) -> list[dict[str, Any]]:
-    """Find every mistake before the first experiment runs, and protect results of other settings under their names.
-
-    Args:
-        root: the project: a git repository with a commit.
-        experiments: each with a name.
-
-    Returns:
-        Each experiment's parameters by dotted key.
-
-    Raises:
-        UserError: a wrong name, preset, key or value; or an experiment of the name was made with other parameters.
-    """
-    base = workspace.base_commit(root)
-    parameters, taken = [], {}
-    for experiment in experiments:
-        name = experiment.name or ""
-        workspace.check_name(root, name)
-        with tempfile.TemporaryDirectory() as folder:
-            target = Path(folder) / "params.yaml"
-            write_params(root, experiment, target)
-            values = _flat(target.read_bytes(), name)
-        parameters.append(values)
-        if commit := workspace.experiment_commit(root, base, name):
-            theirs = _flat(workspace.git(root, "cat-file", "blob", f"{commit}:params.yaml"), name)
-            other = [key for key in {**values, **theirs} if values.get(key) != theirs.get(key)]
-            if other:
-                taken[name] = [f"{key}: {theirs.get(key)} -> {values.get(key)}" for key in other]
-    if taken:
-        first = next(iter(taken.values()))
-        changes = "; ".join(first[:_SHOWN]) + (" ..." if len(first) > _SHOWN else "")
-        raise UserError(
-            f"experiments with other parameters ({changes}) exist as {', '.join(taken)}: choose another name, "
-            f"or remove them with `dvc exp remove {' '.join(taken)}`"
-        )
-    return parameters
 
 
 Piece = TypeVar("Piece")
@@ -373,7 +258,7 @@ def _run_stages(
     stages: Sequence[Stage],
     environment: Mapping[str, str],
     run_stage: RunStage,
-    log: Callable[[str], None],
+    log: Log,
     stop: Event | None,
 ) -> tuple[dict[str, StageStatus], dict[str, float]]:
     statuses, seconds = {}, {}
@@ -396,7 +281,7 @@ def _save(
         raise StageFailedError(f"dvc exp run failed to save the experiment {name}; its last lines:\n{last}")
 
 
-def _locked(root: Path, name: str, reason: str, log: Callable[[str], None], stop: Event | None) -> Any:
+def _locked(root: Path, name: str, reason: str, log: Log, stop: Event | None) -> Any:
     waiting = f"another run {reason}: waiting for its end"
     return workspace.held(root / workspace.FLOWS / "locks" / name, waiting=waiting, log=log, stop=stop)
 
@@ -408,21 +293,6 @@ def _diverged(path: Path, error: UserError) -> DivergedError | None:
         return None
     history = path / HISTORY
     return DivergedError(str(error), report, history.read_text() if history.is_file() else "")
-
-
-def _readable_name(experiment: Experiment, inputs: str) -> str:
-    """For example `smoke-epochs-3-1a2b3c4`; the digest makes it unique to the inputs."""
-    words = [experiment.preset] if experiment.preset else []
-    for key, value in flatten(experiment.overrides).items():
-        words.append(f"{key.rsplit('.', 1)[-1]}-{value}")
-    text = re.sub(r"[^A-Za-z0-9._]+", "-", "-".join(words)).strip("-._")
-    text = re.sub(r"\.{2,}", ".", text)[:60].rstrip("-._")
-    return f"{text or 'run'}-{inputs[:7]}"
-
-
-def _flat(text: bytes, name: str) -> dict[str, Any]:
-    values = load_yaml(text, source=f"params.yaml of {name}")
-    return flatten(values) if isinstance(values, dict) else {}
 
 
 def _result(

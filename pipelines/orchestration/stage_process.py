@@ -21,6 +21,7 @@ from msclnet.errors import UserError
 from pipelines.console import tellable
 
 StageStatus = Literal["run", "restored", "unchanged"]
+Log = Callable[[str], None]
 AnyPopen: TypeAlias = "subprocess.Popen[str] | subprocess.Popen[bytes]"
 
 GRACE_SECONDS = 20.0  # Prefect itself kills a cancelled run after 30
@@ -56,7 +57,7 @@ def run_stage(
     stage: str,
     *,
     environment: Mapping[str, str],
-    log: Callable[[str], None] = print,
+    log: Log = print,
     retries: int = 0,
     stop: Event | None = None,
     grace: float = GRACE_SECONDS,
@@ -97,7 +98,7 @@ def run_dvc(
     workspace: Path,
     *arguments: str,
     environment: Mapping[str, str],
-    log: Callable[[str], None] = print,
+    log: Log = print,
     stop: Event | None = None,
     grace: float = GRACE_SECONDS,
 ) -> tuple[int, list[str]]:
@@ -188,12 +189,7 @@ def sigterm_raises() -> Iterator[None]:
 
 
 def _run_stage(
-    workspace: Path,
-    stage: str,
-    environment: Mapping[str, str],
-    log: Callable[[str], None],
-    stop: Event,
-    grace: float,
+    workspace: Path, stage: str, environment: Mapping[str, str], log: Log, stop: Event, grace: float
 ) -> StageStatus:
     status: StageStatus | None = None
     waiting = False
@@ -223,7 +219,7 @@ def _follow(
     process: "subprocess.Popen[str]",
     lines: "SimpleQueue[str | None]",
     tail: "deque[str]",
-    log: Callable[[str], None],
+    log: Log,
     stop: Event,
 ) -> None:
     while True:

@@ -9,9 +9,8 @@ The stages' outputs stay in the clone, so that the next run links only what diff
 import hashlib
 import os
 import shutil
-import subprocess
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,15 +19,12 @@ from threading import Event
 from filelock import FileLock, Timeout
 
 from msclnet.errors import UserError
+from pipelines.orchestration.git import base_commit, git, git_line, identity, write_tree
 from pipelines.orchestration.stage_process import StageCancelledError
 from pipelines.stages.paths import link_raw_data
 
 FLOWS = Path(".dvc/tmp/flows")
 RECORDS = "experiments/results"  # of finished grid cells: no input of the next one
-
-# Set by git while it runs a hook; they would redirect every command below.
-_REDIRECTING = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX")
-_START = "run `git init && git add -A && git commit -m start` in it, then try again"
 
 
 @dataclass(frozen=True)
@@ -76,7 +72,7 @@ class Workspace:
     def _stage_all(self) -> str:
         """Write the tree of all tracked and all untracked, unignored files."""
         index = self.path / ".git" / "tree.index"
-        return _write_tree(self.path, index=index, entries_of=self.path)
+        return write_tree(self.path, index=index, entries_of=self.path)
 
 
 @contextmanager
@@ -135,60 +131,6 @@ def held(
         yield
     finally:
         lock.release()
-
-
-def git(
-    folder: Path, *arguments: str, environment: Mapping[str, str] | None = None, stdin: bytes = b""
-) -> bytes:
-    """Run one git command; it leaves the user's index as it is.
-
-    Args:
-        folder: the repository, or any folder inside it.
-        arguments: the command and its arguments.
-        environment: variables on top of the present ones.
-        stdin: bytes for the command's standard input.
-
-    Returns:
-        The command's standard output.
-
-    Raises:
-        UserError: git is not installed, or the command failed; the message holds git's own.
-    """
-    variables = {key: value for key, value in os.environ.items() if key not in _REDIRECTING}
-    # Without optional locks even `git status` leaves the user's index as it is.
-    variables |= {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C", **(environment or {})}
-    command = ["git", "-C", str(folder), "-c", "advice.addEmbeddedRepo=false", *arguments]
-    try:
-        done = subprocess.run(command, input=stdin, env=variables, capture_output=True, check=True)
-    except FileNotFoundError:
-        raise UserError("git is not installed: experiments are git commits; install git") from None
-    except subprocess.CalledProcessError as error:
-        message = error.stderr.decode(errors="replace").strip()
-        raise UserError(f"git {arguments[0]} failed in {folder}: {message}") from error
-    return done.stdout
-
-
-def git_line(folder: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> str:
-    """Run one git command and return its output as stripped text; arguments and errors as in `git`."""
-    return git(folder, *arguments, environment=environment).decode(errors="surrogateescape").strip()
-
-
-def base_commit(root: Path) -> str:
-    """The commit that experiments are attached to: the project's present HEAD.
-
-    Raises:
-        UserError: the project is no git repository of its own, or has no commit yet.
-    """
-    try:
-        top = Path(git_line(root, "rev-parse", "--show-toplevel"))
-        head = git_line(root, "rev-parse", "--verify", "HEAD^{commit}")
-    except UserError as error:
-        if "not installed" in str(error) or "dubious ownership" in str(error):
-            raise
-        raise UserError(f"{root} has no git history, and experiments are git commits: {_START}") from None
-    if top.resolve() != root.resolve():
-        raise UserError(f"{root} is a folder inside the git repository {top}, not one of its own: {_START}")
-    return head
 
 
 def check_name(root: Path, name: str) -> None:
@@ -274,7 +216,7 @@ def _fill(root: Path, path: Path, base: str) -> None:
         git(path, "init", "--quiet", "--template=", f"--object-format={kind}")
         for key, value in {"gc.auto": "0", "core.hooksPath": os.devnull}.items():
             git(path, "config", key, value)
-        for key, value in _identity(root).items():
+        for key, value in identity(root).items():
             git(path, "config", key, value)
     # `git clone --shared` by hand: it also takes a shallow clone, the user's new commits, and a project that has moved.
     objects = (root / git_line(root, "rev-parse", "--git-path", "objects")).resolve()
@@ -286,7 +228,7 @@ def _fill(root: Path, path: Path, base: str) -> None:
         shutil.copy(shallow, repository / "shallow")
 
     index = repository / "snapshot.index"
-    tree = _write_tree(root, index=index, entries_of=root, objects=repository / "objects")
+    tree = write_tree(root, index=index, entries_of=root, objects=repository / "objects")
     git(path, "update-ref", "--no-deref", "HEAD", base)
     _empty_index(path)
     git(path, "read-tree", tree)
@@ -296,36 +238,10 @@ def _fill(root: Path, path: Path, base: str) -> None:
     git(path, "update-ref", "--no-deref", "--stdin", stdin=f"{stale}\n".encode() if stale else b"")
 
 
-def _write_tree(folder: Path, *, index: Path, entries_of: Path, objects: Path | None = None) -> str:
-    """Write a folder's tracked and untracked, unignored files as a git tree, through an index of its own.
-
-    That index starts from the entries of another one without their sizes and times: git would otherwise take a file
-    for unchanged that was edited within the same second to the same size.
-    """
-    index.unlink(missing_ok=True)
-    environment = {"GIT_INDEX_FILE": str(index)}
-    if objects is not None:
-        environment["GIT_OBJECT_DIRECTORY"] = str(objects)
-    entries = git(entries_of, "ls-files", "--stage", "-z")
-    git(folder, "update-index", "-z", "--index-info", environment=environment, stdin=entries)
-    git(folder, "add", "--all", ":/", environment=environment)
-    return git_line(folder, "write-tree", environment=environment)
-
-
 def _empty_index(path: Path) -> None:
     """Forget the index: DVC writes it so that git can take an edited params.yaml for clean."""
     (path / ".git" / "index").unlink(missing_ok=True)
     (path / ".git" / "index.lock").unlink(missing_ok=True)
-
-
-def _identity(root: Path) -> dict[str, str]:
-    """The author of experiments: the user where git knows one, otherwise a stand-in."""
-    found = {}
-    for key, fallback in (("user.name", "msclnet"), ("user.email", "msclnet@localhost")):
-        found[key] = fallback
-        with suppress(UserError):
-            found[key] = git_line(root, "config", key) or fallback
-    return found
 
 
 def _configure(root: Path, path: Path) -> None:

@@ -22,7 +22,8 @@ from msclnet.figures.style import (
     styled,
 )
 from pipelines.orchestration.dvc_files import output_files
-from pipelines.orchestration.workspace import cache_folder, git
+from pipelines.orchestration.git import git
+from pipelines.orchestration.workspace import cache_folder
 from pipelines.report.document import (
     MISSING,
     OURS,

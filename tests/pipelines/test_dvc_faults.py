@@ -108,9 +108,9 @@ RUN = """
 import sys
 from pathlib import Path
 from msclnet.errors import UserError
-from pipelines.orchestration.runs import RunOptions, run_workspace
+from pipelines.orchestration.runs import run_workspace
 try:
-    run_workspace(Path(sys.argv[1]), options=RunOptions(on_line=print))
+    run_workspace(Path(sys.argv[1]))
 except UserError as error:
     print(f"error: {error}")
 """

@@ -61,9 +61,9 @@ def test_the_command_line_needs_no_server(tiny: tuple[Path, Path]) -> None:
             ["train", "--set", "train.epoch=3"],
             "train.epoch: params.yaml has no such key (did you mean train.epochs?)",
         ),
-        (["train", "--preset", "smok"], "no preset 'smok' (did you mean smoke?); there are: smoke"),
+        (["train", "--preset", "smok"], "no preset 'smok' in presets/ (did you mean 'smoke'?)"),
         (["train", "--until", "trains"], "no stage 'trains' in dvc.yaml (did you mean train?)"),
-        (["train", "--name", "x"], "name 'x': experiments have names; give a preset or overrides"),
+        (["train", "--name", "x"], "name 'x': only experiments have names; give a preset or overrides"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_status_2(
@@ -84,7 +84,9 @@ def test_stopping_the_command_stops_the_training(
 ) -> None:
     root, home = tiny
     child = start(root, "train", "--set", "train.epochs=999", "--until", "train")
-    wait_for(lambda: (home / "pid").exists() and (home / "pid").read_text() != "", what="the training")
+    wait_for(
+        lambda: (home / "pid").exists() and (home / "pid").read_text() != "", what="the training", seconds=300
+    )
     child.send_signal(number)
     _, errors = child.communicate(timeout=60)
 
@@ -100,7 +102,9 @@ def test_a_server_that_is_named_must_answer(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
     assert server_address() is None
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
-    with pytest.raises(UserError, match=r"PREFECT_API_URL=http://127\.0\.0\.1:9/api does not answer"):
+    with pytest.raises(
+        UserError, match=r"PREFECT_API_URL=http://127\.0\.0\.1:9/api: no Prefect server answers"
+    ):
         server_address()
 
 

@@ -203,7 +203,7 @@ def tiny_project_environment(monkeypatch: pytest.MonkeyPatch, home: Path) -> Non
     for name, value in tiny_project.environment(home).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("MSCLNET_DEVICE", "cpu")
-    monkeypatch.setattr("pipelines.orchestration.runs.load_params", lambda path: None)
+    monkeypatch.setattr("pipelines.orchestration.experiments.load_params", lambda path: None)
 
 
 def test_a_failing_cell_is_reported_and_the_rest_goes_on(

@@ -9,8 +9,9 @@ from test_stage import ended, start
 from msclnet.errors import UserError
 from pipelines.cli import main
 from pipelines.console import one_line, printable
+from pipelines.orchestration.experiments import Experiment
 from pipelines.orchestration.overrides import apply_overrides, parse_settings
-from pipelines.orchestration.runs import Experiment, run_experiment
+from pipelines.orchestration.runs import run_experiment
 
 PASSWORD = "hunt%23er2x"
 ADDRESS = f"https://me:{PASSWORD}@host.example/a.zip"
@@ -86,7 +87,7 @@ def test_what_a_stage_prints_is_masked_on_its_way(
     monkeypatch.setenv("GIVEN", ADDRESS)
     train = (tiny / "train.py").read_text()
     (tiny / "train.py").write_text(f"{train}\nprint(os.environ['GIVEN'])\nassert 0, os.environ['GIVEN']\n")
-    monkeypatch.setattr("pipelines.orchestration.runs.load_params", lambda path: None)
+    monkeypatch.setattr("pipelines.orchestration.experiments.load_params", lambda path: None)
     monkeypatch.setattr("pipelines.orchestration.runs.RETRIES", 0)
     assert status("train") == 1
     shown = "".join(capsys.readouterr())

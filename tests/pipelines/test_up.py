@@ -27,8 +27,8 @@ from pipelines.up import Service, ServiceError, _address_in_prefect_toml, bring_
 
 ENTRY = """
 from pipelines.flows import ablation, evaluate, grid, regdb, sensitivity, train
-from pipelines.orchestration import runs
-runs.load_params = lambda path: None
+from pipelines.orchestration import experiments
+experiments.load_params = lambda path: None
 """
 PASSWORD = "hunter2xyz"
 ADDRESS = f"https://me:{PASSWORD}@host.example/a.zip"
@@ -301,7 +301,6 @@ def test_up_runs_deployments_and_leaves_nothing_behind(up: Up, tmp_path: Path) -
     assert up.run(unknown)["state"]["message"] == message
     wait_for(lambda: message in up.logs(unknown), what="the log", seconds=60)
     worker = (root / ".prefect" / "logs" / "worker.log").read_text()
-    print(worker)
     assert "Traceback" not in up.logs(unknown) + worker
 
     cancelled = up.run_deployment("train/train", **{"train.epochs": 999})

@@ -15,9 +15,10 @@ import tiny_project
 from tiny_project import dvc, git, wait_for
 
 from msclnet.errors import UserError
-from pipelines.orchestration import runs
+from pipelines.orchestration import experiments, runs
+from pipelines.orchestration.experiments import Experiment, check_experiments
 from pipelines.orchestration.overrides import apply_overrides
-from pipelines.orchestration.runs import Experiment, check_experiments, run_workspace
+from pipelines.orchestration.runs import run_workspace
 from pipelines.orchestration.stage_process import StageCancelledError, run_dvc
 from pipelines.orchestration.workspace import FLOWS, Workspace, experiment_commit, held, isolated
 
@@ -288,7 +289,7 @@ def test_mistakes_stop_before_the_first_stage(
         if "epochs: 0" in params.read_text():
             raise UserError(f"{params} is not valid:\n  train.epochs: at least 1, not 0")
 
-    monkeypatch.setattr(runs, "load_params", refuse)
+    monkeypatch.setattr(experiments, "load_params", refuse)
     for message, wrong in {
         "did you mean train.epochs": {"overrides": {"train.epoch": 3}},
         "no preset 'smok'": {"preset": "smok"},

@@ -126,8 +126,8 @@ pathlib.Path("results/figures/cmc.png").write_bytes(base64.b64decode(
 # The command line without the schema of the real params.yaml.
 COMMAND = """
 from pipelines import cli
-from pipelines.orchestration import runs
-runs.load_params = lambda path: None
+from pipelines.orchestration import experiments
+experiments.load_params = lambda path: None
 cli.main()
 """
 
@@ -188,7 +188,9 @@ def setup(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
         monkeypatch.setenv(name, value)
     for name in ("MSCLNET_HOME", "MSCLNET_FLOW_RUN_ID", "PREFECT_API_URL", "DVC_ROOT"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("pipelines.orchestration.runs.load_params", lambda path: None)  # another schema
+    monkeypatch.setattr(
+        "pipelines.orchestration.experiments.load_params", lambda path: None
+    )  # another schema
     root = folder / "project"
     shutil.copytree(_template(), root, symlinks=True)
     return root, home
@@ -248,7 +250,7 @@ def experiments(root: Path) -> dict[str, Any]:
     return found
 
 
-def wait_for(condition: Callable[[], bool], *, what: str, seconds: float = 60) -> None:
+def wait_for(condition: Callable[[], bool], *, what: str, seconds: float = 240) -> None:
     """Wait until the condition holds; fail when it never does."""
     deadline = time.monotonic() + seconds
     while not condition():
