@@ -35,7 +35,7 @@ from benchmarks.tables import GIB, Target
 from msclnet.errors import UserError
 from msclnet.images.table import END
 from msclnet.progress import progress_bar
-from msclnet.retrieval.protocols import load_mat, read_permutations
+from msclnet.retrieval.protocols import read_mat, read_permutations
 from pipelines import settings
 from pipelines.orchestration.overrides import apply_overrides
 from pipelines.stages import paths
@@ -283,7 +283,7 @@ def _test_identities(folder: Path) -> set[int]:
     matrix, text = folder / "test_id.mat", folder / "test_id.txt"
     try:
         if matrix.is_file():
-            return {int(number) for number in load_mat(matrix)["id"].ravel()}
+            return {int(number) for number in read_mat(matrix)["id"].ravel()}
         if text.is_file():
             return {int(number) for number in re.findall(r"\d+", text.read_text(encoding="utf-8"))}
     except (ValueError, KeyError, TypeError, OSError) as error:

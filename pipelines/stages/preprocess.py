@@ -16,7 +16,7 @@ from msclnet.images.decode import decode
 from msclnet.images.table import Entry, open_array, read_manifest, write_manifest
 from msclnet.images.writer import Range, camera_ranges, write_array
 from msclnet.retrieval.evaluation import EXCLUSIONS
-from msclnet.retrieval.protocols import GALLERY_CAMERAS
+from msclnet.retrieval.protocols import SYSU_MM01_GALLERY_CAMERAS
 from pipelines import settings
 from pipelines.console import tellable
 from pipelines.stages import paths
@@ -131,7 +131,7 @@ def check_use(records: Sequence[Record], params: Params) -> None:
     if dataset in ("regdb", "llcm"):
         asked = [(query, "", every) for query in MODALITIES]
     else:
-        asked = [("infrared", mode, GALLERY_CAMERAS[mode]) for mode in params.evaluate.modes]
+        asked = [("infrared", mode, SYSU_MM01_GALLERY_CAMERAS[mode]) for mode in params.evaluate.modes]
     for query, mode, cameras in asked:
         if not can_be_scored(records, "test", query=query, gallery_cameras=cameras, dataset=dataset):
             others = [one for one in params.evaluate.modes if one != mode]
