@@ -6,22 +6,23 @@ from functools import partial
 import numpy as np
 
 from msclnet.datasets.records import Split
-from msclnet.distributed import ALONE, Processes, embed_together
+from msclnet.distributed import connected, embed_together
 from msclnet.embedding import embed_streams, load_network
-from msclnet.errors import UserError
+from msclnet.errors import UserError, memory_errors_explained
 from msclnet.export.backends import build_embedder
-from msclnet.images.table import open_array, read_manifest
+from msclnet.images.table import open_array, read_splits
 from pipelines import settings
 from pipelines.stages import paths
 from pipelines.stages.config import Params
-from pipelines.stages.parallel import run_parallel_stage
 from pipelines.stages.paths import fresh
+from pipelines.stages.stage import run_stage
 
 SPLITS: tuple[Split, ...] = ("val", "test")
+MEMORY_REMEDY = "make embed.batch smaller, or embed on a machine or GPU with more"
 
 
-def embed(params: Params, processes: Processes = ALONE) -> None:
-    """results/train, data/processed -> results/embeddings; each process embeds its share, the first one writes."""
+def embed(params: Params) -> None:
+    """results/train, data/processed -> results/embeddings; each process embeds its share, rank 0 writes."""
     device = settings.device()
     if not paths.NETWORK_SPEC.is_file():
         raise UserError(f"{paths.NETWORK_SPEC}: no such file; run `dvc repro train`")
@@ -37,26 +38,34 @@ def embed(params: Params, processes: Processes = ALONE) -> None:
         width=width,
         device=device,
     )
-    embed_some = partial(
-        embed_streams, embedder, batch=params.embed.batch, flip=params.embed.flip, progress=processes.first
-    )
-    for split, images in arrays.items():
-        rows = read_manifest(paths.MANIFEST, split)
-        features = embed_together(
-            embed_some, images, rows.infrared, batch=params.embed.batch, processes=processes
-        )
-        if features is not None:
-            pooled, bnneck = features
-            np.savez(
-                fresh(paths.embeddings_of(split)),
-                pooled=pooled,
-                bnneck=bnneck,
-                flip=params.embed.flip,
-                backend=params.embed.backend,
-                precision=params.embed.precision,
-                **vars(rows),
+    rows = read_splits(paths.MANIFEST)
+    with connected(device=device) as processes, memory_errors_explained(MEMORY_REMEDY):
+        for split, images in arrays.items():
+            features = embed_together(
+                partial(
+                    embed_streams,
+                    embedder,
+                    batch=params.embed.batch,
+                    flip=params.embed.flip,
+                    progress=processes.first,
+                ),
+                images,
+                rows[split].infrared,
+                batch=params.embed.batch,
+                processes=processes,
             )
+            if features is not None:
+                pooled, bnneck = features
+                np.savez(
+                    fresh(paths.embeddings_of(split)),
+                    pooled=pooled,
+                    bnneck=bnneck,
+                    flip=params.embed.flip,
+                    backend=params.embed.backend,
+                    precision=params.embed.precision,
+                    **vars(rows[split]),
+                )
 
 
 if __name__ == "__main__":
-    run_parallel_stage(embed, ("-m", "pipelines.stages.embed"))
+    run_stage(embed, parallel=True)
