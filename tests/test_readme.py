@@ -8,7 +8,7 @@ ROOT = Path(__file__).parents[1]
 
 def test_the_tree_names_every_package_folder() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    tree = text[text.index("## The tree") :].split("```")[1]
+    tree = text[text.index("## Where to read on") :].split("```")[1]
     named, parent = set(), ""
     for line in tree.splitlines():
         if entry := re.match(r"( *)([\w/]+)/\s", line):

@@ -30,7 +30,7 @@ def run(settings: Settings) -> Section:
             "import torch": partial(project.run, [sys.executable, "-c", "import torch"]),
         }
         for stage in STAGES:
-            command = [sys.executable, "-m", f"pipelines.{stage}"]
+            command = [sys.executable, "-m", f"pipelines.stages.{stage}"]
             ways[stage] = partial(project.run, command, expected=USER_MISTAKE)
         timings = in_turns(ways, turns=settings.turns(5), budget=BUDGET)
     return Section(

@@ -1,9 +1,14 @@
 """A copy of the project at smoke size, on which the whole pipeline has run once."""
 
+import os
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from smoke_project import SECRET_ADDRESS, SECRET_PASSWORD, Project, ask, copy_project, prefect_server
+
+RESTORED = ("params.yaml", "dvc.lock", "data/raw", "data/processed", "results")
 
 
 @pytest.fixture(scope="session")
@@ -26,12 +31,38 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return Project(project.root, {"artifacts": shown, "tasks": {t["name"]: t["state_name"] for t in tasks}})
 
 
+@pytest.fixture(scope="session")
+def kept(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the finished run left, as hard links: put back in milliseconds, and DVC sees the very same files."""
+    folder = finished.root.parent / "kept"
+    link_tree(finished.root, folder)
+    return folder
+
+
 @pytest.fixture
-def project(finished: Project) -> Iterator[Project]:
-    """The finished project; params.yaml and results are put back afterwards."""
-    before = (finished.root / "params.yaml").read_bytes()
-    lock = (finished.root / "dvc.lock").read_bytes()
+def project(finished: Project, kept: Path) -> Iterator[Project]:
+    """The finished project; params.yaml, dvc.lock, data and results are put back afterwards."""
     yield finished
-    (finished.root / "params.yaml").write_bytes(before)
-    (finished.root / "dvc.lock").write_bytes(lock)
-    finished.run("dvc", "checkout", "--force", "--quiet")
+    for name in RESTORED:
+        path = finished.root / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        path.unlink(missing_ok=True)
+    link_tree(kept, finished.root)
+
+
+def link_tree(source: Path, target: Path) -> None:
+    """Hard links for folders of outputs, copies of files that tests write in place."""
+    target.mkdir(exist_ok=True)
+    for name in RESTORED:
+        if (source / name).is_dir():
+            shutil.copytree(source / name, target / name, copy_function=os.link, dirs_exist_ok=True)
+        else:
+            shutil.copy2(source / name, target / name)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of the finished project share one process, whatever the number of workers: it is made once."""
+    for item in items:
+        if "finished" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("finished"))

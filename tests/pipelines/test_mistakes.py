@@ -66,7 +66,7 @@ def test_a_preset_says_what_it_changed(project):
 )
 def test_missing_inputs_are_named_with_the_stage_that_makes_them(project, stage, missing, remedy):
     (project.root / missing).unlink()
-    message = refused(project, "python", "-m", f"pipelines.{stage}")
+    message = refused(project, "python", "-m", f"pipelines.stages.{stage}")
     assert missing in message
     assert remedy in message
 
@@ -74,7 +74,7 @@ def test_missing_inputs_are_named_with_the_stage_that_makes_them(project, stage,
 def test_weights_of_another_configuration_are_refused(project):
     spec_path = project.root / "results/train/network.json"
     spec = json.loads(spec_path.read_text())
-    spec["model"]["width"] = 8
+    spec["model"]["width"] = 16
     spec_path.unlink()  # a hard link into DVC's cache
     spec_path.write_text(json.dumps(spec))
     message = refused(project, "python", "-m", "pipelines.stages.embed")

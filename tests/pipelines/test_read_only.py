@@ -24,7 +24,9 @@ def test_a_read_only_folder_is_named(project, stage, folder):
     (project.root / "checkpoints").mkdir(exist_ok=True)
     before = contents(project.root)
     with read_only(project.root / folder):
-        done = project.run("python", "-m", f"pipelines.{stage}", ok=False, preexec_fn=obey_permission_bits)
+        done = project.run(
+            "python", "-m", f"pipelines.stages.{stage}", ok=False, preexec_fn=obey_permission_bits
+        )
     assert done.returncode == 2, done.stderr
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1
