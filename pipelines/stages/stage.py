@@ -3,6 +3,7 @@
 import ctypes
 import errno
 import json
+import logging
 import multiprocessing
 import os
 import signal
@@ -135,6 +136,10 @@ def start_ranks(processes: int) -> None:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+    for name in ("agent.server.api", "multiprocessing.api"):  # which log each signal that they pass on
+        logging.getLogger(f"torch.distributed.elastic.{name}").setLevel(logging.CRITICAL)
+    module = sys.modules["__main__"].__spec__
+    program = ["-m", module.name] if module else sys.argv[:1]
     configuration = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -148,7 +153,7 @@ def start_ranks(processes: int) -> None:
         signals_to_handle="SIGTERM,SIGINT",
     )
     try:
-        elastic_launch(configuration, sys.executable)(*sys.orig_argv[1:])
+        elastic_launch(configuration, sys.executable)(*program)
     except SignalException as stop:
         raise SystemExit(128 + stop.sigval) from None
     except ChildFailedError as error:

@@ -177,7 +177,9 @@ def build_training(
         Objective(params.section("loss"), params.section("synergy")),
         build_optimizer(network, optimizer.model_dump(), pretrained=pretrained),
         schedule,
-        loader=partial(step_loader, batches, workers=workers, pinned=device.type == "cuda"),
+        loader=lambda first, last: step_loader(
+            batches, first=first, last=last, workers=workers, pinned=device.type == "cuda"
+        ),
         validate=validate,
         recorder=run,
         processes=processes,

@@ -46,7 +46,7 @@ def test_two_processes_train_together_and_one_speaks(project):
     assert run.data.tags["world_size"] == "2"
     assert run.data.params["train.batch.identities"] == "4"  # of both together
     again = project.run("python", "-m", "pipelines.stages.train", MSCLNET_DEVICE="cpu")
-    assert again.stdout.startswith("going on after epoch 3"), "one process takes over from two"
+    assert again.stdout.startswith("resumed after epoch 3"), "one process takes over from two"
 
     forget_checkpoints(project)
     project.run(*TORCHRUN, *MEETING, "-m", "pipelines.stages.train", MSCLNET_DEVICE="cpu")
