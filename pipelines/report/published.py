@@ -59,6 +59,8 @@ def conditions(report: Mapping[str, Any]) -> str:
     """What a reader must know about a figure besides data set, mode, shots and direction."""
     sampler = f"gallery sampler {report['sampler']}, " if report["sampler"] else ""
     parts = [f"feature {report['feature']}, {sampler}{trials(dict(report))}", processing(dict(report))]
+    if report.get("trained_in"):
+        parts.append(f"trained in {report['trained_in']}")
     if embedding := report.get("embedding"):
         parts.append(f"embedded in {embedding['precision']} by {embedding['backend']}")
     return ", ".join(parts)

@@ -4,6 +4,7 @@ import json
 from functools import partial
 
 import numpy as np
+import torch
 
 from msclnet.datasets.records import Split
 from msclnet.distributed import connected, embed_together
@@ -11,6 +12,7 @@ from msclnet.embedding import embed_streams, load_network
 from msclnet.errors import UserError, memory_errors_explained
 from msclnet.export.backends import build_embedder
 from msclnet.images.table import open_array, read_splits
+from msclnet.precision import choose_precision
 from pipelines import settings
 from pipelines.stages import paths
 from pipelines.stages.config import Params
@@ -30,16 +32,21 @@ def embed(params: Params) -> None:
     network = load_network(paths.WEIGHTS, spec, device=device)
     arrays: dict[Split, np.ndarray] = {split: open_array(paths.images_of(split)) for split in SPLITS}
     height, width = arrays["test"].shape[1:3]
-    embedder = build_embedder(
-        network,
-        backend=params.embed.backend,
-        precision=params.embed.precision,
-        height=height,
-        width=width,
-        device=device,
-    )
     rows = read_splits(paths.MANIFEST)
     with connected(device=device) as processes, memory_errors_explained(MEMORY_REMEDY):
+        computing = device if params.embed.backend != "openvino" else torch.device("cpu")
+        precision = choose_precision(
+            params.embed.precision, computing, key="embed.precision", warn=processes.first
+        )
+        processes.require_same(precision.encode().hex(), description="a precision (embed.precision: auto)")
+        embedder = build_embedder(
+            network,
+            backend=params.embed.backend,
+            precision=precision,
+            height=height,
+            width=width,
+            device=device,
+        )
         for split, images in arrays.items():
             features = embed_together(
                 partial(
@@ -62,7 +69,7 @@ def embed(params: Params) -> None:
                     bnneck=bnneck,
                     flip=params.embed.flip,
                     backend=params.embed.backend,
-                    precision=params.embed.precision,
+                    precision=precision,
                     **vars(rows[split]),
                 )
 

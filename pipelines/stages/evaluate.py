@@ -126,11 +126,13 @@ def score_test(params: Params) -> Iterator[Report]:
     k_reciprocal = ReRanking(asked.k1, asked.k2, asked.lambda_) if asked.on else None
     flip = bool(arrays["flip"])
     embedding = {name: str(arrays[name]) for name in ("backend", "precision")}
+    trained_in = read_run().get("precision")  # trainings of former versions did not record it
     split = params.preprocess.regdb_split if params.download.dataset == "regdb" else None
     for protocol in test_protocols(params, images):
         for name, values in features.items():
             own = name in FEATURES
             labels = {"flip": flip and own, "embedding": embedding if own else None, "split": split}
+            labels["trained_in"] = trained_in if own else None
             yield {**score(values, images, protocol, feature=name, threads=settings.threads()), **labels}
             if k_reciprocal and name == params.evaluate.feature:
                 yield {**score(values, images, protocol, feature=name, re_ranking=k_reciprocal), **labels}

@@ -232,7 +232,7 @@ class Train(Section):
     steps_per_epoch: CountOrNone
     batch: Batch
     optimizer: Optimizer
-    precision: Literal["bf16", "fp32"]
+    precision: Literal["auto", "bf16", "fp32"]
     compile: bool
     sync_batch_norm: bool
     keep: Literal["last", "best"]
@@ -244,7 +244,7 @@ class Train(Section):
 
 class Embed(Section):
     batch: Annotated[int, Field(ge=1, le=65_536)]
-    precision: Literal["bf16", "fp32"]
+    precision: Literal["auto", "bf16", "fp32"]
     backend: Literal["torch", "folded", "openvino"]
     flip: bool
 

@@ -23,6 +23,7 @@ from msclnet.images.table import Rows, file_digest, open_array, read_splits
 from msclnet.losses.objective import Objective
 from msclnet.models.build import build_network
 from msclnet.models.network import MSCLNet
+from msclnet.precision import choose_precision
 from msclnet.recipe import RECIPE
 from msclnet.retrieval.evaluation import validation_figures
 from msclnet.retrieval.protocols import Images
@@ -54,26 +55,32 @@ def train(params: Params) -> None:
     graphs_wanted()
     if params.train.compile:
         require_compiler()
-    device = settings.device()
-    data = open_training_data()
-    key, spec = training_key(params, data, device=device.type), network_spec(params, data)
-    with (
-        connected(device=device) as processes,
-        open_run(params, key=key, dataset=data.info(params), processes=processes) as run,
-        memory_errors_explained(MEMORY_REMEDY),
-        loader_errors_explained(),
-    ):
-        training = build_training(params, data, spec, device=device, run=run, processes=processes)
-        state = processes.state_from_first(run.state)
-        if state is not None:
-            training.resume(state)
-        with run.profiled(training):
-            try:
-                weights = training.run()
-            except DivergedError as error:
-                run.diverged(error, training.progress.history)
-                raise
-        run.finish(training, weights, spec)
+    device, data = settings.device(), open_training_data()
+    with connected(device=device) as processes:
+        params = with_precision(params, device, warn=processes.first)
+        key, spec = training_key(params, data, device=device.type), network_spec(params, data)
+        with (
+            open_run(params, key=key, dataset=data.info(params), processes=processes) as run,
+            memory_errors_explained(MEMORY_REMEDY),
+            loader_errors_explained(),
+        ):
+            training = build_training(params, data, spec, device=device, run=run, processes=processes)
+            state = processes.state_from_first(run.state)
+            if state is not None:
+                training.resume(state)
+            with run.profiled(training):
+                try:
+                    weights = training.run()
+                except DivergedError as error:
+                    run.diverged(error, training.progress.history)
+                    raise
+            run.finish(training, weights, spec)
+
+
+def with_precision(params: Params, device: torch.device, *, warn: bool = True) -> Params:
+    """The parameters with `train.precision` as this device gets it: of `auto`, what it computes natively."""
+    precision = choose_precision(params.train.precision, device, key="train.precision", warn=warn)
+    return params.model_copy(update={"train": params.train.model_copy(update={"precision": precision})})
 
 
 @dataclass(frozen=True)

@@ -132,6 +132,7 @@ class FirstRun(Run):
             "model_version": version,
             "epochs": done.epoch,
             "kept_epoch": done.best_epoch if self.params.train.keep == "best" else done.epoch,
+            "precision": self.params.train.precision,
         }
         write_json(paths.RUN, summary)
         self.checkpoints.finish()
@@ -153,7 +154,7 @@ def open_run(
         UserError: Another process trains this configuration, the processes do not agree on it, or MLflow does not
             answer.
     """
-    processes.require_same(key, description="parameters or data")
+    processes.require_same(key, description="parameters, data or precision (train.precision: auto)")
     if processes.rank > 0:
         yield Run()
         return
@@ -181,6 +182,7 @@ def open_run(
                 "git_commit": git_commit(),
                 "dvc_stage": "train",
                 "training_key": key,
+                "precision": params.train.precision,
                 "world_size": str(processes.world),
                 **flow_tags(),
             },
