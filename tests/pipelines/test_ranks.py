@@ -64,11 +64,6 @@ def pids(folder: Path) -> list[int]:
     return [int(file.read_text()) for file in folder.glob("pid-*") if file.read_text().endswith("\n")]
 
 
-def wait_for_ranks(folder: Path) -> list[int]:
-    tiny_project.wait_for(lambda: len(pids(folder)) == WORLD, what="the ranks")
-    return pids(folder)
-
-
 def test_done(tmp_path: Path) -> None:
     code, out, err = ended(start(tmp_path, "processes.add(torch.zeros(1))"), tmp_path)
     assert (code, err) == (0, "")
@@ -81,12 +76,13 @@ def test_done(tmp_path: Path) -> None:
 def test_a_signal_lets_all_end_in_order(tmp_path: Path, number: signal.Signals, code: int) -> None:
     body = """
     try:
+        Path(f"ready-{processes.rank}").touch()
         time.sleep(600)
     finally:
         Path(f"saved-{processes.rank}").touch()
     """
     stage = start(tmp_path, body)
-    wait_for_ranks(tmp_path)
+    tiny_project.wait_for(lambda: len(list(tmp_path.glob("ready-*"))) == WORLD, what="the ranks", seconds=300)
     stage.send_signal(number)
     assert ended(stage, tmp_path) == (code, "", "")
     assert {file.name for file in tmp_path.glob("saved-*")} == {"saved-0", "saved-1"}
@@ -94,10 +90,11 @@ def test_a_signal_lets_all_end_in_order(tmp_path: Path, number: signal.Signals, 
 
 def test_no_rank_outlives_its_launcher(tmp_path: Path) -> None:
     stage = start(tmp_path, "time.sleep(600)")
-    ranks = wait_for_ranks(tmp_path)
+    tiny_project.wait_for(lambda: len(pids(tmp_path)) == WORLD, what="the ranks", seconds=300)
+    ranks = pids(tmp_path)
     stage.kill()
     stage.communicate(timeout=60)
-    tiny_project.wait_for(lambda: not any(tiny_project.lives(pid) for pid in ranks), what="their end")
+    tiny_project.wait_for(lambda: not any(tiny_project.lives(pid) for pid in ranks), what="their end", seconds=300)
 
 
 @pytest.mark.parametrize(
