@@ -4,8 +4,14 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# torch raises plain RuntimeErrors for the main memory.
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "Cannot allocate memory", "bad_alloc")
+# torch and threading raise plain RuntimeErrors for the main memory.
+_OUT_OF_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "Cannot allocate memory",
+    "bad_alloc",
+    "can't start new thread",
+)
 
 
 class UserError(Exception):

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from msclnet.errors import UserError, ran_out_of_memory
 from pipelines import settings
@@ -91,11 +91,18 @@ def user_errors_reported() -> Iterator[None]:
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None
     except Exception as error:
+        kill_workers()
         message = mistake_in(error)
         if message is None:
             raise
         print(f"error: {tellable(message)}", file=sys.stderr)
         raise SystemExit(USER_MISTAKE) from None
+
+
+def kill_workers() -> None:
+    """End what multiprocessing has started: at its exit Python waits for a loader's workers, which ignore SIGTERM."""
+    for child in multiprocessing.active_children():
+        child.kill()
 
 
 def mistake_in(error: BaseException) -> str | None:
@@ -163,7 +170,7 @@ def start_ranks(processes: int) -> None:
 
 def _print_failure(rank: str, failure: "ProcessFailure") -> int:
     """Print why a rank failed; returns the exit code for it."""
-    report = failure.message
+    report: Any = failure.message  # what `record_failure` wrote, or torch's own words
     if isinstance(report, dict) and failure.exitcode == USER_MISTAKE:
         print(f"error: {report['message']} ({rank})", file=sys.stderr)
         return USER_MISTAKE
@@ -224,8 +231,7 @@ def record_failure(error: BaseException, text: str) -> int:
 
 def _leave(code: int) -> NoReturn:
     # An orderly exit may wait for collective operations that the lost rank never joins.
-    for child in multiprocessing.active_children():
-        child.terminate()
+    kill_workers()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

@@ -94,7 +94,9 @@ def test_no_rank_outlives_its_launcher(tmp_path: Path) -> None:
     ranks = pids(tmp_path)
     stage.kill()
     stage.communicate(timeout=60)
-    tiny_project.wait_for(lambda: not any(tiny_project.lives(pid) for pid in ranks), what="their end", seconds=300)
+    tiny_project.wait_for(
+        lambda: not any(tiny_project.lives(pid) for pid in ranks), what="their end", seconds=300
+    )
 
 
 @pytest.mark.parametrize(

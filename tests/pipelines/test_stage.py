@@ -170,3 +170,21 @@ def test_the_same_within_a_process(capsys: pytest.CaptureFixture[str]) -> None:
         report_user_errors(mistaken)
     assert caught.value.code == 2
     assert capsys.readouterr().err == "error: x: wrong; put it right\n"
+
+
+def test_a_worker_that_ignores_sigterm_holds_no_failed_stage_up(tmp_path: Path) -> None:
+    """As the loader's workers do, which are left where the memory ends while a loader is set up."""
+    body = """
+    import multiprocessing
+
+    def wait():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        time.sleep(600)
+
+    multiprocessing.get_context("fork").Process(target=wait, daemon=True).start()
+    time.sleep(0.5)
+    raise MemoryError
+    """
+    code, _, err = ended(start(tmp_path, body))
+    assert code == 2
+    assert err.startswith("error: the memory is used up (MemoryError)")

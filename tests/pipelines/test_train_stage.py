@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from msclnet.datasets.records import SPLITS, Record
+from msclnet.datasets.records import SPLITS, Modality, Record
 from msclnet.errors import UserError
 from msclnet.images.table import Entry, write_manifest
 from msclnet.training.checkpoint import CheckpointFolder, read_checkpoint
@@ -47,11 +47,12 @@ def project(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     monkeypatch.setenv("MSCLNET_WORKERS", "0")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(tmp_path)
+    cameras: dict[int, Modality] = {1: "visible", 2: "visible", 3: "infrared", 6: "infrared"}
     records = [
         Record(f"{split}/{identity}/{camera}/{i}.jpg", identity, camera, modality, split)
         for place, split in enumerate(SPLITS)
         for identity in range(place * IDENTITIES, (place + 1) * IDENTITIES)
-        for camera, modality in ((1, "visible"), (2, "visible"), (3, "infrared"), (6, "infrared"))
+        for camera, modality in cameras.items()
         for i in range(2)
     ]
     paths.PROCESSED.mkdir(parents=True)
@@ -133,8 +134,9 @@ def test_values_that_are_not_finite_are_null(monkeypatch: pytest.MonkeyPatch) ->
             "[enforce fail at alloc_cpu.cpp:1] . DefaultCPUAllocator: can't allocate memory: you tried"
         ),
         MemoryError(),
+        RuntimeError("can't start new thread"),
     ],
-    ids=["GPU", "CPU", "Python"],
+    ids=["GPU", "CPU", "Python", "thread"],
 )
 def test_without_memory_the_checkpoint_stays_and_the_remedy_is_named(
     home: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
