@@ -1,4 +1,4 @@
-"""What the network hands to the losses.
+"""What the network gives to the losses.
 
 Shapes: N pairs of images, C channels, P parts, K identities.
 """
@@ -38,7 +38,7 @@ class Synergy:
 
 @dataclass(frozen=True)
 class Features:
-    """Everything that a loss may look at."""
+    """All that the losses read."""
 
     maps: Tensor  # (2 N, C, h, w), visible rows first: where all losses meet the extractors
     visible: Stream
@@ -48,9 +48,11 @@ class Features:
 
 @dataclass(frozen=True)
 class PairLabels:
-    """Whom the N pairs show, and by which cameras."""
+    """Identities and cameras of N pairs."""
 
     identities: Tensor  # (N,) in [0, K)
     cameras_visible: Tensor  # (N,)
     cameras_infrared: Tensor  # (N,)
-    distinct: int | None = None  # number of different identities, where it is known without asking a GPU
+    distinct: int | None = (
+        None  # number of different identities, where it is known without synchronising a GPU
+    )

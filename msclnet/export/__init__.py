@@ -1,1 +1,1 @@
-"""Trained networks made ready for use: one stream alone, faster back ends, and other programs' formats."""
+"""The trained network for other runtimes: ONNX, OpenVINO, and folded batch norms."""

@@ -1,4 +1,4 @@
-"""What computes a trained network's features: torch as it was trained, torch with folded batch norms, or OpenVINO."""
+"""Back ends that compute a trained network's features, the file formats it is exported to, and their agreement."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,21 +16,24 @@ from msclnet.export.openvino import check_openvino, openvino_function, openvino_
 from msclnet.export.stream import ArrayFunction, OneStream, optional
 from msclnet.models.network import MSCLNet
 
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
 # Whether two ways of computing features agree.
 
 FEATURES = ("pooled", "bnneck")
-BATCHES = (1, 2, 16)  # in turn, so that a graph that is made for one batch size is found out
+BATCHES = (1, 2, 16)  # in turn: a graph that was made for one batch size fails
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How near a way comes to a reference, over some images.
+    """How close a back end comes to a reference, over some images.
 
     Attributes:
         cosine: The lowest cosine between an image's two features, of the pooled and of the BNNeck one; NaN where a
             feature is.
         difference: The largest difference of a feature's value, as a share of the reference's largest value.
-        images: How many images were looked at.
+        images: Number of images.
     """
 
     cosine: float
@@ -65,9 +68,6 @@ def _batches(images: np.ndarray) -> Iterator[np.ndarray]:
 
 
 # The file formats that a trained network can be exported to.
-
-if TYPE_CHECKING:
-    from onnx import ModelProto
 
 
 class Loader(Protocol):
@@ -125,7 +125,7 @@ def build_embedder(
     """A function on images of one modality: `embed(images, infrared=...)`, see StreamEmbedder.
 
     All back ends compute the same but for rounding. What takes time, such as compiling, happens at the first images of
-    each modality; what cannot work is told at once. The number of threads is torch's at that moment.
+    each modality; what cannot work is reported at once. The number of threads is torch's at that moment.
 
     Args:
         network: In eval mode; it must not change afterwards, since weights may be copied.

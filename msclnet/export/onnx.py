@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU: from a file to a function on arrays."""
+"""ONNX: one stream of a trained network as a graph, and ONNX Runtime, which runs it on the CPU."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,29 +11,6 @@ from torch import Tensor, nn
 from msclnet.export.stream import ArrayFunction, OneStream, optional
 from msclnet.models.backbone import Pixels
 from msclnet.models.network import MSCLNet
-
-
-def onnx_function(path: Path, *, threads: int) -> ArrayFunction:
-    """Load an ONNX file of `msclnet.export.onnx`.
-
-    Args:
-        path: The file.
-        threads: Of the CPU.
-
-    Raises:
-        UserError: onnxruntime is not installed.
-    """
-    runtime = optional("onnxruntime", what_for="running an ONNX graph")
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads = threads
-    session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-
-    def run(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        pooled, bnneck = session.run(["pooled", "bnneck"], {"images": np.ascontiguousarray(images)})
-        return pooled, bnneck
-
-    return run
-
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -108,3 +85,25 @@ def _forget_origins(model: "ModelProto") -> None:
     for entries in (graph.node, graph.initializer, graph.value_info, graph.input, graph.output, [graph]):
         for entry in entries:
             del entry.metadata_props[:]
+
+
+def onnx_function(path: Path, *, threads: int) -> ArrayFunction:
+    """Load an ONNX file of `msclnet.export.onnx`.
+
+    Args:
+        path: The file.
+        threads: Of the CPU.
+
+    Raises:
+        UserError: onnxruntime is not installed.
+    """
+    runtime = optional("onnxruntime", what_for="running an ONNX graph")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+    def run(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        pooled, bnneck = session.run(list(OUTPUTS), {INPUT: np.ascontiguousarray(images)})
+        return pooled, bnneck
+
+    return run

@@ -1,4 +1,4 @@
-"""The stack on which this thread's signal handlers run."""
+"""OpenVINO on the CPU: models from ONNX graphs, their files, and functions on arrays."""
 
 import ctypes
 from collections.abc import Iterator
@@ -10,6 +10,13 @@ import numpy as np
 
 from msclnet.errors import UserError
 from msclnet.export.stream import ArrayFunction, optional
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
+
+# OpenVINO changes the stack on which this thread's signal handlers run.
 
 SS_DISABLE = 2
 
@@ -34,22 +41,16 @@ def signal_stack_size() -> int:
 def signal_stack_kept() -> Iterator[None]:
     """After the block, this thread's signal handlers run on the stack they had before it.
 
-    OpenVINO sets a small stack apart when it loads its plugin for the CPU, in whatever thread asks for it, be it to
-    compile a model or to name the processor's abilities. Where a signal's frame does not fit, or the stack is already
-    gone, the kernel ends the process with a segmentation fault: SIGTERM would not end a stage in order, nor would the
-    end of a DataLoader's worker be noticed.
+    OpenVINO sets a small stack apart when it loads its plugin for the CPU, in the thread that compiles a model or asks
+    for the processor's abilities. Where a signal's frame does not fit, or the stack is already gone, the kernel ends
+    the process with a segmentation fault: SIGTERM would not end a stage in order, and the end of a DataLoader's worker
+    would not be handled.
     """
     before = _present()
     try:
         yield
     finally:
         ctypes.CDLL(None).sigaltstack(ctypes.byref(before), None)
-
-
-if TYPE_CHECKING:
-    from onnx import ModelProto
-
-PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
 
 
 def check_openvino(precision: str) -> None:
@@ -86,7 +87,7 @@ def openvino_model(graph: "ModelProto | Path") -> Any:
 
 
 def save_openvino(model: Any, path: Path) -> None:
-    """Write a model as an .xml file with a .bin file of the same name beside it, the weights in float32.
+    """Write a model as an .xml file with a .bin file of the same name next to it, the weights in float32.
 
     Raises:
         UserError: A file cannot be written.
@@ -122,7 +123,7 @@ def openvino_function(model: Any, *, precision: str, threads: int) -> ArrayFunct
         "INFERENCE_PRECISION_HINT": PRECISIONS[precision],
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": 1,
-        # Processes side by side would all be pinned to the same first cores.
+        # Several processes would all be pinned to the same first cores.
         "ENABLE_CPU_PINNING": False,
     }
     with signal_stack_kept():

@@ -1,4 +1,4 @@
-"""One modality's stream as a module of its own, without anything that only training uses."""
+"""One modality's stream as a module of its own, without what only training uses; the packages of the extra `export`."""
 
 import copy
 import importlib

@@ -34,8 +34,8 @@ def weighted_regularised_triplet_loss(features: Tensor, identities: Tensor, *, f
             divides by (sum + 1e-6). There, the weights of the negatives vanish at large distances.
 
     Raises:
-        ValueError: `form` is unknown, or an anchor has no positive or no negative. The latter is looked for on the
-            CPU alone: a GPU would have to be waited for at each step.
+        ValueError: `form` is unknown, or an anchor has no positive or no negative. The latter is checked on
+            the CPU alone: the check would synchronise a GPU at each step.
     """
     if form not in FORMS:
         raise ValueError(f"form must be one of {FORMS}, not {form!r}")

@@ -1,9 +1,7 @@
 """Section 3.4, Cascaded Aggregation: sub-class, intra-class and inter-class losses over class centres.
 
-Means of features by group, as many of the losses need them.
-
-Every shape follows from the number of rows alone, never from what groups a batch happens to hold: a GPU need not be
-waited for, and the whole training step can be recorded as a CUDA graph (see msclnet.training.cuda_graph).
+All shapes follow from the number of rows alone, never from the groups that a batch holds: nothing synchronises the
+GPU, and the whole training step can be recorded as a CUDA graph (see msclnet.training.cuda_graph).
 """
 
 import torch
@@ -65,7 +63,7 @@ def first_rows(groups: Tensor, *, count: int | None = None) -> Tensor:
 
     Args:
         groups: (N,) integers, any values.
-        count: Number of groups, where it is known; otherwise the device is asked and waited for.
+        count: Number of groups, where it is known; otherwise counting synchronises the device.
 
     Returns:
         (count,).
@@ -130,7 +128,7 @@ def inter_loss(
         form: `hinge`: max(0, margin - distance)^2. `negative`: minus the squared distance, as printed;
             unbounded below on raw features.
         margin: Distance at which the hinge stops pushing; unit vectors are at most 2 apart.
-        distinct: Number of different identities, where it is known; otherwise a GPU is asked and waited for.
+        distinct: Number of different identities, where it is known; otherwise counting synchronises a GPU.
 
     Raises:
         ValueError: `form` is unknown, or there is only one identity.

@@ -219,7 +219,7 @@ def subclass_numbers(labels: PairLabels, *, kinds: int, by_camera: bool) -> Tens
     ]
     keys = torch.cat(rows)
     same = (keys[:, None] == keys[None, :]).all(dim=2)
-    return same.to(torch.uint8).argmax(dim=1)  # torch.unique would have a GPU waited for
+    return same.to(torch.uint8).argmax(dim=1)  # torch.unique would synchronise the GPU
 
 
 def share_of_singletons(subclasses: Tensor) -> float:

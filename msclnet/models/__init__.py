@@ -1,1 +1,7 @@
-"""Networks: two-stream extractors and the modality synergy module."""
+"""The networks: two-stream extractors, and the synergistic branch that only training uses."""
+
+from msclnet.models.build import build_network
+from msclnet.models.mogrifier import MogrifierLSTMCell
+from msclnet.models.network import MSCLNet
+
+__all__ = ["MSCLNet", "MogrifierLSTMCell", "build_network"]

@@ -1,4 +1,4 @@
-"""The extractors: a stem for each modality, and a trunk that is shared or not."""
+"""The extractors: pixels, a stem for each modality, a trunk that is shared or not, and pretrained weights."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,9 +11,8 @@ from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 from msclnet.errors import UserError
 from msclnet.models.non_local import NonLocalBlock
 
-# A ResNet slim enough to train on two CPU cores with 288 x 144 images.
-
-REDUCTION = 3  # of the image's sides before the first convolution: nine tenths of the cost are up there
+# A ResNet slim enough to train on two CPU cores with 288 x 144 images, of which it averages squares of 3 x 3 pixels
+# first (model.reduction): nine tenths of the cost are up there.
 
 
 def slim_stem(width: int) -> nn.Module:

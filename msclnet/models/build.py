@@ -1,4 +1,4 @@
-"""The one place that knows which numbers make which network."""
+"""Builds the network that the sections `model` and `synergy` of params.yaml describe."""
 
 import copy
 from collections.abc import Mapping
@@ -7,7 +7,6 @@ from typing import Any
 from torchvision.models import resnet18, resnet50
 
 from msclnet.models.backbone import (
-    REDUCTION,
     Pixels,
     TwoStreamBackbone,
     keep_last_resolution,
@@ -19,9 +18,11 @@ from msclnet.models.backbone import (
 )
 from msclnet.models.heads import BNNeck, ModalityNorm
 from msclnet.models.mogrifier import MogrifierLSTMCell
-from msclnet.models.network import MSCLNet, SynergyBranch
+from msclnet.models.network import MSCLNet
+from msclnet.models.synergy import SynergyBranch
 
 RESNETS = {"resnet18": resnet18, "resnet50": resnet50}
+FORMER_REDUCTION = 3  # of networks that were saved before model.reduction was a parameter
 
 
 def build_network(spec: Mapping[str, Any], *, pretrained: bool = True) -> MSCLNet:
@@ -30,17 +31,17 @@ def build_network(spec: Mapping[str, Any], *, pretrained: bool = True) -> MSCLNe
     Args:
         spec: `identities` (number of training identities), and the sections `model` and `synergy` of
             params.yaml. `synergy` decides on parts that only training uses.
-        pretrained: Whether to load `model.weights`; False where the caller fills all weights himself.
+        pretrained: Whether to load `model.weights`; False where the caller loads all weights afterwards.
 
     Raises:
-        UserError: The pretrained weights cannot be had.
+        UserError: The pretrained weights cannot be fetched or read, or do not fit.
     """
     model, synergy = spec["model"], spec["synergy"]
     backbone = _build_backbone(model, pretrained=pretrained)
     channels, identities = backbone.channels, spec["identities"]
     teacher = synergy["teacher"]
     return MSCLNet(
-        pixels=Pixels(reduction=REDUCTION if model["backbone"] == "slim" else 1),
+        pixels=Pixels(reduction=_reduction(model)),
         backbone=backbone,
         neck=BNNeck(channels, identities),
         normalise_visible=ModalityNorm(channels),
@@ -52,6 +53,10 @@ def build_network(spec: Mapping[str, Any], *, pretrained: bool = True) -> MSCLNe
         gem_p=model["gem_p"],
         parts=model["parts"],
     )
+
+
+def _reduction(model: Mapping[str, Any]) -> int:
+    return model.get("reduction", FORMER_REDUCTION) if model["backbone"] == "slim" else 1
 
 
 def _build_backbone(model: Mapping[str, Any], *, pretrained: bool) -> TwoStreamBackbone:

@@ -1,4 +1,4 @@
-"""Non-local block in its dot-product form."""
+"""Non-local block in its dot-product form, and the product with batch norm that it trains by on a CPU."""
 
 import torch
 import torch.fx

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 EPS = 1e-5  # nn.InstanceNorm2d's
+FLOOR = 1e-6  # keeps the root's gradient finite where a map is zero (in float32 up to p = 6)
 CHUNK = 2**20  # values that are worked on at a time on a CPU: 4 MiB, which a cache holds
 
 
@@ -31,7 +32,7 @@ def pool_maps(maps: Tensor, *, p: float, parts: int) -> PooledMaps:
     """The three poolings of msclnet.models.pooling, without their passes over the memory.
 
     Powers, centred maps and their gradients are never stored for the whole batch, only for as many images at a time
-    as a processor's cache holds.
+    as the processor's cache holds.
 
     Args:
         maps: (N, C, H, W); quick where channels are last in memory.
@@ -116,11 +117,8 @@ def _less_mean(values: Tensor, means: Tensor) -> Tensor:
 
 def _images_at_a_time(maps: Tensor) -> int:
     if maps.device.type != "cpu":
-        return max(len(maps), 1)  # there each step of the loop would wait for the processor
+        return max(len(maps), 1)  # on a GPU each turn of the loop costs a launch
     return max(CHUNK // maps[0].numel(), 1) if len(maps) else 1
-
-
-FLOOR = 1e-6  # keeps the root's gradient finite where a map is zero (in float32 up to p = 6)
 
 
 def gem(maps: Tensor, *, p: float) -> Tensor:

@@ -6,7 +6,10 @@ Shapes: N pairs, P parts, C channels.
 import torch
 from torch import Tensor, nn
 
+from msclnet.features import Stream, Synergy
+from msclnet.models.heads import BNNeck
 from msclnet.models.mogrifier import MogrifierLSTMCell
+from msclnet.models.pooling import gem
 
 
 class PerPart(nn.Module):
@@ -76,3 +79,62 @@ class MeanResidual(nn.Module):
 
 
 READINGS = {"per_part": PerPart, "interleaved": Interleaved, "two_chains": TwoChains}
+
+
+class SynergyBranch(nn.Module):
+    """theta_s: from both modalities' parts to the synergistic feature and its own identity logits.
+
+    Args:
+        channels: C.
+        identities: K.
+        gem_p: Exponent for the pooling of non-negative parts.
+        cell: The Mogrifier LSTM, or None for the control without one (the mean of both modalities' parts).
+        reading: `per_part`, `interleaved` or `two_chains`.
+        residual: `none`: part j is the hidden state itself (eq. 2); `mean`: see MeanResidual.
+        detached: Whether the extractors get no gradient through the inputs.
+    """
+
+    def __init__(
+        self,
+        *,
+        channels: int,
+        identities: int,
+        gem_p: float,
+        cell: MogrifierLSTMCell | None,
+        reading: str,
+        residual: str,
+        detached: bool,
+    ) -> None:
+        super().__init__()
+        if cell is None and residual != "mean":
+            raise ValueError("without an LSTM the synergistic feature is the mean: residual must be 'mean'")
+        self.lstm = READINGS[reading](cell) if cell is not None else None
+        self.residual = MeanResidual(channels, channels) if residual == "mean" and cell is not None else None
+        self.neck = BNNeck(channels, identities)
+        self.gem_p = gem_p
+        self.detached = detached
+
+    def forward(self, visible: Stream, infrared: Stream) -> Synergy:
+        """The i-th visible and the i-th infrared image show the same identity."""
+        inputs = (visible.normalised_parts, infrared.normalised_parts, visible.parts, infrared.parts)
+        isolated_parts = self._fuse(*(tensor.detach() for tensor in inputs))
+        parts = isolated_parts if self.detached else self._fuse(*inputs)
+        pooled = self._pool(parts)
+        return Synergy(
+            parts=parts,
+            pooled=pooled,
+            logits=self.neck(pooled)[1],
+            isolated_parts=isolated_parts,
+            isolated_pooled=self._pool(isolated_parts),
+        )
+
+    def _fuse(self, hats_visible: Tensor, hats_infrared: Tensor, visible: Tensor, infrared: Tensor) -> Tensor:
+        if self.lstm is None:
+            return (visible + infrared) / 2
+        hidden = self.lstm(hats_visible, hats_infrared)
+        return hidden if self.residual is None else self.residual(hidden, visible, infrared)
+
+    def _pool(self, parts: Tensor) -> Tensor:
+        if self.lstm is not None and self.residual is None:
+            return parts.mean(dim=1)  # hidden states are signed: a generalised mean would cut them at 0
+        return gem(parts.transpose(1, 2).unsqueeze(3), p=self.gem_p)

@@ -5,7 +5,7 @@ No key has a default here: a default in code would be a parameter that DVC canno
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from msclnet.tracking.masking import may_hold_a_secret
 
@@ -107,13 +107,24 @@ class Augment(Section):
 
 class Model(Section):
     backbone: Literal["slim", "resnet18", "resnet50"]
-    width: Annotated[int, Field(ge=8, le=64)]
+    width: Annotated[int, Field(le=64)]
+    reduction: Annotated[int, Field(ge=1, le=8)]
     weights: Annotated[str, Field(min_length=1)]
     trunk: Literal["shared", "separate"]
     last_stride: Literal[1, 2]
     non_local_inner: Size
     gem_p: Annotated[float, Field(ge=1, le=6)]
     parts: Annotated[int, Field(ge=1, le=18)]
+
+    @field_validator("width")
+    @classmethod
+    def at_least_eight(cls, width: int) -> int:
+        if width < 8:
+            raise ValueError(
+                f"width must be at least 8, not {width}: on processors without AVX-512 torch computes wrong "
+                "gradients for 1 x 1 convolutions of fewer channels"
+            )
+        return width
 
     @model_validator(mode="after")
     def slim_has_no_weights(self) -> "Model":
@@ -341,7 +352,7 @@ class Params(Section):
     @model_validator(mode="after")
     def maps_are_large_enough(self) -> "Params":
         size = max(self.preprocess.height, self.preprocess.width)
-        shrunk = size // 3 if self.model.backbone == "slim" else size
+        shrunk = size // self.model.reduction if self.model.backbone == "slim" else size
         if shrunk <= 16 * self.model.last_stride:
             raise ValueError(
                 f"preprocess.height and preprocess.width are too small for model.backbone {self.model.backbone!r}: "

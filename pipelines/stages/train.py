@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import random
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -40,6 +41,7 @@ from pipelines.stages.stage import run_stage
 from pipelines.stages.training_run import TRAINING_SECTIONS, Run, open_run
 
 VALIDATION_BATCH = 64
+FEWEST_PIXELS = (64, 32)  # height and width
 MEMORY_REMEDY = (
     "make train.batch.identities or train.batch.images smaller (which changes the result), set MSCLNET_WORKERS to a "
     "smaller number, or train on a machine or GPU with more; training is resumed from its last checkpoint"
@@ -58,6 +60,8 @@ def train(params: Params) -> None:
     device, data = settings.device(), open_training_data()
     with connected(device=device) as processes:
         params = with_precision(params, device, warn=processes.first)
+        if processes.first:
+            warn_of_few_pixels(params)
         key, spec = training_key(params, data, device=device.type), network_spec(params, data)
         with (
             open_run(params, key=key, dataset=data.info(params), processes=processes) as run,
@@ -81,6 +85,19 @@ def with_precision(params: Params, device: torch.device, *, warn: bool = True) -
     """The parameters with `train.precision` as this device gets it: of `auto`, what it computes natively."""
     precision = choose_precision(params.train.precision, device, key="train.precision", warn=warn)
     return params.model_copy(update={"train": params.train.model_copy(update={"precision": precision})})
+
+
+def warn_of_few_pixels(params: Params) -> None:
+    """Print a warning where too little of an image reaches the first convolution."""
+    reduction = params.model.reduction if params.model.backbone == "slim" else 1
+    height, width = params.preprocess.height // reduction, params.preprocess.width // reduction
+    if height < FEWEST_PIXELS[0] or width < FEWEST_PIXELS[1]:
+        print(
+            f"warning: {height} x {width} pixels reach the first convolution, fewer than {FEWEST_PIXELS[0]} x "
+            f"{FEWEST_PIXELS[1]}: the network learns little; lower model.reduction (now {reduction}) or raise "
+            "preprocess.height and preprocess.width",
+            file=sys.stderr,
+        )
 
 
 @dataclass(frozen=True)

@@ -44,9 +44,9 @@ def test_all_compute_the_same_features(backend) -> None:
 
 @pytest.mark.parametrize("backend", ["folded", "torch"])
 def test_low_precision_and_mirror_images_go_through_as_well(backend) -> None:
-    embed = build_embedder(network("resnet18"), backend=backend, precision="bf16", height=HEIGHT, width=WIDTH)
+    embed = build_embedder(network("separate"), backend=backend, precision="bf16", height=HEIGHT, width=WIDTH)
     found = embed_streams(embed, IMAGES, INFRARED, batch=3, flip=True)
-    exact = embed_images(network("resnet18"), IMAGES, INFRARED, batch=3, flip=True)
+    exact = embed_images(network("separate"), IMAGES, INFRARED, batch=3, flip=True)
     for ours, theirs in zip(found, exact, strict=True):
         assert not np.array_equal(ours, theirs)
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=0.05 * float(np.abs(theirs).max()))

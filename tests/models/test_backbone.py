@@ -83,8 +83,7 @@ def test_fresh_non_local_blocks_change_nothing():
         assert torch.equal(with_blocks.maps(images, images[:0]), without.maps(images, images[:0]))
 
 
-@pytest.mark.parametrize("backbone", ["slim", "resnet18"])
-@pytest.mark.parametrize("inner", [0, 2])
+@pytest.mark.parametrize(("backbone", "inner"), [("slim", 0), ("resnet18", 2)])
 def test_a_separate_trunk_costs_a_trunk_more(backbone, inner):
     settings: dict[str, Any] = {"backbone": backbone, "non_local_inner": inner}
     shared, separate = (build_network(spec(trunk=trunk, **settings)) for trunk in ("shared", "separate"))
@@ -101,7 +100,7 @@ def test_a_separate_trunk_costs_a_trunk_more(backbone, inner):
 
 @pytest.mark.parametrize("trunk", ["shared", "separate"])
 def test_the_stems_are_always_two(trunk):
-    backbone = build_network(spec(backbone="resnet18", trunk=trunk)).backbone
+    backbone = build_network(spec(trunk=trunk)).backbone
     ours, theirs = ({id(p) for p in s.parameters()} for s in (backbone.stem_visible, backbone.stem_infrared))
     assert ours
     assert not ours & theirs
@@ -139,8 +138,9 @@ def test_visible_maps_come_first_and_either_modality_may_be_absent():
         torch.testing.assert_close(both[2:], network.maps(visible[:0], infrared))
 
 
-@pytest.mark.parametrize(("name", "block"), [("resnet18", BasicBlock), ("resnet50", Bottleneck)])
-@pytest.mark.parametrize("trunk", ["shared", "separate"])
+@pytest.mark.parametrize(
+    ("name", "block", "trunk"), [("resnet18", BasicBlock, "shared"), ("resnet50", Bottleneck, "separate")]
+)
 def test_both_streams_equal_torchvisions_network(name, block, trunk, folder):
     torch.manual_seed(0)
     reference = getattr(torchvision.models, name)().eval()

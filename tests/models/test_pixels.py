@@ -52,5 +52,9 @@ def test_mirrored_views_are_as_good_as_copies():
 
 
 def test_the_slim_network_reduces_and_the_resnets_do_not():
-    assert network_of(spec(backbone="slim", width=8)).pixels.reduction == 3
+    assert network_of(spec(backbone="slim")).pixels.reduction == 3
+    assert network_of(spec(backbone="slim", reduction=2)).pixels.reduction == 2
     assert network_of(spec(backbone="resnet18")).pixels.reduction == 1
+    saved_before = spec(backbone="slim")
+    del saved_before["model"]["reduction"]
+    assert network_of(saved_before).pixels.reduction == 3

@@ -15,6 +15,12 @@ from msclnet.models.backbone import IMAGENET, load_pretrained, read_state
 from msclnet.models.build import build_network
 
 
+@pytest.fixture(scope="module")
+def untouched() -> ResNet:
+    """For what is refused before a weight is written."""
+    return resnet18()
+
+
 def fresh(seed: int) -> ResNet:
     torch.manual_seed(seed)
     return resnet18()
@@ -40,7 +46,7 @@ def test_none_leaves_the_network_alone():
     assert holds(network, before)
 
 
-@pytest.mark.parametrize("kind", ["pth", "safetensors", "nested", "parallel", "old", "without classifier"])
+@pytest.mark.parametrize("kind", ["safetensors", "nested", "parallel", "old, without classifier"])
 def test_files_of_every_kind_are_read(kind, donor, folder):
     path = folder / ("weights.safetensors" if kind == "safetensors" else "weights.pth")
     match kind:
@@ -50,13 +56,9 @@ def test_files_of_every_kind_are_read(kind, donor, folder):
             torch.save({"epoch": 3, "state_dict": donor}, path)
         case "parallel":
             torch.save({f"module.{key}": value for key, value in donor.items()}, path)
-        case "old":
-            old = {key: value for key, value in donor.items() if not key.endswith("num_batches_tracked")}
-            torch.save(old, path)
-        case "without classifier":
-            torch.save({key: value for key, value in donor.items() if not key.startswith("fc.")}, path)
         case _:
-            torch.save(donor, path)
+            left_out = ("num_batches_tracked", "fc.weight", "fc.bias")
+            torch.save({key: value for key, value in donor.items() if not key.endswith(left_out)}, path)
     network = fresh(0)
     classifier = network.fc.weight.clone()
     assert not holds(network, donor)
@@ -71,6 +73,16 @@ def refused(path: Path | str, *, backbone: str = "resnet18") -> str:
     with pytest.raises(UserError) as caught:
         load_pretrained(network, backbone=backbone, weights=str(path))
     assert holds(network, before), "a refused file has changed the network"
+    message = str(caught.value)
+    assert "model.weights" in message
+    assert str(path) in message
+    return message
+
+
+def unreadable(path: Path) -> str:
+    """The message for a file that is refused while it is read."""
+    with pytest.raises(UserError) as caught:
+        read_state(path)
     message = str(caught.value)
     assert "model.weights" in message
     assert str(path) in message
@@ -106,10 +118,10 @@ def test_a_file_that_nearly_fits_is_refused(change, donor, folder):
 
 
 def test_a_missing_file_is_named_with_what_could_stand_there(folder):
-    message = refused(folder / "nowhere.pth")
+    message = unreadable(folder / "nowhere.pth")
     assert "there is no file" in message
     assert "'imagenet' or 'none'" in message
-    assert "there is no file" in refused(folder)  # a folder
+    assert "there is no file" in unreadable(folder)  # a folder
 
 
 @pytest.mark.parametrize("suffix", ["pth", "safetensors"])
@@ -125,7 +137,7 @@ def test_a_torn_file_is_refused(suffix, fault, folder):
             file.truncate(path.stat().st_size // 2)
     else:
         path.write_bytes(b"" if fault == "empty" else b"<html>404: not found</html>\n" * 20)
-    message = refused(path)
+    message = unreadable(path)
     assert "cannot be read" in message
     assert "state_dict" in message
 
@@ -148,7 +160,7 @@ def test_code_in_a_file_is_never_run(writer, folder):
         torch.save(content, path)
     else:
         path.write_bytes(pickle.dumps(content, protocol=2))
-    message = refused(path)
+    message = unreadable(path)
     assert "save a plain state_dict" in message
     assert not mark.exists()
     pickle.loads(pickle.dumps(content, protocol=2))
@@ -170,7 +182,7 @@ def test_code_in_a_file_is_never_run(writer, folder):
 def test_files_that_hold_something_else_are_refused(content, folder):
     path = folder / "other.pth"
     torch.save(content, path)
-    assert "state_dict" in refused(path)
+    assert "state_dict" in unreadable(path)
 
 
 def test_read_state_gives_tensors_by_name(folder):
@@ -199,9 +211,9 @@ def cache(folder, monkeypatch) -> Path:
 
 
 @pytest.mark.parametrize("backbone", ["resnet18", "resnet50"])
-def test_without_internet_the_message_says_where_to_put_which_file(backbone, cache):
+def test_without_internet_the_message_says_where_to_put_which_file(backbone, cache, untouched):
     with pytest.raises(UserError) as caught:
-        build_network(spec(backbone=backbone, weights="imagenet"))
+        load_pretrained(untouched, backbone=backbone, weights="imagenet")
     message = str(caught.value)
     assert "Name or service not known" in message
     assert IMAGENET[backbone].url in message
@@ -222,13 +234,13 @@ def test_without_internet_the_message_says_where_to_put_which_file(backbone, cac
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_every_way_a_download_fails_is_the_users_to_repair(error, cache, monkeypatch):
+def test_every_way_a_download_fails_is_the_users_to_repair(error, cache, monkeypatch, untouched):
     def fail(*_, **__):
         raise error
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
     with pytest.raises(UserError, match=r"model\.weights: 'imagenet' could not be fetched"):
-        load_pretrained(fresh(0), backbone="resnet18", weights="imagenet")
+        load_pretrained(untouched, backbone="resnet18", weights="imagenet")
 
 
 def test_a_file_in_the_cache_folder_is_used_without_internet(cache, donor):
@@ -239,18 +251,18 @@ def test_a_file_in_the_cache_folder_is_used_without_internet(cache, donor):
     assert holds(network, donor)
 
 
-@pytest.mark.parametrize("content", [b"", b"<html>404: not found</html>\n" * 20, b"PK\x03\x04 torn"])
-def test_a_torn_file_in_the_cache_folder_is_refused(content, cache):
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 torn"])
+def test_a_torn_file_in_the_cache_folder_is_refused(content, cache, untouched):
     (cache / IMAGENET["resnet18"].url.rsplit("/", 1)[1]).write_bytes(content)
     with pytest.raises(UserError, match=r"model\.weights"):
-        load_pretrained(fresh(0), backbone="resnet18", weights="imagenet")
+        load_pretrained(untouched, backbone="resnet18", weights="imagenet")
 
 
-def test_code_in_a_file_of_the_cache_folder_is_never_run(cache, folder):
+def test_code_in_a_file_of_the_cache_folder_is_never_run(cache, folder, untouched):
     mark = folder / "mark"
     torch.save({"conv1.weight": Payload(mark)}, cache / IMAGENET["resnet18"].url.rsplit("/", 1)[1])
     with pytest.raises(UserError, match=r"model\.weights"):
-        load_pretrained(fresh(0), backbone="resnet18", weights="imagenet")
+        load_pretrained(untouched, backbone="resnet18", weights="imagenet")
     assert not mark.exists()
 
 

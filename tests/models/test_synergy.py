@@ -8,8 +8,7 @@ from torch import nn
 
 from msclnet.features import Stream
 from msclnet.models.mogrifier import MogrifierLSTMCell
-from msclnet.models.network import SynergyBranch
-from msclnet.models.synergy import READINGS, Interleaved, MeanResidual, PerPart, TwoChains
+from msclnet.models.synergy import READINGS, Interleaved, MeanResidual, PerPart, SynergyBranch, TwoChains
 
 N, PARTS, CHANNELS = 3, 4, 5
 
