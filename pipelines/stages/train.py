@@ -64,8 +64,8 @@ def train(params: Params) -> None:
             warn_of_few_pixels(params)
         key, spec = training_key(params, data, device=device.type), network_spec(params, data)
         with (
+            memory_errors_explained(MEMORY_REMEDY),  # also of ending the run in MLflow, which starts a thread
             open_run(params, key=key, dataset=data.info(params), processes=processes) as run,
-            memory_errors_explained(MEMORY_REMEDY),
             loader_errors_explained(),
         ):
             training = build_training(params, data, spec, device=device, run=run, processes=processes)
