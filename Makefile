@@ -1,67 +1,71 @@
-# Each target sets up .venv by itself when it is missing or when the dependencies changed.
-PYTHON ?= python3
-VENV   := .venv
-BIN    := $(VENV)/bin
-READY  := $(VENV)/.ready
+# Every target sets up .venv by itself: the runtime packages, and the development ones where it needs them.
+VENV := .venv
+BIN  := $(VENV)/bin
+FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
+	$$p -c '$(FITS)' 2>/dev/null && { echo $$p; break; }; done)
 
+export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DO_NOT_TRACK := true
 export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
+export DVC_NO_ANALYTICS := true
 export NO_ALBUMENTATIONS_UPDATE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# DVC asks for a user's name and home, which a container's user without an entry in /etc/passwd has not.
+export USER := $(or $(USER),$(shell id -un 2>/dev/null || echo user$$(id -u)))
+ifneq ($(shell test -w "$$HOME" && echo writable),writable)
+export HOME := $(CURDIR)
+endif
 
-.PHONY: help install repro test lint format audit up bench rehearse-sysu clean-venv
-
+.PHONY: help install repro test test-full lint format audit up bench rehearse-sysu clean-venv
 help:
-	@echo "make repro    the whole pipeline on the embedded synthetic data set"
-	@echo "make test     the tests"
-	@echo "make up       MLflow UI, Prefect server and a worker, until Ctrl-C"
-	@echo "make bench    measured speed, as ratios within one run"
+	@echo "make repro      the whole pipeline on the embedded synthetic data set"
+	@echo "make test       the tests;  make test-full: those at the data sets' published sizes"
+	@echo "make up         MLflow UI, Prefect server and a worker, until Ctrl-C"
+	@echo "make bench      measured speed, as ratios within one run"
 	@echo "make rehearse-sysu  SYSU-MM01's evaluation at its real size on drawn images (9 GiB, some minutes)"
-	@echo "make lint     ruff and pyright;  make format: ruff's formatting"
-	@echo "make audit    known vulnerabilities of the tested versions; says 'not run' where nobody can be asked"
+	@echo "make lint       ruff and pyright;  make format: ruff's formatting"
+	@echo "make audit      known vulnerabilities of the tested versions, asked of a public service"
 
-install: $(READY)
+$(VENV)/.runtime: pyproject.toml constraints.txt
+	@'$(or $(PYTHON),false)' -c '$(FITS)' || { echo "error: Python 3.11, 3.12 or 3.13 is needed (PYTHON is '$(PYTHON)'):" \
+	"install one, or name it: make PYTHON=/path/to/python3.13" >&2; exit 2; }
+	@top=$$(git rev-parse --show-toplevel 2>&1); [ "$$top" = "$$(pwd -P)" ] || { echo "$$top" >&2; \
+	echo "error: DVC needs git, and this folder as the top of its own repository:" >&2; \
+	echo "  git init && git add --all && git commit --message 'MSCLNet as downloaded'" >&2; exit 2; }
+	@echo "setting up $(VENV) with $(PYTHON) (about 7 GB on disk, a few minutes)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	@touch $@
+$(VENV)/.development: $(VENV)/.runtime
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
 
-$(READY): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v[:2] < (3, 13) else f"Python 3.11 or 3.12 is needed, {sys.executable} is {v[0]}.{v[1]}: make PYTHON=/path/to/python3.11")'
-	@echo "setting up $(VENV) (about 7 GB on disk, a few minutes)"
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	@touch $(READY)
-
-# DVC and Python are called by their place, so that no activated environment is needed.
-repro: $(READY)
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
-
-test: $(READY)
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest
-
-lint: $(READY)
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pyright
-
-format: $(READY)
-	$(BIN)/ruff check --fix .
-	$(BIN)/ruff format .
-
-# 3 means not run: nobody could be asked. Only vulnerabilities are a failure; the words say which of the two it was.
-audit: $(READY)
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pipelines.audit || [ $$? -eq 3 ]
-
-up: $(READY)
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pipelines.up
-
+install: $(VENV)/.development
+repro: $(VENV)/.runtime
+	dvc repro
+up: $(VENV)/.runtime
+	python -m pipelines up
+test: $(VENV)/.development
+	python -m pytest -n 2 --dist loadgroup -m 'not full_size'
+test-full: $(VENV)/.development
+	python -m pytest -n 2 --dist loadgroup -m full_size
+lint: $(VENV)/.development
+	ruff check .
+	ruff format --check .
+	pyright
+format: $(VENV)/.development
+	ruff check --fix .
+	ruff format .
+audit: $(VENV)/.development
+	pip-audit --strict -r constraints.txt --no-deps --disable-pip
 # COMPILE=1: torch.compile as well, which takes minutes to start
-bench: $(READY)
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m benchmarks $(if $(COMPILE),--compile)
-
+bench: $(VENV)/.development
+	python -m benchmarks $(if $(COMPILE),--compile)
 # PERMUTATIONS=/path/to/rand_perm_cam.mat BACKBONE=resnet50|slim PRECISION=fp32|bf16 WORKERS=N KEEP=/new/folder
-rehearse-sysu: $(READY)
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m benchmarks.rehearse_sysu \
-		$(if $(PERMUTATIONS),--permutations "$(PERMUTATIONS)") $(if $(BACKBONE),--backbone "$(BACKBONE)") \
-		$(if $(PRECISION),--precision "$(PRECISION)") $(if $(WORKERS),--workers "$(WORKERS)") $(if $(KEEP),--keep "$(KEEP)")
-
+rehearse-sysu: $(VENV)/.development
+	python -m benchmarks.rehearsal $(foreach v,PERMUTATIONS BACKBONE PRECISION WORKERS KEEP,\
+		$(if $($v),--$(shell echo $v | tr A-Z a-z) "$($v)"))
 clean-venv:
 	rm -rf $(VENV)

@@ -1,38 +1,49 @@
-"""All benchmarks: `python -m benchmarks`, or some of them: `python -m benchmarks --only training,embedding --quick`."""
+"""All benchmarks: `python -m benchmarks`, or some sections: `python -m benchmarks --quick training input`.
+
+Each section runs in its own process: its memory is free afterwards, and a failure leaves the other sections alone.
+"""
 
 import argparse
+import json
+import os
+import signal
+import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks.core.facts import facts
-from benchmarks.core.presets import ROOT
-from benchmarks.core.result import Section
-from benchmarks.core.settings import Settings
-from benchmarks.isolated import SectionFailedError, measure
-from benchmarks.one_section import SECTIONS
-from benchmarks.report.markdown import table, targets
-from benchmarks.report.write import write_report
-from pipelines.orchestration.process_tree import sigterm_raises
+from benchmarks.tables import Section, facts, table, targets, write_report
+from benchmarks.timing import Settings
+from pipelines.stages.paths import write_json
 
+ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "results" / "bench"
+SECTIONS = ("input", "feeding", "training", "embedding", "ranking", "startup", "no-op", "growth")
 TIMEOUT, TIMEOUT_COMPILED = 600.0, 1800.0  # seconds for a section; most take one or two minutes
 FAILED, INTERRUPTED = 1, 130
 
 
+class SectionFailedError(Exception):
+    """A section ended without a result; the message gives the reason."""
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line. Exit code 1: a section failed; the others are in the report all the same."""
+    """The command line. Exit code 1: a section failed; the other sections are in the report."""
     options = parser().parse_args(arguments)
-    partial = options.quick or set(options.only) != set(SECTIONS)
-    out = options.out or (OUT / "partial" if partial else OUT)
     settings = Settings(quick=options.quick, compile=options.compile, batch=options.batch)
+    if options.result:
+        write_json(options.result, section(options.sections[0])(settings).as_dict())
+        return
+    chosen = [key for key in SECTIONS if key in options.sections or not options.sections]
+    partial = options.quick or len(chosen) < len(SECTIONS)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with sigterm_raises():
-            whole = run(options.only, settings, out)
+        complete = run_sections(chosen, settings, options.out or (OUT / "partial" if partial else OUT))
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
-    if not whole:
+    if not complete:
         sys.exit(FAILED)
 
 
@@ -40,15 +51,12 @@ def parser() -> argparse.ArgumentParser:
     """Its arguments."""
     made = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Measures speed in interleaved turns, each figure beside its limit. Device and threads: "
+        description="Measures speed in interleaved turns, each figure next to its limit. Device and threads: "
         "MSCLNET_DEVICE, MSCLNET_THREADS.",
     )
+    names = ", ".join(SECTIONS)
     made.add_argument(
-        "--only",
-        type=keys,
-        default=list(SECTIONS),
-        metavar="A,B",
-        help=f"some of: {', '.join(SECTIONS)} (default: all)",
+        "sections", nargs="*", type=key, metavar="SECTION", help=f"some of: {names} (default: all)"
     )
     made.add_argument(
         "--quick", action="store_true", help="small sizes and two turns: shows that it works, decides nothing"
@@ -65,24 +73,19 @@ def parser() -> argparse.ArgumentParser:
         metavar="N",
         help="images of a training step, a multiple of 8 from 16 on (default: 32, on a GPU 64)",
     )
+    folder = f"default: {OUT.relative_to(ROOT)}, or its folder `partial` for less than everything"
+    made.add_argument("--out", type=Path, metavar="FOLDER", help=folder)
     made.add_argument(
-        "--out",
-        type=Path,
-        metavar="FOLDER",
-        help=f"default: {OUT.relative_to(ROOT)}, or its folder `partial` for less than everything",
-    )
+        "--result", type=Path, help=argparse.SUPPRESS
+    )  # of one section, measured in this process
     return made
 
 
-def keys(text: str) -> list[str]:
-    """Names of sections, in the report's order."""
-    asked = [key.strip() for key in text.split(",") if key.strip()]
-    unknown = [key for key in asked if key not in SECTIONS]
-    if unknown or not asked:
-        raise argparse.ArgumentTypeError(
-            f"expected some of {', '.join(SECTIONS)}, not {', '.join(unknown) or 'nothing'}"
-        )
-    return [key for key in SECTIONS if key in asked]
+def key(text: str) -> str:
+    """The name of a section."""
+    if text not in SECTIONS:
+        raise argparse.ArgumentTypeError(f"expected some of {', '.join(SECTIONS)}, not {text!r}")
+    return text
 
 
 def batch(text: str) -> int:
@@ -92,30 +95,71 @@ def batch(text: str) -> int:
     return int(text)
 
 
-def run(chosen: Sequence[str], settings: Settings, out: Path) -> bool:
-    """Measure, print and write what there is after each section.
+def section(name: str) -> Callable[[Settings], Section]:
+    """The function that measures a section; only its own libraries are imported."""
+    match name:
+        case "input" | "feeding":
+            from benchmarks import input
 
-    Returns:
-        Whether every section gave its result.
+            return input.run if name == "input" else input.feeding
+        case "startup" | "no-op":
+            from benchmarks import stages
+
+            return stages.startup if name == "startup" else stages.no_op
+        case "training":
+            from benchmarks.training import run
+        case "embedding":
+            from benchmarks.embedding import run
+        case "ranking":
+            from benchmarks.ranking import run
+        case _:
+            from benchmarks.growth import run
+    return run
+
+
+def measure(name: str, settings: Settings, *, timeout: float) -> Section:
+    """One section, measured in its own process.
+
+    Raises:
+        SectionFailedError: It failed or took longer than `timeout` seconds; its messages are on standard error.
     """
-    where, sections, whole = facts(), list[Section](), True
-    for key in chosen:
-        started = time.perf_counter()
-        print(f"{key} ...", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "section.json"
+        command = [sys.executable, "-m", "benchmarks", name, "--result", str(out)]
+        command += [f"--{option}" for option in ("quick", "compile") if getattr(settings, option)]
+        command += ["--batch", str(settings.batch)] if settings.batch else []
+        process = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
         try:
-            section = measure(key, settings, timeout=TIMEOUT_COMPILED if settings.compile else TIMEOUT)
+            status = process.wait(timeout)
+        except subprocess.TimeoutExpired as error:
+            raise SectionFailedError(f"stopped after {timeout / 60:.0f} minutes") from error
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        if status:
+            raise SectionFailedError(f"failed with exit status {status}")
+        return Section.from_dict(json.loads(out.read_text(encoding="utf-8")))
+
+
+def run_sections(chosen: Sequence[str], settings: Settings, out: Path) -> bool:
+    """Measure, print, and write the report after each section; returns whether every section gave its result."""
+    where, sections, complete = facts(), list[Section](), True
+    for name in chosen:
+        started = time.perf_counter()
+        print(f"{name} ...", flush=True)
+        try:
+            found = measure(name, settings, timeout=TIMEOUT_COMPILED if settings.compile else TIMEOUT)
         except SectionFailedError as error:
-            section, whole = (
-                Section(key=key, title=key.capitalize(), text=f"**Not measured**: {error}."),
-                False,
-            )
-            print(f"error: {key}: {error}", file=sys.stderr, flush=True)
-        sections.append(section)
+            complete = False
+            found = Section(key=name, title=name.capitalize(), text=f"**Not measured**: {error}.")
+            print(f"error: {name}: {error}", file=sys.stderr, flush=True)
+        sections.append(found)
         write_report(out, where, sections)
-        print(f"{table(section.rows)}\n({time.perf_counter() - started:.0f} s)\n", flush=True)
+        print(f"{table(found.rows)}\n({time.perf_counter() - started:.0f} s)\n", flush=True)
     print(targets(sections))
     print(f"\nall of it: {out / 'bench.md'}")
-    return whole
+    return complete
 
 
 if __name__ == "__main__":

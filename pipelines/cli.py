@@ -1,15 +1,341 @@
-"""The command `msclnet`: every command of the project under one --help; `python -m pipelines` is the same."""
+"""The command `msclnet`: every command of the project under one --help; `python -m pipelines` is the same.
+
+Exit status: 0; 1 after a crash; 2 after a user's mistake, with lines that start with `error: `; 130 after Ctrl-C; 143
+after SIGTERM.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import typer
+from typer.core import TyperGroup
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+Modality = Literal["visible", "infrared"]
+
+_SEVERAL = ("--seeds", "--rows", "--query")  # each may be followed by more than one value
+
+
+class Commands(TyperGroup):
+    """Commands whose errors end in a message and an exit status."""
+
+    def invoke(self, ctx: typer.Context) -> Any:
+        """Run the chosen command."""
+        from pipelines.console import tellable
+        from pipelines.orchestration.stage_process import StageFailedError, sigterm_raises
+        from pipelines.settings import prepare_process
+        from pipelines.stages.stage import report_user_errors
+
+        prepare_process()
+        try:
+            with sigterm_raises():
+                report_user_errors(lambda: super(Commands, self).invoke(ctx))
+        except StageFailedError as error:
+            print(tellable(error), file=sys.stderr)
+            raise SystemExit(1) from None
+
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="A value of params.yaml for this run alone; may be repeated."
+    ),
+]
+Name = Annotated[
+    str | None, typer.Option(help="The experiment's name; of a grid: what the names begin with.")
+]
 
 
 @app.callback()
 def root() -> None:
-    """MSCLNet: visible-infrared person re-identification as an orchestrated pipeline."""
+    """MSCLNet: visible-infrared person re-identification as an orchestrated pipeline.
+
+    Runs are recorded by the Prefect server where one is running (msclnet up).
+    """
 
 
-def main() -> None:
-    """Run the command that the arguments name."""
-    app()
+@app.command()
+def train(
+    preset: Annotated[
+        str | None, typer.Option(help="A file of presets/ in the place of params.yaml.")
+    ] = None,
+    set_: Set = None,
+    until: Annotated[str | None, typer.Option(metavar="STAGE", help="The last stage. [default: all]")] = None,
+    name: Name = None,
+) -> None:
+    """Run the pipeline, from the data set to the figures.
+
+    With a preset or --set it becomes a DVC experiment (dvc exp show) and leaves the working tree alone; otherwise it
+    works in this tree, as dvc repro does.
+
+    Example: msclnet train --preset smoke --set train.epochs=3 --name shorter
+    """
+    from pipelines.orchestration.overrides import parse_settings
+    from pipelines.orchestration.runs import Experiment
+
+    overrides = parse_settings(set_ or [])
+    given = {"preset": preset, "overrides": overrides, "until": until, "name": name}
+    _run_stages("train", given, Experiment(overrides, preset, until, name))
+
+
+@app.command()
+def evaluate(set_: Set = None, name: Name = None) -> None:
+    """Evaluate the trained model again and draw its figures.
+
+    Example: msclnet evaluate --set evaluate.trials=5
+    """
+    from pipelines.orchestration.overrides import parse_settings
+    from pipelines.orchestration.runs import Experiment
+
+    overrides = parse_settings(set_ or [])
+    given = {"overrides": overrides, "name": name}
+    _run_stages("evaluate", given, Experiment(overrides, name=name), first_stage="evaluate")
+
+
+@app.command()
+def grid(
+    grid: Annotated[str, typer.Argument(metavar="GRID", help="A file of experiments/ without its ending.")],
+    seeds: Annotated[list[int] | None, typer.Option(metavar="N ...", help="[default: the grid's]")] = None,
+    rows: Annotated[list[str] | None, typer.Option(metavar="ROW ...", help="[default: all]")] = None,
+    set_: Set = None,
+    name: Name = None,
+    parallel: Annotated[int, typer.Option(metavar="N", help="Cells to train at a time.")] = 1,
+    preset: Annotated[str | None, typer.Option(help="A file of presets/ in the place of the grid's.")] = None,
+    identical: Annotated[
+        bool, typer.Option("--identical", help="Run rows that are identical by construction as well.")
+    ] = False,
+) -> None:
+    """Run a grid of experiments/: each row with each seed. Finished cells are not run again.
+
+    Example: msclnet grid ablation --seeds 0 1 2 --rows B whole --parallel 2
+    """
+    from pipelines.orchestration.overrides import parse_settings
+
+    overrides = parse_settings(set_ or [])
+    chosen = {
+        "seeds": seeds or None,
+        "rows": rows or None,
+        "overrides": overrides,
+        "name": name,
+        "preset": preset,
+    }
+    how = {"parallel": parallel, "identical": identical}
+    if not _run_flow("grid", {"grid": grid, **chosen, **how}):
+        _run_grid(grid, chosen, how)
+
+
+@app.command()
+def preset(name: Annotated[str, typer.Argument(help="A file of presets/ without its ending.")]) -> None:
+    """Write params.yaml from a preset and print each value that changes.
+
+    Example: msclnet preset sysu-mm01
+    """
+    from pipelines.stages.presets import write_preset
+
+    write_preset(name)
+
+
+@app.command()
+def search(
+    query: Annotated[list[Path], typer.Option(metavar="IMAGE ...", help="One or more image files.")],
+    gallery: Annotated[Path, typer.Option(metavar="FOLDER", help="Searched at any depth.")],
+    query_modality: Modality = "infrared",
+    gallery_modality: Modality = "visible",
+    top: Annotated[int, typer.Option(min=1, max=100, metavar="N", help="Images in a picture.")] = 10,
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="For ranking.json and the pictures.")] = Path(
+        "results/search"
+    ),
+    model: Annotated[
+        str,
+        typer.Option(
+            help="A folder with model.safetensors and network.json, or a registered model such as "
+            "models:/msclnet@champion."
+        ),
+    ] = "results/train",
+    size: Annotated[
+        str | None, typer.Option(metavar="HxW", help="Image size of a --model folder that does not name it.")
+    ] = None,
+) -> None:
+    """Rank the images of a folder by their similarity to each query, as the trained network sees it.
+
+    Give images of single people, cut out as the training images are: upright, head to foot. The modality is never
+    guessed: each takes its own modality's part of the network.
+
+    Example: msclnet search --query infrared.jpg --gallery visible_images/
+    """
+    from pipelines import search
+
+    search.search(
+        query,
+        gallery,
+        query_modality=query_modality,
+        gallery_modality=gallery_modality,
+        top=top,
+        out=out,
+        model=model,
+        size=size,
+    )
+
+
+@app.command()
+def export(
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="For the files.")] = Path("results/export"),
+) -> None:
+    """Write the trained network for other programs: ONNX and, where the package openvino is installed, OpenVINO.
+
+    One graph for each modality. It takes any number of uint8 RGB images as they are stored, (N, height, width, 3), and
+    normalises them itself. Each file is compared with the network on real images before it is kept, and logged to the
+    training's MLflow run.
+
+    Example: msclnet export --out /srv/models
+    """
+    from pipelines import export
+
+    export.export(out)
+
+
+@app.command()
+def report(
+    mlflow_run: Annotated[
+        str | None, typer.Option(metavar="ID", help="Log to this MLflow run. [default: those of the grids]")
+    ] = None,
+) -> None:
+    """Write results/report/index.html and report.md from what was run.
+
+    Example: msclnet report
+    """
+    from pipelines.report import build
+    from pipelines.settings import project_root
+
+    build.report(project_root(), mlflow_run=mlflow_run)
+
+
+@app.command()
+def resend(
+    history: Annotated[Path, typer.Argument(help="The training's history.csv.")] = Path(
+        "results/train/history.csv"
+    ),
+    run: Annotated[Path, typer.Argument(help="The training's run.json.")] = Path("results/train/run.json"),
+    status: Annotated[
+        Literal["FINISHED", "FAILED", "KILLED"], typer.Option(help="For a run that still counts as running.")
+    ] = "FINISHED",
+) -> None:
+    """Send the metrics that an MLflow server missed.
+
+    Example: msclnet resend results/train/history.csv results/train/run.json
+    """
+    from msclnet.tracking.resend import read_reference, resend
+    from pipelines.settings import home
+
+    sent = resend(history, read_reference(run), home=home(), status=status)
+    print(f"run {sent.run_id}: {sent.sent} values sent, {sent.present} were there")
+
+
+@app.command()
+def up() -> None:
+    """Start the MLflow UI, the Prefect server and a worker with the deployments, until Ctrl-C.
+
+    Example: PREFECT_PORT=4300 msclnet up
+    """
+    from pipelines import up
+
+    raise typer.Exit(up.main())
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command that the arguments (default: the process's) name, and end with its exit status."""
+    app(_one_by_one(sys.argv[1:] if arguments is None else arguments), prog_name="msclnet")
+
+
+def _one_by_one(arguments: Sequence[str]) -> list[str]:
+    """`--seeds 0 1 2` as `--seeds 0 --seeds 1 --seeds 2`."""
+    found: list[str] = []
+    option = ""
+    for argument in arguments:
+        if argument.startswith("-"):
+            option = argument if argument in _SEVERAL else ""
+            found.append(argument)
+        else:
+            repeated = option and found[-1] != option
+            found += [option, argument] if repeated else [argument]
+    return found
+
+
+def _run_stages(flow: str, given: dict[str, Any], experiment: Any, first_stage: str | None = None) -> None:
+    if _run_flow(flow, given):
+        return
+    from pipelines.orchestration.runs import run_pipeline
+    from pipelines.orchestration.summary import metric_rows, stage_rows, text_table
+    from pipelines.settings import project_root
+
+    result = run_pipeline(project_root(), experiment, first_stage=first_stage, log=_print)
+    print(text_table(stage_rows(result.stages, result.seconds)))
+    if rows := metric_rows(result.metrics):
+        print(text_table(rows))
+
+
+def _run_grid(grid: str, chosen: dict[str, Any], how: dict[str, Any]) -> None:
+    from msclnet.errors import UserError
+    from pipelines.console import tellable
+    from pipelines.experiments.grid import load_grid
+    from pipelines.experiments.plan import make_plan
+    from pipelines.experiments.run import ending, run_grid
+    from pipelines.orchestration.summary import text_table
+    from pipelines.settings import project_root
+
+    project = project_root()
+    plan = make_plan(project, load_grid(project, grid), **chosen)
+    conclusion = run_grid(project, plan, log=_print, on_end=lambda outcome: _print(ending(outcome)), **how)
+    print(text_table(conclusion.rows))
+    for path in conclusion.written:
+        print(f"written: {path}")
+    if conclusion.warning:
+        print(f"warning: {conclusion.warning}", file=sys.stderr)
+    if conclusion.failure and conclusion.mistaken:
+        raise UserError(conclusion.failure)
+    if conclusion.failure:
+        print(tellable(conclusion.failure), file=sys.stderr)
+        raise typer.Exit(1)
+
+
+def _run_flow(name: str, given: dict[str, Any]) -> bool:
+    """Run a flow where there is a Prefect server to record it; False without one."""
+    from msclnet.errors import UserError
+    from pipelines.console import tellable
+    from pipelines.orchestration.prefect_server import server_address
+    from pipelines.settings import project_root
+
+    address = server_address()
+    if address is None:
+        return False
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    from pipelines import flows
+
+    os.chdir(project_root())
+    with temporary_settings({PREFECT_API_URL: address}):
+        state = getattr(flows, name)(**given, return_state=True)
+    message = tellable(state.message or "")
+    if state.is_completed():
+        return True
+    if message.startswith("error: "):
+        raise UserError(message.removeprefix("error: "))
+    print(f"the run ended as {state.name}: {message}", file=sys.stderr)
+    raise typer.Exit(1)
+
+
+def _print(line: str) -> None:
+    from pipelines.console import tellable
+
+    print(tellable(line), flush=True)

@@ -1,4 +1,4 @@
-"""What programs print: without secrets, and without characters that would steer a terminal."""
+"""Formats text for the terminal and for logs: control characters escaped, credentials in addresses hidden."""
 
 import re
 import sys
@@ -8,18 +8,21 @@ from types import TracebackType
 from msclnet.tracking.masking import mask
 
 
-def in_one_line(text: object) -> str:
-    """A file's name, say, which may hold line breaks, terminal codes, and bytes that are no text."""
+def one_line(text: object) -> str:
+    """Text with everything unprintable escaped, such as line breaks, terminal codes and bytes that are no text."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
 
 
-def tellable(text: object) -> str:
-    """A message of one or more lines, fit for a terminal, a log or another program's database."""
-    return re.sub(r"[^\n\t]+", lambda part: in_one_line(part[0]), mask(str(text)))
+def printable(text: object) -> str:
+    """A message of one or more lines, fit for a terminal, a log or a database."""
+    return re.sub(r"[^\n\t]+", lambda part: one_line(part[0]), mask(str(text)))
+
+
+tellable, in_one_line = printable, one_line  # former names
 
 
 def mask_tracebacks() -> None:
-    """Lets a defect's traceback show no secret either: libraries quote addresses in their exceptions."""
+    """Hide credentials in the tracebacks of this process: libraries quote addresses in their exceptions."""
     sys.excepthook = _print_masked
 
 

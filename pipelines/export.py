@@ -1,6 +1,5 @@
-"""The trained network for other programs, as ONNX and OpenVINO's format: `python -m pipelines.export`."""
+"""The trained network for other programs, as ONNX and OpenVINO's format: `msclnet export`."""
 
-import argparse
 import json
 import os
 import tempfile
@@ -23,11 +22,8 @@ from msclnet.export.stream import is_installed, optional
 from msclnet.images.table import file_digest, open_array, read_manifest
 from msclnet.models.network import MSCLNet
 from pipelines import settings
-from pipelines.orchestration.environment import QUIET
-from pipelines.orchestration.process_tree import sigterm_raises
 from pipelines.stages import paths
 from pipelines.stages.mlflow_run import joined_run, read_run
-from pipelines.stages.stage import report_user_errors
 
 MODALITIES = {"visible": False, "infrared": True}
 ENDINGS = (".onnx", ".xml", ".bin")
@@ -141,23 +137,6 @@ def _move_in(folder: Path, out: Path) -> None:
 OUT = Path("results/export")
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line."""
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
-    parser = argparse.ArgumentParser(
-        prog="python -m pipelines.export",
-        description="Writes the trained network for other programs: one ONNX graph for each modality and, where the "
-        "package openvino is installed, the same in OpenVINO's format. A graph takes any number of uint8 RGB images "
-        "as they are stored, (N, height, width, 3), and normalises them itself. Each file is compared with the "
-        "network on real images before it is kept, and logged to the training's MLflow run.",
-    )
-    parser.add_argument("--out", type=Path, default=OUT, metavar="FOLDER", help=f"default: {OUT}")
-    options = parser.parse_args(arguments)
-    with sigterm_raises():
-        report_user_errors(lambda: export(options.out))
-
-
 def export(out: Path) -> None:
     """results/train, data/processed -> visible.* and infrared.* in a folder, and in MLflow.
 
@@ -186,7 +165,3 @@ def log(out: Path, report: Mapping[str, Any]) -> None:
         tracker.log_metrics(cosines, step=0)
         for name in (*report["files"], "export.json"):
             tracker.log_artifact(out / name, "export")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,17 +1,12 @@
-"""The Prefect flows over the DVC pipeline, and the same runs from the command line.
+"""The Prefect flows: train, evaluate, and the grids ablation, sensitivity, regdb and any other.
 
-    python -m pipelines.flows train [--preset NAME] [--set train.epochs=3 ...] [--until STAGE] [--name NAME]
-    python -m pipelines.flows evaluate [--set evaluate.trials=5 ...] [--name NAME]
-    python -m pipelines.flows regdb ...: all ten splits of RegDB, see pipelines/regdb_flow.py
-    python -m pipelines.flows grid NAME ...: a grid of experiments/, see pipelines/grid_flow.py
-
-Without a preset and overrides a run works in this working tree, as `dvc repro` does. With them it becomes a DVC
-experiment (`dvc exp show`) and leaves the working tree alone. The flows add to `pipelines.orchestration` what Prefect
-is for: a task per stage with live logs and retries, artifacts, cancelling, queues and schedules.
+They add to `pipelines.orchestration` and `pipelines.experiments` what Prefect is for: a task per stage or cell with
+live logs and retries, artifacts, cancelling, queues and schedules.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import logging
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +15,19 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
-from prefect.states import Failed
+from prefect.states import Cancelled, Failed
 
 from msclnet.errors import UserError
 from msclnet.tracking.masking import mask_logs
 from pipelines.console import tellable
-from pipelines.orchestration.environment import project_root
-from pipelines.orchestration.report import inline_picture, metric_rows, stage_rows
-from pipelines.orchestration.runs import RunOptions, RunResult, run_experiment, run_workspace
-from pipelines.orchestration.stage_process import StageStatus
+from pipelines.experiments.grid import load_grid
+from pipelines.experiments.plan import GridCell, make_plan
+from pipelines.experiments.run import CellEnd, CellOutcome, ending, run_grid, run_grid_cell
+from pipelines.orchestration.runs import RETRIES, Experiment, RunResult, run_pipeline
+from pipelines.orchestration.stage_process import StageCancelledError, StageStatus, run_stage
+from pipelines.orchestration.summary import inline_picture, metric_rows
+from pipelines.settings import project_root
 
-RETRIES = 2
-NAMELESS = "error: `name` names an experiment; give a preset or overrides with it, or leave it out"
 EVALUATION = "evaluate"  # the stage that the flow `evaluate` begins with
 
 
@@ -50,121 +46,213 @@ def train(
         until: the last stage to run; empty: all of dvc.yaml.
         name: the experiment's name; empty: made of the preset and the overrides.
     """
-    if name and not (preset or overrides):
-        return Failed(message=NAMELESS)
-    with _journal() as journal:
-        return journal.end(
-            lambda root, options: (
-                run_experiment(
-                    root,
-                    preset=preset or None,
-                    overrides=overrides,
-                    until=until or None,
-                    name=name or None,
-                    validate=check_params,
-                    options=options,
-                )
-                if preset or overrides
-                else run_workspace(root, until=until or None, validate=check_params, options=options)
-            )
-        )
+    return _run_stages(Experiment(overrides or {}, preset or None, until or None, name or None))
 
 
 @flow(name="evaluate", validate_parameters=True)
 def evaluate(overrides: dict[str, Any] | None = None, name: str | None = None) -> Any:
-    """Evaluate the trained model anew and draw its figures.
+    """Evaluate the trained model again and draw its figures.
 
     Args:
-        overrides: values of params.yaml, usually of `evaluate` and `visualize`; what they leave as it was comes
-            from the cache.
+        overrides: values of params.yaml, usually of `evaluate` and `visualize`; what they do not change comes from the
+            cache.
         name: the experiment's name; empty: made of the overrides.
     """
-    if name and not overrides:
-        return Failed(message=NAMELESS)
-    with _journal() as journal:
-        return journal.end(
-            lambda root, options: (
-                run_experiment(
-                    root, overrides=overrides, name=name or None, validate=check_params, options=options
-                )
-                if overrides
-                else run_workspace(root, since=EVALUATION, validate=check_params, options=options)
-            )
-        )
+    return _run_stages(Experiment(overrides or {}, name=name or None), first_stage=EVALUATION)
 
 
-def check_params(params: Path) -> object:
-    """Validate a whole params.yaml; raises UserError."""
-    from pipelines.stages.config import load_params
+@flow(name="grid", validate_parameters=True)
+def grid(
+    grid: str,
+    seeds: Sequence[int] | None = None,
+    rows: Sequence[str] | None = None,
+    overrides: dict[str, Any] | None = None,
+    name: str | None = None,
+    parallel: int = 1,
+    identical: bool = False,
+    preset: str | None = None,
+) -> Any:
+    """Run the cells of a grid: each row with each seed, as a DVC experiment and a child of one MLflow run.
 
-    return load_params(params)
+    A finished cell is never run again: its record in experiments/results/ says what it was made of. A cell that fails
+    is reported and the others go on; the flow then ends as failed. Started again, it runs only what is missing.
 
-
-class _Journal:
-    """Keeps what the stages of one flow run came to, and turns it into artifacts and the flow's end state."""
-
-    def __init__(self) -> None:
-        self.stages: dict[str, str] = {}
-        self.seconds: dict[str, float] = {}
-
-    def end(self, run: Callable[[Path, RunOptions], RunResult]) -> Any:
-        """Run the stages; a mistake of the user ends the flow as failed with its message, without a traceback."""
-        flow_run_id = flow_run.id
-        options = RunOptions(
-            on_line=_log, each_stage=self._each_stage, flow_run_id=flow_run_id, seconds=self.seconds
-        )
-        try:
-            result = run(project_root(), options)
-        except UserError as error:
-            get_run_logger().error("error: %s", tellable(error))
-            return Failed(message=f"error: {tellable(error)}")
-        self.stages = dict(result.stages)
-        self._publish(result)
-        return {"stages": result.stages, "experiment": getattr(result, "name", None)}
-
-    def _each_stage(self, stage: str, execute: Callable[[], StageStatus]) -> StageStatus:
-        self.stages[stage] = "failed"
-        self.stages[stage] = status = _stage_as_task(stage, execute)
-        return status
-
-    def _publish(self, result: RunResult) -> None:
-        if rows := metric_rows(result.metrics):
-            create_table_artifact(rows, key="metrics", description="Metrics of the evaluation")
-        for file_name, file in result.figures.items():
-            picture = inline_picture(file_name, file)
-            if picture is not None:
-                key = "figure-" + "".join(c if c.isalnum() else "-" for c in Path(file_name).stem.lower())
-                create_markdown_artifact(picture, key=key, description=file_name)
+    Args:
+        grid: a file of experiments/, without its `.yaml`.
+        seeds: empty: the grid's own.
+        rows: names of its rows; empty: all.
+        overrides: single values of params.yaml for every cell; give a name with them.
+        name: what the experiments' names begin with; empty: the grid's name.
+        parallel: how many cells to train at a time; all share this machine's processors, memory and GPU.
+        identical: whether rows that are identical by construction are run as well.
+        preset: a file of presets/, without its `.yaml`, in the place of the grid's.
+    """
+    return _run_cells(grid, seeds, rows, overrides, name, parallel, identical, preset)
 
 
-@contextmanager
-def _journal() -> Iterator[_Journal]:
-    journal = _Journal()
+@flow(name="ablation", validate_parameters=True)
+def ablation(
+    seeds: Sequence[int] | None = None,
+    rows: Sequence[str] | None = None,
+    overrides: dict[str, Any] | None = None,
+    name: str | None = None,
+    parallel: int = 1,
+) -> Any:
+    """Table 1 of the paper: experiments/ablation.yaml. Arguments as of the flow `grid`."""
+    return _run_cells("ablation", seeds, rows, overrides, name, parallel)
+
+
+@flow(name="sensitivity", validate_parameters=True)
+def sensitivity(
+    seeds: Sequence[int] | None = None,
+    rows: Sequence[str] | None = None,
+    overrides: dict[str, Any] | None = None,
+    name: str | None = None,
+    parallel: int = 1,
+) -> Any:
+    """Figure 6 of the paper: experiments/sensitivity.yaml. Arguments as of the flow `grid`."""
+    return _run_cells("sensitivity", seeds, rows, overrides, name, parallel)
+
+
+@flow(name="regdb", validate_parameters=True)
+def regdb(
+    splits: Sequence[int] | None = None,
+    seeds: Sequence[int] | None = None,
+    overrides: dict[str, Any] | None = None,
+    name: str | None = None,
+    parallel: int = 1,
+    preset: str | None = None,
+) -> Any:
+    """RegDB's ten splits and their mean: experiments/regdb.yaml, a row for each split.
+
+    Args:
+        splits: numbers of the splits, 1 to 10; empty: all.
+        seeds: as of the flow `grid`, and so are the others.
+        overrides: single values of params.yaml for every split.
+        name: what the experiments' names begin with.
+        parallel: how many splits to train at a time.
+        preset: a file of presets/ whose data set is RegDB; empty: regdb.
+    """
+    rows = [f"split-{split}" for split in splits or ()]
+    return _run_cells("regdb", seeds, rows, overrides, name, parallel, preset=preset)
+
+
+def _run_stages(experiment: Experiment, first_stage: str | None = None) -> Any:
     mask_logs()  # before a library puts an address into a record, which Prefect would keep
+    rows: dict[str, dict[str, Any]] = {}
+
+    def stage_as_task(path: Path, stage: str, /, **how: Any) -> StageStatus:
+        started = time.monotonic()
+        rows[stage] = {"stage": stage, "status": "failed"}
+        try:
+            rows[stage]["status"] = _as_task(stage, lambda: run_stage(path, stage, **how), retries=RETRIES)
+        finally:
+            rows[stage]["seconds"] = round(time.monotonic() - started, 1)
+        return rows[stage]["status"]
+
     try:
-        yield journal
+        result = run_pipeline(
+            project_root(),
+            experiment,
+            first_stage=first_stage,
+            environment={"MSCLNET_FLOW_RUN_ID": str(flow_run.id)},
+            run_stage=stage_as_task,
+            log=_log,
+        )
+    except UserError as error:
+        return _failed(error)
     finally:
-        # Also after a failure: what was done, and where it stopped. Not while a cancelled run is ending.
-        if journal.stages:
-            rows = stage_rows(journal.stages, journal.seconds)
-            create_table_artifact(rows, key="stages", description="What each stage did")
+        if rows:  # also after a failure: what was done, and where it stopped
+            create_table_artifact([*rows.values()], key="stages", description="What each stage did")
+    _show(result)
+    return {"stages": result.stages, "experiment": result.name or None}
 
 
-def _stage_as_task(stage: str, execute: Callable[[], StageStatus]) -> StageStatus:
+def _show(result: RunResult) -> None:
+    if rows := metric_rows(result.metrics):
+        create_table_artifact(rows, key="metrics", description="Metrics of the evaluation")
+    for file_name, file in result.figures.items():
+        if picture := inline_picture(file_name, file):
+            key = f"figure-{_key(Path(file_name).stem)}"
+            create_markdown_artifact(picture, key=key, description=file_name)
+
+
+def _run_cells(
+    grid: str,
+    seeds: Sequence[int] | None,
+    rows: Sequence[str] | None,
+    overrides: dict[str, Any] | None,
+    name: str | None,
+    parallel: int,
+    identical: bool = False,
+    preset: str | None = None,
+) -> Any:
+    mask_logs()
+    logger = get_run_logger()
+
+    def cell_as_task(root: Path, cell: GridCell, **how: Any) -> CellEnd:
+        return _as_task(cell.cell.title, lambda: run_grid_cell(root, cell, **how))
+
+    def report(outcome: CellOutcome) -> None:
+        logger.log(logging.WARNING if outcome.error else logging.INFO, "%s", tellable(ending(outcome)))
+
+    root = project_root()
+    try:
+        plan = make_plan(
+            root,
+            load_grid(root, grid),
+            seeds=seeds or None,
+            rows=rows or None,
+            overrides=overrides,
+            preset=preset or None,
+            name=name or None,
+        )
+        conclusion = run_grid(
+            root,
+            plan,
+            run=cell_as_task,
+            parallel=parallel,
+            identical=identical,
+            environment={"MSCLNET_FLOW_RUN_ID": str(flow_run.id)},
+            log=_log,
+            on_end=report,
+        )
+    except UserError as error:
+        return _failed(error)
+    description = f"{plan.grid.title}; percent, over the seeds"
+    create_table_artifact(conclusion.rows, key=f"grid-{_key(plan.name)}", description=description)
+    for path in conclusion.written:
+        logger.info("written: %s", path)
+    if conclusion.warning:
+        logger.warning("%s", conclusion.warning)
+    if conclusion.failure:
+        logger.error("%s", tellable(conclusion.failure))
+        return Failed(message=f"{'error: ' if conclusion.mistaken else ''}{tellable(conclusion.failure)}")
+    return {"grid": plan.name, "rows": conclusion.rows}
+
+
+def _as_task(name: str, work: Callable[[], Any], *, retries: int = 0) -> Any:
+    """Run `work` as a task; it is tried again after a crash, for training resumes, but not after a user's mistake.
+
+    The retries are the task's: Prefect drops those of a flow whose deployment has a concurrency limit.
+    """
+
     @task(
-        name=stage,
-        task_run_name=stage,
-        retries=RETRIES,
+        name=name,
+        task_run_name=name,
+        retries=retries,
         retry_condition_fn=_may_help,
         cache_policy=NO_CACHE,
         persist_result=False,
     )
     def run() -> Any:
         try:
-            return execute()
+            return work()
         except UserError as error:
             # Returned, not raised: a mistake needs its message and no traceback.
             return Failed(message=f"error: {tellable(error)}", data=error)
+        except StageCancelledError as error:
+            return Cancelled(message=tellable(error), data=error)
 
     state: State[Any] = run(return_state=True)
     outcome = state.result(raise_on_failure=False)
@@ -174,8 +262,13 @@ def _stage_as_task(stage: str, execute: Callable[[], StageStatus]) -> StageStatu
 
 
 def _may_help(task: object, task_run: object, state: State[Any]) -> bool:
-    """Whether trying again may help: after a crash, for training resumes; not after a mistake of the user."""
     return not (state.message or "").startswith("error: ")
+
+
+def _failed(error: UserError) -> State[Any]:
+    """The flow's end after a user's mistake: a message without a traceback."""
+    get_run_logger().error("error: %s", tellable(error))
+    return Failed(message=f"error: {tellable(error)}")
 
 
 def _log(line: str) -> None:
@@ -183,7 +276,6 @@ def _log(line: str) -> None:
     get_run_logger().info("%s", tellable(line))
 
 
-if __name__ == "__main__":
-    from pipelines.orchestration.command import main
-
-    raise SystemExit(main())
+def _key(name: str) -> str:
+    """A name as the key of an artifact."""
+    return "".join(c if c.isalnum() else "-" for c in name.lower())

@@ -1,49 +1,91 @@
-"""`make up`: the MLflow UI, the Prefect server and a worker with the deployments, until Ctrl-C.
+"""`make up`: the MLflow UI, the Prefect server and a worker with the deployments, on this machine alone, until Ctrl-C.
 
-    MLFLOW_PORT   (5000)       where MLflow listens
-    PREFECT_PORT  (4200)       where Prefect listens
-    MLFLOW_HOST   (127.0.0.1)  on this machine only; another address opens it to others, and a warning says so
-    PREFECT_HOST  (127.0.0.1)  the same for Prefect
-
-Everything that they keep lies under MSCLNET_HOME (default: the project): mlruns/ and .prefect/.
+The servers listen on 127.0.0.1, at MLFLOW_PORT and PREFECT_PORT. All that they keep lies under MSCLNET_HOME (default:
+the project), in mlruns/ and .prefect/. docs/operations.md says how to serve other machines.
 """
 
 import os
 import signal
+import socket
+import subprocess
 import sys
 import time
 import tomllib
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from msclnet.errors import UserError
-from pipelines.console import mask_tracebacks, tellable
-from pipelines.orchestration.command import answers
-from pipelines.orchestration.environment import QUIET, home, project_root
-from pipelines.orchestration.listening import address_here, exposures, host_from, is_local
-from pipelines.orchestration.process_tree import sigterm_raises
-from pipelines.orchestration.service import Service, ServiceError, port_from
+from pipelines.console import printable
+from pipelines.orchestration.prefect_server import answers, is_prefect
+from pipelines.orchestration.stage_process import end_group, sigterm_raises
+from pipelines.settings import home, project_root, read_settings
+from pipelines.stages.config import read_yaml
+from pipelines.stages.paths import PARAMS
 
+HOST = "127.0.0.1"
 READY_SECONDS = 180.0
 POOL = "local"
 # A worker's flow runs stop their stage, which may take 20 s to save its state.
 GRACE_SECONDS = 30.0
 
 
+class ServiceError(RuntimeError):
+    """A server ended by itself, or did not become ready."""
+
+
+@dataclass(frozen=True)
+class Service:
+    """A server as a child process, in a session of its own: Ctrl-C in the terminal reaches this process alone.
+
+    Attributes:
+        name: for messages.
+        process: the child.
+        log: the file with its output.
+    """
+
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def check(self) -> None:
+        """Raise ServiceError, with the server's last lines, if it has ended."""
+        code = self.process.poll()
+        if code is not None:
+            raise ServiceError(f"{self.name} has ended (exit status {code}); its last lines:\n{self.tail()}")
+
+    def wait_until(self, ready: Callable[[], bool]) -> None:
+        """Ask again and again until the server is ready; ServiceError if it ends, or after READY_SECONDS."""
+        deadline = time.monotonic() + READY_SECONDS
+        while not ready():
+            self.check()
+            if time.monotonic() > deadline:
+                raise ServiceError(f"{self.name} was not ready in time; its last lines:\n{self.tail()}")
+            time.sleep(0.2)
+
+    def tail(self, lines: int = 15) -> str:
+        """The last lines of the server's output."""
+        text = self.log.read_text(errors="replace").strip().splitlines()
+        return "\n".join(f"    {printable(line)}" for line in text[-lines:])
+
+
 def main() -> int:
     """Bring all up, wait, take all down.
 
     Returns:
-        Exit status: 0 after Ctrl-C, 143 after SIGTERM, 2 after a mistake of the user, 1 if a server failed.
+        Exit status: 0 after Ctrl-C, 1 if a server failed.
+
+    Raises:
+        UserError: A port is taken or not allowed, before anything is started.
+        SystemExit: 143 after SIGTERM.
     """
-    mask_tracebacks()
-    os.environ.update({key: value for key, value in QUIET.items() if key not in os.environ})
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # also where a shell has started this in the background
     try:
         with sigterm_raises(), ExitStack() as down:
-            root = project_root()
-            say = _printer()
-            services = bring_up(root, down, say)
+            services = bring_up(project_root(), down)
             while True:
                 for service in services:
                     service.check()
@@ -51,103 +93,126 @@ def main() -> int:
     except KeyboardInterrupt:
         print("\nall down", flush=True)
         return 0
-    except UserError as error:
-        print(f"error: {tellable(error)}", file=sys.stderr)
-        return 2
     except ServiceError as error:
-        print(f"error: {tellable(error)}\nall down", file=sys.stderr)
+        print(f"error: {printable(error)}\nall down", file=sys.stderr)
         return 1
 
 
-def bring_up(root: Path, down: ExitStack, say: Callable[[str], None]) -> list[Service]:
-    """Start all services and register the deployments.
+def bring_up(root: Path, down: ExitStack) -> list[Service]:
+    """Start all services, register the deployments and print the addresses.
 
     Args:
         root: the project.
-        down: receives what takes the services down again, in the reverse order.
-        say: prints a line.
+        down: receives what ends the services, in the reverse order.
 
     Returns:
         The services, all of them ready.
     """
-    place = home(root)
-    mlflow_host, prefect_host = host_from("MLFLOW_HOST"), host_from("PREFECT_HOST")
-    mlflow_port = (
-        None if _remote_mlflow() else port_from("MLFLOW_PORT", 5000, user="MLflow", host=mlflow_host)
-    )
-    prefect_port = port_from("PREFECT_PORT", 4200, user="Prefect", host=prefect_host)
-    if mlflow_port == prefect_port:
+    place, settings = home(root), read_settings()
+    remote = os.environ.get("MLFLOW_TRACKING_URI", "").startswith(("http://", "https://"))
+    api = f"http://{HOST}:{settings.prefect_port}/api"
+    for variable in ("MLFLOW_HOST", "PREFECT_HOST"):
+        if os.environ.get(variable) not in (None, "", HOST, "localhost"):
+            raise UserError(
+                f"{variable}: make up serves this machine alone; unset it, or see docs/operations.md"
+            )
+    if not remote and settings.mlflow_port == settings.prefect_port:
         raise UserError(
-            f"MLFLOW_PORT and PREFECT_PORT are both {prefect_port}: set one of them to another port"
+            f"MLFLOW_PORT and PREFECT_PORT are both {settings.mlflow_port}: set one to another port"
         )
-    api = f"{address_here(prefect_host, prefect_port)}/api"
-    environment = _environment(root, place, api, prefect_host)
-    for warning in exposures(mlflow_host, mlflow_port, prefect_host, prefect_port):
-        say(warning)
+    if is_prefect(api):
+        raise UserError(
+            f"a Prefect server runs at {api}: end it first (make up elsewhere?), or set PREFECT_PORT"
+        )
+    for port, variable in ((settings.prefect_port, "PREFECT_PORT"), (settings.mlflow_port, "MLFLOW_PORT")):
+        if not (remote and variable == "MLFLOW_PORT") and not is_free(port):
+            raise UserError(
+                f"{variable}: another program uses port {port}; end it, or set {variable} to a free port"
+            )
+    environment = _environment(root, place, api)
     services: list[Service] = []
 
     def start(name: str, *arguments: str, grace: float = 10.0, **variables: str) -> Service:
         log = place / ".prefect" / "logs" / f"{name}.log"
-        command = [sys.executable, "-m", *arguments]
-        service = Service.start(name, command, log=log, folder=root, environment=environment | variables)
-        down.callback(service.end, grace=grace)
-        services.append(service)
-        return service
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", *arguments],
+                cwd=root,
+                env=environment | variables,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        down.callback(end_group, process, grace=grace)
+        services.append(Service(name, process, log))
+        return services[-1]
 
-    say("starting: the first time takes up to a minute")
+    print("starting: the first time takes up to a minute", flush=True)
     prefect = start(
-        "prefect", "prefect", "server", "start", "--host", prefect_host, "--port", str(prefect_port)
+        "prefect", "prefect", "server", "start", "--host", HOST, "--port", str(settings.prefect_port)
     )
-    mlflow = None
-    if mlflow_port is not None:
-        arguments, database = _mlflow_command(place, mlflow_host, mlflow_port)
-        mlflow = start("mlflow", *arguments, MLFLOW_BACKEND_STORE_URI=database)
-    prefect.wait_until(lambda: answers(f"{api}/health"), seconds=READY_SECONDS)
-    command = ("prefect", "worker", "start", "--pool", POOL, "--type", "process")
-    worker = start("worker", *command, grace=GRACE_SECONDS)
-    # The worker makes the pool that the deployments name.
+    page = "the server of MLFLOW_TRACKING_URI"
+    if not remote:
+        page = _start_mlflow(root, place, settings.mlflow_port, start)
+    prefect.wait_until(lambda: is_prefect(api))
+    worker = start(
+        "worker", "prefect", "worker", "start", "--pool", POOL, "--type", "process", grace=GRACE_SECONDS
+    )
+    # The worker creates the pool that the deployments name.
     login = environment.get("PREFECT_API_AUTH_STRING", "")
-    worker.wait_until(lambda: answers(f"{api}/work_pools/{POOL}", login=login), seconds=READY_SECONDS)
-    _deploy(start, services)
-    if mlflow is not None and mlflow_port is not None:
-        address = address_here(mlflow_host, mlflow_port)
-        mlflow.wait_until(lambda: answers(f"{address}/health"), seconds=READY_SECONDS)
-        say(f"MLflow   {address}")
-    else:
-        say("MLflow   the server of MLFLOW_TRACKING_URI")
-    say(f"Prefect  {api.removesuffix('/api')}")
-    say("In another terminal, in this folder, with .venv activated:")
+    worker.wait_until(lambda: answers(f"{api}/work_pools/{POOL}", login=login))
+    deploy = start("deploy", "prefect", "--no-prompt", "deploy", "--all")
+    with suppress(subprocess.TimeoutExpired):
+        deploy.process.wait(READY_SECONDS)
+    if deploy.process.poll() != 0:
+        raise ServiceError(f"the deployments could not be registered; the last lines:\n{deploy.tail()}")
+    services.remove(deploy)
+    if not remote:
+        services[1].wait_until(lambda: answers(f"http://{HOST}:{settings.mlflow_port}/health"))
+    print(f"MLflow   {page}\nPrefect  {api.removesuffix('/api')}")
+    print("In another terminal, in this folder, with .venv activated:")
     if _address_in_prefect_toml(root) != api:
-        say(f"  export PREFECT_API_URL={api}")
-    if login:
-        say("  export PREFECT_API_AUTH_STRING=...   (what PREFECT_SERVER_API_AUTH_STRING says)")
-    say("  prefect deployment run train/train --watch")
-    say("Ctrl-C ends everything.")
+        print(f"  export PREFECT_API_URL={api}")
+    print("  prefect deployment run train/train --watch\nCtrl-C ends everything.", flush=True)
     return services
 
 
-def _deploy(start: Callable[..., Service], services: list[Service]) -> None:
-    service = start("deploy", "prefect", "--no-prompt", "deploy", "--all")
-    deadline = time.monotonic() + READY_SECONDS
-    while service.process.poll() is None and time.monotonic() < deadline:
-        for other in services[:-1]:
-            other.check()
-        time.sleep(0.2)
-    if service.process.poll() != 0:
-        raise ServiceError(f"the deployments could not be registered:\n{service.tail()}")
-    services.remove(service)
+def is_free(port: int) -> bool:
+    """Whether a server could listen there."""
+    with socket.socket() as probe:
+        # As servers do; otherwise a port that was in use a minute ago would look taken.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
 
 
-def _address_in_prefect_toml(root: Path) -> str | None:
-    """The server that the `prefect` command finds in the project's folder without any variable."""
-    try:
-        settings = tomllib.loads((root / "prefect.toml").read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError):
-        return None
-    return settings.get("api", {}).get("url")
+def _start_mlflow(root: Path, place: Path, port: int, start: Callable[..., Service]) -> str:
+    """Start MLflow's server; the address of the project's training runs on it."""
+    from msclnet.tracking.server import connect, find_or_create_experiment
+
+    # Creates the database under a lock, before the server would do so without one.
+    store = connect(place)
+    artifacts = ["--default-artifact-root", store.artifact_root] if store.artifact_root else []
+    listen = ["--host", HOST, "--port", str(port), "--workers", "1"]
+    # Every user of the machine can read command lines, and the database's address may hold a password.
+    start(
+        *("mlflow", "mlflow", "server", *artifacts, "--no-serve-artifacts", *listen),
+        MLFLOW_BACKEND_STORE_URI=store.uri,
+    )
+    values = read_yaml(root / PARAMS)
+    tracking = values.get("tracking") if isinstance(values, dict) else None
+    experiment = tracking.get("experiment") if isinstance(tracking, dict) else None
+    # MLflow's start page is about language models; this is its page of an experiment's training runs.
+    page = f"/{find_or_create_experiment(store, str(experiment))}/runs" if experiment else ""
+    return f"http://{HOST}:{port}/#/experiments{page}?workflowType=machine_learning"
 
 
-def _environment(root: Path, place: Path, api: str, prefect_host: str) -> dict[str, str]:
+def _environment(root: Path, place: Path, api: str) -> dict[str, str]:
     variables = os.environ | {
         "MSCLNET_HOME": str(place),
         "PREFECT_HOME": os.environ.get("PREFECT_HOME") or str(place / ".prefect"),
@@ -158,38 +223,17 @@ def _environment(root: Path, place: Path, api: str, prefect_host: str) -> dict[s
         # prefect.yaml asks for the folder; a shell's own PWD is the one that it was started in.
         "PWD": str(root),
         "PYTHONUNBUFFERED": "1",
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
     }
     if password := variables.get("PREFECT_SERVER_API_AUTH_STRING"):
         variables.setdefault("PREFECT_API_AUTH_STRING", password)
-    if not is_local(prefect_host):
-        # A browser elsewhere must ask the server that it has the page from, not its own machine.
-        variables.setdefault("PREFECT_SERVER_UI_API_URL", "/api")
-    variables["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), variables.get("PATH", os.defpath)])
-    # Requests to this machine need no proxy, whatever the user's shell says about others.
-    for name in ("NO_PROXY", "no_proxy"):
-        variables[name] = ",".join(filter(None, [variables.get(name), "127.0.0.1", "localhost"]))
     return variables
 
 
-def _remote_mlflow() -> bool:
-    return os.environ.get("MLFLOW_TRACKING_URI", "").startswith(("http://", "https://"))
-
-
-def _mlflow_command(place: Path, host: str, port: int) -> tuple[list[str], str]:
-    """The server's command, and the address of its database: every user of the machine can read command lines."""
-    from msclnet.tracking.server import connect
-
-    # Creates the database under a lock, before the server would do so without one.
-    store = connect(place)
-    artifacts = ["--default-artifact-root", store.artifact_root] if store.artifact_root else []
-    listen = ["--host", host, "--port", str(port), "--workers", "1"]
-    return ["mlflow", "server", *artifacts, "--no-serve-artifacts", *listen], store.uri
-
-
-def _printer() -> Callable[[str], None]:
-    return lambda line: print(line, flush=True)
-
-
-if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    raise SystemExit(main())
+def _address_in_prefect_toml(root: Path) -> str | None:
+    """The server that the `prefect` command finds in the project's folder without any variable."""
+    try:
+        settings = tomllib.loads((root / "prefect.toml").read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError):
+        return None
+    return settings.get("api", {}).get("url")

@@ -11,9 +11,9 @@ import torch
 from msclnet.embedding import embed_images
 from msclnet.models.build import build_network
 from msclnet.models.network import MSCLNet
-from pipelines.stages.config import load_params
+from pipelines.stages.presets import preset_params
 
-PARAMS = load_params(Path(__file__).resolve().parents[1] / "presets/smoke.yaml")
+PARAMS = preset_params("smoke", Path(__file__).resolve().parents[1])
 COUNT, HEIGHT, WIDTH = 11, 64, 32
 IMAGES = np.random.default_rng(0).integers(0, 256, size=(COUNT, HEIGHT, WIDTH, 3), dtype=np.uint8)
 MIXES = {

@@ -38,17 +38,16 @@ PLACES = {
     "Image.open": ("msclnet/images/decode.py",),
     "loadmat": ("msclnet/retrieval/protocols.py",),
     "load_model": ("msclnet/tracking/loading.py",),
-    "YAML": ("pipelines/stages/config.py", "pipelines/orchestration/overrides.py"),
-    "build_opener": ("msclnet/datasets/acquire/web.py", "pipelines/orchestration/command.py"),
+    "YAML": ("pipelines/stages/config.py", "pipelines/stages/presets.py"),
+    "build_opener": ("pipelines/orchestration/prefect_server.py",),
     # Of names that stand in our own code, for packages that may be missing or are imported late.
     "import_module": (
-        "benchmarks/core/embedders.py",
-        "benchmarks/one_section.py",
+        "benchmarks/networks.py",
         "msclnet/export/stream.py",
     ),
     "urlopen": (),
     "urlretrieve": (),
-    "tarfile.open": (),  # the archive in msclnet/datasets/acquire/tar_stream.py reads on and never unpacks
+    "tarfile.open": ("msclnet/datasets/archive.py",),  # read as a stream, never unpacked
 }
 # Function -> the argument that it must be given, as it must be.
 ARGUMENTS = {"torch.load": ("weights_only", True), "np.load": ("allow_pickle", False)}

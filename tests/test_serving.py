@@ -15,9 +15,9 @@ from msclnet.errors import UserError
 from msclnet.models.build import build_network
 from msclnet.models.network import MSCLNet
 from msclnet.training.loop import weights_of
-from pipelines.stages.config import load_params
+from pipelines.stages.presets import preset_params
 
-PARAMS = load_params(Path(__file__).resolve().parents[1] / "presets/smoke.yaml")
+PARAMS = preset_params("smoke", Path(__file__).resolve().parents[1])
 IMAGES = np.random.default_rng(0).integers(0, 256, size=(7, 64, 32, 3), dtype=np.uint8)
 INFRARED = np.array([0, 1, 1, 0, 1, 0, 0], dtype=bool)
 

@@ -1,11 +1,14 @@
-"""The known data sets by name, and the comparison of a copy with the published numbers."""
+"""The known data sets by name, what to do for one that is missing, and the comparison with the published numbers."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from msclnet.datasets import llcm, regdb, sysu_mm01
 from msclnet.datasets.archive import Source
+from msclnet.datasets.layout import Layout
 from msclnet.datasets.records import Choice, Modality, Record
 from msclnet.datasets.survey import Difference, Published, Survey
 from msclnet.errors import UserError
@@ -18,16 +21,32 @@ class DataSet:
     Attributes:
         name: As in params.yaml.
         title: For reports.
+        layout: Which files belong to it.
         list_records: All images with their splits; raises UserError where the lists do not allow it.
-        wanted: Whether a file belongs to the data set, by its name in any folder or archive.
+        survey: Counts what is there.
+        published: What the survey is compared with; None: nothing is published.
         access: Sentences that say where to apply, what to sign and which files are expected.
     """
 
     name: str
     title: str
+    layout: Layout
     list_records: Callable[[Source, Choice], list[Record]]
-    wanted: Callable[[str], bool]
+    survey: Callable[[Source], Survey]
+    published: Published | None
     access: str
+
+
+def _real(name: str, module: ModuleType) -> DataSet:
+    return DataSet(
+        name,
+        module.LAYOUT.title,
+        module.LAYOUT,
+        module.list_records,
+        module.survey,
+        module.PUBLISHED,
+        module.ACCESS,
+    )
 
 
 DATA_SETS = {
@@ -36,31 +55,15 @@ DATA_SETS = {
         DataSet(
             name="synthetic",
             title="Synthetic",
+            layout=sysu_mm01.LAYOUT,
             list_records=sysu_mm01.list_records,
-            wanted=sysu_mm01.LAYOUT.wants,
+            survey=sysu_mm01.survey,
+            published=None,
             access="The synthetic data set is rendered here: there is nothing to apply for.",
         ),
-        DataSet(
-            name="sysu-mm01",
-            title=sysu_mm01.LAYOUT.title,
-            list_records=sysu_mm01.list_records,
-            wanted=sysu_mm01.LAYOUT.wants,
-            access=sysu_mm01.ACCESS,
-        ),
-        DataSet(
-            name="regdb",
-            title=regdb.LAYOUT.title,
-            list_records=regdb.list_records,
-            wanted=regdb.LAYOUT.wants,
-            access=regdb.ACCESS,
-        ),
-        DataSet(
-            name="llcm",
-            title=llcm.LAYOUT.title,
-            list_records=llcm.list_records,
-            wanted=llcm.LAYOUT.wants,
-            access=llcm.ACCESS,
-        ),
+        _real("sysu-mm01", sysu_mm01),
+        _real("regdb", regdb),
+        _real("llcm", llcm),
     )
 }
 
@@ -76,12 +79,29 @@ def data_set(name: str) -> DataSet:
     return DATA_SETS[name]
 
 
-SURVEYS: dict[str, tuple[Callable[[Source], Survey], Published | None]] = {
-    "synthetic": (sysu_mm01.survey, None),
-    "sysu-mm01": (sysu_mm01.survey, sysu_mm01.PUBLISHED),
-    "regdb": (regdb.survey, regdb.PUBLISHED),
-    "llcm": (llcm.survey, llcm.PUBLISHED),
-}
+def missing_source_message(name: str, source: Path) -> str:
+    """What to do where the images of a real data set are not there; empty where something is.
+
+    Args:
+        name: The data set, as in params.yaml.
+        source: Where its folder or archive, or a link to it, is expected: `data/source/<name>`.
+
+    Raises:
+        UserError: There is no such data set.
+    """
+    dataset = data_set(name)
+    if dataset.name == "synthetic" or source.exists():
+        return ""
+    there = (
+        f"is a link to {source.readlink()}, where there is nothing" if source.is_symlink() else "is missing"
+    )
+    return (
+        f"{dataset.title}: {source} {there}.\n{dataset.access}\n"
+        f"Then link what you were given, a folder, a zip or a tar archive:\n"
+        f"    ln -sfn /path/to/{dataset.title} {source}"
+    )
+
+
 SENTENCES = 20
 KINDS = ("identities", "images")
 
@@ -103,12 +123,14 @@ class Report:
 
     Attributes:
         title: The data set's name.
+        root: The folder of the source that was taken for the data set's: empty, or ending with `/`.
         compared: Whether there are published numbers to compare with.
         differences: All of them: folders, lists, what is listed but absent, numbers.
         counts: What is there.
     """
 
     title: str
+    root: str
     compared: bool
     differences: tuple[Difference, ...]
     counts: tuple[Count, ...]
@@ -128,6 +150,7 @@ class Report:
         """Everything, uncut, for a JSON file."""
         return {
             "dataset": self.title,
+            "root": self.root,
             "compared": self.compared,
             "differences": [
                 {**asdict(difference), "missing": list(difference.missing)} for difference in self.differences
@@ -142,15 +165,15 @@ def verify(source: Source, dataset: DataSet) -> Report:
     Nothing is raised for what is missing or wrong: it is a difference. A data set without published numbers is
     only counted.
     """
-    survey, published = SURVEYS[dataset.name]
-    found = survey(source)
+    found = dataset.survey(source)
+    published = dataset.published
     differences = () if published is None else tuple(_differences(found, published))
-    return Report(dataset.title, published is not None, differences, tuple(_counts(found)))
+    return Report(dataset.title, found.root, published is not None, differences, tuple(_counts(found)))
 
 
 def _differences(found: Survey, published: Published) -> list[Difference]:
     empty = [folder for folder, holds in found.folders.items() if not holds]
-    differences = []
+    differences = [Difference("folder of the data set", found.elsewhere, "")] if found.elsewhere else []
     for kind, missing, expected in (
         ("folders with images", empty, len(found.folders)),
         ("lists", found.missing_lists, len(published.lists)),
@@ -170,7 +193,7 @@ def _differences(found: Survey, published: Published) -> list[Difference]:
 def _compare(
     where: str, found: tuple[int | None, int | None], expected: tuple[int | None, int | None]
 ) -> list[Difference]:
-    """Tells of what is published and differs, and of nothing else."""
+    """What is published and differs."""
     differing = [
         (f"{there:,} {kind}", f"{wanted:,} {kind}")
         for kind, there, wanted in zip(KINDS, found, expected, strict=True)

@@ -1,10 +1,10 @@
-"""The text files that say which identities or images belong to a split."""
+"""Reads the text files that assign identities or images to splits."""
 
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from msclnet.datasets.archive import Tree
+from msclnet.datasets.layout import Tree
 from msclnet.errors import UserError
 
 LONGEST_LINE = 5000  # the time that the pattern takes may grow with the square of it
@@ -51,7 +51,7 @@ def read_index(tree: Tree, name: str, pattern: re.Pattern[str], *, example: str)
     Args:
         tree: The data set's files.
         name: The index, below the root.
-        pattern: What a path looks like, with the group `identity` and, where the name tells it, `camera`.
+        pattern: What a path looks like, with the group `identity` and, where the name has it, `camera`.
         example: A line as it should be, for messages.
 
     Raises:
@@ -106,7 +106,7 @@ def check_labels(lines: Iterable[Listed], *, title: str) -> None:
 
 
 def check_apart(train: Iterable[Listed], test: Iterable[tuple[int, str]], *, title: str) -> None:
-    """Nobody is trained on and tested on.
+    """No identity is in both training and test.
 
     Args:
         train: Lines of the training indices.

@@ -1,6 +1,4 @@
-"""What is there of LLCM, and its published numbers.
-
-LLCM's layout on disk.
+"""LLCM: layout on disk, lists, published numbers and survey.
 
     vis/<identity>/  nir/<identity>/0351_c06_s200656_f4830_nir.jpg      camera 6 by the file's name
     test_vis/cam1..cam9/<identity>/  test_nir/cam1,2,4..9/<identity>/   camera 3 has no near-infrared
@@ -21,11 +19,11 @@ from collections.abc import Collection, Iterator
 from functools import partial
 from itertools import chain
 
-from msclnet.datasets.archive import EXTENSION, IMAGE_FILE, Image, Layout, Source, Tree
+from msclnet.datasets.archive import Source
+from msclnet.datasets.layout import EXTENSION, IMAGE_FILE, Image, Layout, Tree
 from msclnet.datasets.lists import LINE, Listed, check_apart, check_labels, read_identities, read_index
 from msclnet.datasets.records import Choice, Modality, Record, held_out, in_order
 from msclnet.datasets.survey import Difference, Number, Published, Survey, absent
-from msclnet.errors import UserError
 
 FOLDERS: dict[Modality, str] = {"visible": "vis", "infrared": "nir"}
 CAMERAS: dict[Modality, tuple[int, ...]] = {
@@ -76,9 +74,8 @@ def list_records(source: Source, choice: Choice) -> list[Record]:
     ]
     records += [Record(*image, "test") for image in tested_images(tree, tested)]
     if not records:
-        raise UserError(
-            "LLCM: none of the listed images vis/<identity>/ and nir/<identity>/ is there, nor any in test_vis and "
-            "test_nir"
+        raise tree.nothing(
+            "none of the listed images vis/<identity>/ and nir/<identity>/ is there, nor any in test_vis and test_nir"
         )
     return in_order(records)
 
@@ -90,7 +87,7 @@ def read_list(tree: Tree, modality: Modality) -> list[Listed]:
         UserError: The list is missing or wrong.
     """
     folder = FOLDERS[modality]
-    # Only the file's own name tells the camera: the folders above may hold `_c06_` too.
+    # Only the file's own name has the camera: the folders above may hold `_c06_` too.
     file = rf"[0-9]+_c0?(?P<camera>[1-9])_[^/]*{EXTENSION}"
     pattern = re.compile(rf"{folder}/(?P<identity>[0-9]{{1,6}})/{file}", re.IGNORECASE)
     example = f"{folder}/0351/0351_c06_s200656_f4830_{folder}.jpg 17"
@@ -153,7 +150,9 @@ def survey(source: Source) -> Survey:
     expected = [*FOLDERS.values()]
     for modality, folder in FOLDERS.items():
         expected += [f"test_{folder}/cam{camera}" for camera in CAMERAS[modality]]
-    found = Survey(LAYOUT.title, {folder: folder in holding for folder in expected})
+    found = Survey(
+        LAYOUT.title, tree.root, tree.elsewhere, {folder: folder in holding for folder in expected}
+    )
     train: dict[Modality, list[Listed]] = {
         modality: found.read(tree, name, partial(read_list, tree, modality))
         for modality, name in TRAIN_LISTS.items()

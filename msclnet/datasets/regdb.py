@@ -1,6 +1,4 @@
-"""What is there of RegDB, and its published numbers.
-
-RegDB's layout on disk, with the ten splits that public code shares.
+"""RegDB: layout on disk, the ten splits that public code shares, published numbers and survey.
 
     Visible/<identity>/*.bmp    Thermal/<identity>/*.bmp
     idx/{train,test}_{visible,thermal}_{1..10}.txt      lines: Visible/23/male_front_v_01234_23.bmp 5
@@ -20,7 +18,8 @@ from functools import partial
 from itertools import chain
 from typing import Literal
 
-from msclnet.datasets.archive import IMAGE_FILE, Image, Layout, Source, Tree
+from msclnet.datasets.archive import Source
+from msclnet.datasets.layout import IMAGE_FILE, Image, Layout, Tree
 from msclnet.datasets.lists import Listed, check_apart, check_labels, read_index
 from msclnet.datasets.records import Choice, Modality, Record, Split, held_out, in_order
 from msclnet.datasets.survey import Number, Published, Survey, absent
@@ -44,7 +43,7 @@ ACCESS = (
     "answer, to the authors of Nguyen et al., Sensors 2017. "
     "Expected are the folders Visible and Thermal (Visible/<identity>/*.bmp) and, for the ten splits that everybody "
     "reports, idx with {train,test}_{visible,thermal}_{1..10}.txt, lines `<path> <label>`. A copy without idx needs "
-    "these lists beside its folders: they go round with public code for RegDB, and the author of AGW's (repository "
+    "these lists next to its folders: public code for RegDB includes them, and the author of AGW's (repository "
     "mangye16/Cross-Modal-Re-ID-baseline on GitHub) passes on a prepared copy on request."
 )
 
@@ -83,9 +82,7 @@ def list_records(source: Source, choice: Choice) -> list[Record]:
         for image in present(tree, lines, modality)
     ]
     if not records:
-        raise UserError(
-            "RegDB: none of the listed images Visible/<identity>/ and Thermal/<identity>/ is there"
-        )
+        raise tree.nothing("none of the listed images Visible/<identity>/ and Thermal/<identity>/ is there")
     return in_order(records)
 
 
@@ -150,7 +147,12 @@ def survey(source: Source) -> Survey:
     tree = Tree(source, LAYOUT)
     there = list(images(tree))
     seen = {image.modality for image in there}
-    found = Survey(LAYOUT.title, {folder: modality in seen for modality, folder in FOLDERS.items()})
+    found = Survey(
+        LAYOUT.title,
+        tree.root,
+        tree.elsewhere,
+        {folder: modality in seen for modality, folder in FOLDERS.items()},
+    )
     found.parts["all"] = there
     listed: dict[Modality, list[Listed]] = {modality: [] for modality in FOLDERS}
     for number in SPLIT_NUMBERS:

@@ -1,11 +1,11 @@
-"""What a survey finds, and what it is compared with."""
+"""What a survey of a data set finds, and the published numbers that it is compared with."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from msclnet.datasets.archive import Image, Tree
+from msclnet.datasets.layout import Image, Tree
 from msclnet.datasets.lists import Listed
 from msclnet.datasets.records import Modality
 from msclnet.errors import UserError
@@ -22,7 +22,7 @@ class Difference:
         where: The folder, list or group of images.
         found: What is there.
         expected: What should be there; empty where `found` says it.
-        missing: Names of all that is missing, where it can be told.
+        missing: Names of all that is missing, where they are known.
     """
 
     where: str
@@ -44,6 +44,8 @@ class Survey:
 
     Attributes:
         title: The data set's name.
+        root: The folder of the source that was taken for the data set's: empty, or ending with `/`.
+        elsewhere: Where images lie if not below the root; else empty.
         folders: The folders that hold the images, and whether any image is in them.
         missing_lists: Lists that are not there.
         broken_lists: Lists that cannot be read or contradict each other.
@@ -53,6 +55,8 @@ class Survey:
     """
 
     title: str
+    root: str
+    elsewhere: str
     folders: dict[str, bool]
     missing_lists: list[str] = field(default_factory=list)
     broken_lists: list[Difference] = field(default_factory=list)
@@ -134,12 +138,29 @@ class Published:
 def absent(tree: Tree, lines: Iterable[Listed], *, folder: str) -> list[Difference]:
     """Identity folders of which nothing is there, then single images; neither where all of `folder` is missing.
 
+    Images that are there under another ending, as after a conversion, are one difference of their own.
+
     Args:
         tree: The data set's files.
         lines: Lines that list images of `folder`; an image may be in several lists.
         folder: Where the listed images lie, for messages.
     """
     there = {line.path: tree.find(line.path) is not None for line in lines}
+    renamed = {
+        path: ending for path, found in there.items() if not found and (ending := tree.other_ending(path))
+    }
+    if renamed:
+        endings = ", ".join(sorted({f".{ending}" for ending in renamed.values()}))
+        lost = len(there) - sum(there.values())
+        return [
+            Difference(
+                f"images in {folder}",
+                f"listed and not there {lost:,} of {len(there):,}, of which {len(renamed):,} are there under another "
+                f"ending ({endings}); take the files as they were given, or write these names into the lists",
+                "",
+                tuple(sorted(path for path, found in there.items() if not found)),
+            )
+        ]
     if not any(there.values()):
         return []
     folders: dict[str, list[str]] = {}

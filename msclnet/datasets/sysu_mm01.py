@@ -1,6 +1,4 @@
-"""What is there of SYSU-MM01, and its published numbers.
-
-SYSU-MM01's layout on disk. The synthetic data set is written in the same one.
+"""SYSU-MM01: layout on disk, lists, published numbers and survey. The synthetic data set is written in the same one.
 
     cam1 cam2 cam4 cam5                    visible cameras
     cam3 cam6                              infrared cameras
@@ -17,7 +15,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
-from msclnet.datasets.archive import IMAGE_FILE, Image, Layout, Source, Tree
+from msclnet.datasets.archive import Source
+from msclnet.datasets.layout import IMAGE_FILE, Image, Layout, Tree
 from msclnet.datasets.lists import read_identities
 from msclnet.datasets.records import SPLITS, Choice, Modality, Record, Split, in_order
 from msclnet.datasets.survey import Difference, Number, Published, Survey
@@ -66,7 +65,7 @@ def list_records(source: Source, choice: Choice) -> list[Record]:
         Record(*image, split_of[image.identity]) for image in images(tree) if image.identity in split_of
     ]
     if not records:
-        raise UserError("SYSU-MM01: no image cam1..cam6/<identity>/<n>.jpg of a listed identity was found")
+        raise tree.nothing("no image cam1..cam6/<identity>/<n>.jpg of a listed identity was found")
     return in_order(records)
 
 
@@ -88,7 +87,7 @@ def assign(listed: Mapping[Split, Sequence[int]]) -> dict[int, Split]:
 
 
 def images(tree: Tree) -> Iterator[Image]:
-    """Every image of the layout, whoever it shows."""
+    """Every image of the layout, also of identities that no list names."""
     for name in tree.names:
         # Only what lies below the root is read: the root itself may be called cam1.
         if match := IMAGE.fullmatch(name):
@@ -128,7 +127,9 @@ def survey(source: Source) -> Survey:
     tree = Tree(source, LAYOUT)
     there = list(images(tree))
     seen = {image.camera for image in there}
-    found = Survey(LAYOUT.title, {f"cam{camera}": camera in seen for camera in CAMERAS})
+    found = Survey(
+        LAYOUT.title, tree.root, tree.elsewhere, {f"cam{camera}": camera in seen for camera in CAMERAS}
+    )
     lists: dict[Split, list[int]] = {
         split: found.read(tree, name, partial(read_identities, tree, name)) for split, name in LISTS.items()
     }

@@ -1,1 +1,1 @@
-"""Arrays in, matplotlib figures out: no file is read and no choice is made from a configuration here."""
+"""Figures: arrays in, matplotlib figures out. No file is read here."""

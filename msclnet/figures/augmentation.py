@@ -1,7 +1,4 @@
-"""What preprocessing and augmentation do to an image, step by step.
-
-Legend: H x W pixels, different for each step.
-"""
+"""Shows preprocessing and augmentation of an image, step by step; H x W pixels, different for each step."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,15 +12,15 @@ from msclnet.figures.style import NEUTRAL, SMALL_SIZE, new_figure, show_image, s
 
 @dataclass(frozen=True)
 class AugmentationSteps:
-    """One image on its way into a batch; each step works on the result of the one before.
+    """One image after each step, uint8 RGB (H, W, 3); each step takes the result of the previous one.
 
     Attributes:
-        label: What the row shows, such as `visible, camera 1`.
-        original: As decoded, in its own size, uint8 (H, W, 3).
+        label: Name of the row, such as `visible, camera 1`.
+        original: As decoded, in its own size.
         resized: As stored for training.
         cropped: After zero padding and random crop.
         flipped: After the horizontal flip.
-        exchanged: After the channel exchange; equal to `flipped` where that is off.
+        exchanged: After the channel exchange; equal to `flipped` where it is off.
         erased: After random erasing.
     """
 
@@ -41,17 +38,12 @@ STEPS = ("original", "resized", "cropped", "flipped", "exchanged", "erased")
 
 @styled()
 def augmentation_figure(rows: Sequence[AugmentationSteps], *, caption: str = "") -> Figure:
-    """One row per example image, one column per step, all images of a row at one scale.
+    """One row per image, one column per step; all images of a row have the same scale.
 
     Args:
-        rows: At least one example.
-        caption: The parameters behind the steps, such as the padding and the erased area.
-
-    Raises:
-        ValueError: If there is no row or an image is no uint8 RGB array.
+        rows: One image or more.
+        caption: The parameters of the steps, such as the padding and the erased area.
     """
-    if not rows:
-        raise ValueError("an augmentation figure needs at least one image")
     cell_height = 2.6
     figure = new_figure(
         9.3,
@@ -68,7 +60,7 @@ def augmentation_figure(rows: Sequence[AugmentationSteps], *, caption: str = "")
         widest = max(image.shape[1] for image in images)
         for axes, image in zip(axes_of_row, images, strict=True):
             show_image(axes, image)
-            # Equal limits around unequal images keep the row at one scale; the outline moves to the image.
+            # Equal limits around images of unequal size give the row one scale.
             height, width = image.shape[:2]
             top, left = (tallest - height) / 2, (widest - width) / 2
             axes.set(xlim=(-0.5 - left, width - 0.5 + left), ylim=(height - 0.5 + top, -0.5 - top))

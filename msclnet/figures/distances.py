@@ -1,12 +1,8 @@
 """Distances between the modalities, within and between identities (paper, Fig. 5 c, d).
 
-Legend: N images, D feature channels, V visible and R infrared images.
-
-Definition used here: the Euclidean distance of L2-normalised features, in [0, 2], over all visible-infrared
-pairs; *intra* pairs show the same identity, *inter* pairs different ones. The gap is mean inter minus mean
-intra, the spread the standard deviation over the pairs. How the paper's figures were taken is unclear;
-its mean inter distance of 1.54 lies above sqrt 2, the distance of unrelated directions, so its numbers are
-not to be compared with these.
+N images, D feature channels, V visible and R infrared images. The distance is defined in DEFINITION. How the paper
+measured its distances is unclear: its mean inter distance of 1.54 lies above sqrt 2, the distance of unrelated
+directions. Do not compare its numbers with these.
 """
 
 from collections.abc import Mapping
@@ -58,7 +54,7 @@ class DistanceStatistics:
 
 
 class _Group:
-    """Running count, mean, squared deviation and histogram of distances that come in blocks."""
+    """Running count, mean, squared deviation and histogram of distances; they arrive in blocks."""
 
     def __init__(self, bins: int) -> None:
         self.histogram = np.zeros(bins, np.int64)
@@ -72,8 +68,7 @@ class _Group:
         if not self.count:
             self.count, self.mean, self.squares = distances.size, mean, squares
             return
-        # Pairwise update of mean and squared deviation: a plain sum of squares loses a small spread in
-        # rounding.
+        # Pairwise update of mean and squared deviation: a plain sum of squares loses a small spread to rounding.
         total, step = self.count + distances.size, mean - self.mean
         self.squares += squares + step**2 * self.count * distances.size / total
         self.mean += step * distances.size / total
@@ -85,16 +80,8 @@ class _Group:
 
 
 def l2_normalise(features_ND: np.ndarray) -> np.ndarray:
-    """Rows scaled to length 1, in float64; a row of zeros stays zero.
-
-    Raises:
-        ValueError: If the array is not (N, D) or a value is not finite.
-    """
+    """Rows scaled to length 1, in float64; a row of zeros stays zero."""
     features_ND = np.asarray(features_ND, np.float64)
-    if features_ND.ndim != 2:
-        raise ValueError(f"features are (N, D), not {features_ND.shape}")
-    if not np.isfinite(features_ND).all():
-        raise ValueError("features hold values that are not finite")
     lengths_N1 = np.linalg.norm(features_ND, axis=1, keepdims=True)
     return features_ND / np.where(lengths_N1 > 0, lengths_N1, 1.0)
 
@@ -107,31 +94,18 @@ def distance_statistics(
     bins: int = 100,
     block: int = 1024,
 ) -> DistanceStatistics:
-    """Means, gap, spread and histograms of the cross-modality distances, as defined at the top of this file.
+    """Means, gap, spread and histograms of the cross-modality distances (see DEFINITION).
 
-    The pairs are visited in blocks, so memory does not grow with their number.
+    The pairs are visited in blocks, so that memory does not grow with their number.
 
     Args:
-        features_ND: (N, D), any length.
+        features_ND: (N, D), of any length.
         identities_N: (N,).
-        infrared_N: bool (N,).
+        infrared_N: bool (N,), with images of both modalities.
         bins: Number of histogram bins over [0, 2], >= 1.
-        block: Visible and infrared images per block, >= 1; block ** 2 distances are held at once.
-
-    Raises:
-        ValueError: If a modality has no image, lengths differ or a value is not finite.
+        block: Visible and infrared images per block, >= 1; block ** 2 distances are in memory at once.
     """
-    features_ND, identities_N = l2_normalise(features_ND), np.asarray(identities_N)
-    infrared_N = np.asarray(infrared_N, bool)
-    if identities_N.shape != (len(features_ND),) or infrared_N.shape != (len(features_ND),):
-        raise ValueError(
-            f"identities and modalities must be given for each of the {len(features_ND)} features"
-        )
-    if infrared_N.all() or not infrared_N.any():
-        raise ValueError("cross-modality distances need at least one visible and one infrared image")
-    if block < 1 or bins < 1:
-        raise ValueError(f"block and bins are at least 1, not {block} and {bins}")
-
+    features_ND = l2_normalise(features_ND)
     intra, inter = _Group(bins), _Group(bins)
     visible_VD, infrared_RD = features_ND[~infrared_N], features_ND[infrared_N]
     identities_V, identities_R = identities_N[~infrared_N], identities_N[infrared_N]
@@ -159,26 +133,21 @@ def _euclidean(visible_VD: np.ndarray, infrared_RD: np.ndarray) -> np.ndarray:
     squares_V1 = (visible_VD**2).sum(1)[:, None]
     squares_1R = (infrared_RD**2).sum(1)[None]
     squared_VR = squares_V1 + squares_1R - 2 * visible_VD @ infrared_RD.T
-    # Rounding takes coinciding or opposite features slightly past the ends of the range.
+    # Rounding moves coinciding or opposite features slightly out of the range.
     return np.sqrt(np.clip(squared_VR, 0, FARTHEST**2))
 
 
-HEADROOM = 1.35  # height of the panel over that of its curves: the room for its text
+HEADROOM = 1.35  # height of the panel divided by the height of its curves: room for the text
 
 
 @styled()
 def distance_figure(models: Mapping[str, DistanceStatistics], *, data: str = "") -> Figure:
-    """The two distributions of each model, one panel a model on common axes.
+    """The two distributions of each model, one panel per model on common axes.
 
     Args:
-        models: Statistics by the model's name, in drawing order.
-        data: What the distances are of, such as data set and feature; shown before the definition.
-
-    Raises:
-        ValueError: If no model is given.
+        models: Model's name -> its statistics, in drawing order; one or more.
+        data: Data set and feature, shown before the definition.
     """
-    if not models:
-        raise ValueError("a distance figure needs at least one model")
     figure = new_figure(
         max(7.5, 5.2 * len(models)),
         4.8 if len(models) == 1 else 5.0,
@@ -201,33 +170,17 @@ def distance_figure(models: Mapping[str, DistanceStatistics], *, data: str = "")
 
 
 def _draw(axes: Axes, name: str, statistics: DistanceStatistics) -> None:
-    groups = (
-        (
-            "intra",
-            SAME_IDENTITY,
-            "-",
-            "//",
-            statistics.histogram_intra,
-            statistics.mean_intra,
-            statistics.std_intra,
-        ),
-        (
-            "inter",
-            OTHER_IDENTITY,
-            "--",
-            "",
-            statistics.histogram_inter,
-            statistics.mean_inter,
-            statistics.std_inter,
-        ),
-    )
-    for label, colour, line, hatch, histogram, mean, std in groups:
+    looks = {"intra": (SAME_IDENTITY, "-", "//"), "inter": (OTHER_IDENTITY, "--", "")}
+    for label, (colour, line, hatch) in looks.items():
+        histogram, mean, std = (
+            getattr(statistics, f"{name}_{label}") for name in ("histogram", "mean", "std")
+        )
         look = {"edgecolor": colour, "facecolor": to_rgba(colour, 0.22), "linestyle": line, "hatch": hatch}
         filled = np.flatnonzero(histogram)
         if not len(filled):
             axes.add_patch(Rectangle((0, 0), 0, 0, label=f"{label}: no pairs", **look))
             continue
-        # Only from the first to the last filled bin: elsewhere the outline would lie on the axis.
+        # From the first to the last filled bin alone: elsewhere the outline would lie on the axis.
         used = slice(filled[0], filled[-1] + 1)
         edges = statistics.bin_edges[filled[0] : filled[-1] + 2]
         pairs = int(histogram.sum())

@@ -1,12 +1,6 @@
-"""The map of embeddings by t-SNE, and its figure.
+"""Features of a few identities in the plane, placed by t-SNE (paper, Fig. 5 a, b).
 
-Features in the plane by t-SNE, of a few identities (paper, Fig. 5 a, b).
-
-Legend: N images, D feature channels.
-
-The picture of features in the plane: colour by identity, marker by modality (paper, Fig. 5 a, b).
-
-Legend: N images, V visible and R infrared images of one identity.
+N images, D feature channels, V visible and R infrared images of one identity.
 """
 
 import matplotlib
@@ -18,8 +12,6 @@ from matplotlib.patheffects import withStroke
 from msclnet.figures.distances import l2_normalise
 from msclnet.figures.style import NEUTRAL, SMALL_SIZE, new_figure, styled
 
-FEWEST_POINTS = 4
-
 
 def pick_identities(identities_N: np.ndarray, infrared_N: np.ndarray, *, count: int, seed: int) -> np.ndarray:
     """Draw identities that were seen in both modalities.
@@ -27,19 +19,16 @@ def pick_identities(identities_N: np.ndarray, infrared_N: np.ndarray, *, count: 
     Args:
         identities_N: (N,).
         infrared_N: bool (N,).
-        count: How many, >= 1; fewer are returned when fewer were seen in both.
+        count: Number of identities; fewer are returned where fewer were seen in both modalities.
         seed: Of the draw.
 
     Returns:
-        Sorted identities, at most count.
+        Sorted identities.
 
     Raises:
-        ValueError: If count < 1 or no identity was seen in both modalities.
+        ValueError: No identity was seen in both modalities.
     """
-    infrared_N = np.asarray(infrared_N, bool)
-    both = np.intersect1d(np.asarray(identities_N)[infrared_N], np.asarray(identities_N)[~infrared_N])
-    if count < 1:
-        raise ValueError(f"count is at least 1, not {count}")
+    both = np.intersect1d(identities_N[infrared_N], identities_N[~infrared_N])
     if not len(both):
         raise ValueError("no identity was seen in both modalities")
     return np.sort(np.random.default_rng(seed).permutation(both)[:count])
@@ -48,27 +37,19 @@ def pick_identities(identities_N: np.ndarray, infrared_N: np.ndarray, *, count: 
 def tsne(features_ND: np.ndarray, *, seed: int, perplexity: float = 30.0) -> np.ndarray:
     """Place features in the plane by t-SNE on their L2-normalised Euclidean distance.
 
-    It runs on one thread, for with several the order of sums, and so the last digits, may change. A
-    perplexity that is too large for the number of points is lowered to (N - 1) / 3. Features that all
-    coincide are all placed at the origin, where t-SNE itself would give NaN.
+    It runs on one thread: with several, the order of sums and so the last digits may change. The perplexity is at
+    most (N - 1) / 3. Features that all coincide are placed at the origin, where t-SNE itself gives NaN.
 
     Args:
         features_ND: (N, D), N >= 4, D >= 2.
-        seed: Of scikit-learn's solver. The start is the principal components, so other seeds change little.
-        perplexity: About how many neighbours count, > 0.
+        seed: Of scikit-learn's solver. It starts from the principal components, so that other seeds change little.
+        perplexity: About the number of neighbours that count, > 0.
 
     Returns:
-        float32 (N, 2); the axes have no unit and no meaning of their own.
-
-    Raises:
-        ValueError: If there are fewer than 4 points or 2 channels, or a value is not finite.
+        float32 (N, 2); the axes have no unit.
     """
     features_ND = l2_normalise(features_ND)
-    points, channels = features_ND.shape
-    if points < FEWEST_POINTS or channels < 2:
-        raise ValueError(
-            f"t-SNE needs at least {FEWEST_POINTS} points of 2 channels, not {points} of {channels}"
-        )
+    points = len(features_ND)
     if np.ptp(features_ND, axis=0).max() == 0:
         return np.zeros((points, 2), np.float32)
 
@@ -86,7 +67,7 @@ def tsne(features_ND: np.ndarray, *, seed: int, perplexity: float = 30.0) -> np.
         return model.fit_transform(features_ND).astype(np.float32)
 
 
-MOST_IDENTITIES = 20
+MOST_IDENTITIES = 20  # more colours cannot be told apart
 
 
 @styled()
@@ -97,31 +78,17 @@ def embedding_figure(
     *,
     title: str = "Features by identity and modality (t-SNE)",
 ) -> Figure:
-    """Scatter of placed features: colour and number = identity, marker = modality.
+    """Scatter of placed features: colour and number give the identity, the marker gives the modality.
 
-    A line joins the centres of an identity's visible and infrared points: short lines mean that the
-    modalities agree.
+    A line joins the centres of an identity's visible and infrared points: short lines mean that the modalities agree.
 
     Args:
         points_N2: (N, 2).
-        identities_N: (N,), at most 20 different ones, for no more colours can be told apart.
+        identities_N: (N,), at most 20 different ones.
         infrared_N: bool (N,).
         title: The figure's title.
-
-    Raises:
-        ValueError: If there is no point, lengths differ or there are more than 20 identities.
     """
-    points_N2, identities_N = np.asarray(points_N2), np.asarray(identities_N)
-    infrared_N = np.asarray(infrared_N, bool)
     present = np.unique(identities_N)
-    images = len(identities_N)
-    if images == 0 or points_N2.shape != (images, 2) or len(infrared_N) != images:
-        raise ValueError(
-            f"points {points_N2.shape} must be (N, 2) with an identity and a modality each, N >= 1"
-        )
-    if len(present) > MOST_IDENTITIES:
-        raise ValueError(f"at most {MOST_IDENTITIES} identities can be told apart, not {len(present)}")
-
     figure = new_figure(
         8.0,
         7.2,

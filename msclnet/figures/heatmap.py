@@ -1,12 +1,12 @@
-"""Heatmaps: which places of the last feature map carry a score (supplement, Fig. 2).
+"""Heatmaps: which places of the last feature map support a score (supplement, Fig. 2).
 
-Legend: N images, C channels, h x w places of the feature map, P people, H x W pixels.
+N images, C channels, h x w places of the feature map, P people, H x W pixels.
 
-The gradient is taken at the network's last map only: one forward and one backward pass through the head for
-the whole batch, where a full backward pass image by image costs several times as much.
+The gradient is taken at the network's last map alone: one forward and one backward pass through the head for the whole
+batch. A full backward pass image by image costs several times as much.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import matplotlib
 import numpy as np
@@ -33,52 +33,37 @@ COLOUR_MAP = _colour_map()
 
 
 def cam(feature_maps_NCHW: Tensor, scorer: Callable[[Tensor], Tensor]) -> Tensor:
-    """Gradient-weighted class activation maps (Grad-CAM) from a feature map and a head.
+    """Gradient-weighted class activation maps (Selvaraju et al., Grad-CAM, ICCV 2017) from a feature map and a head.
 
-    A channel's weight is the mean of the score's gradient over the map's places; the heat of a place is the
-    positive part of the weighted sum of its channels. Each image's heat is divided by its own peak; an image
-    without any positive place keeps an all-zero map, so 0 always means "no support for the score".
+    The weight of a channel is the mean of the score's gradient over the places of the map. The heat of a place is the
+    positive part of the weighted sum of its channels. The heat of each image is divided by its peak; without a
+    positive place it is zero everywhere, so that 0 always means "no support for the score".
 
     Args:
-        feature_maps_NCHW: The last block's output, (N, C, h, w), floating point. It is not changed.
+        feature_maps_NCHW: Output of the last block, (N, C, h, w), floating point. It is not changed.
         scorer: Differentiable head from maps (N, C, h, w) to one score per image (N,), for example the cosine
-            similarity with the identity's mean feature in the other modality. It must treat the images
-            independently (batch normalisation in evaluation mode). Its parameters receive no gradient.
+            similarity with the identity's mean feature in the other modality. It treats the images independently
+            (batch normalisation in evaluation mode). Its parameters receive no gradient.
 
     Returns:
         Heat (N, h, w), float32, in [0, 1], on the device of the maps.
 
     Raises:
-        ValueError: If the maps or scores have another shape, the scores do not depend on the maps, or a value
-            is not finite.
+        ValueError: A map or a gradient is not finite.
     """
-    if feature_maps_NCHW.ndim != 4 or not feature_maps_NCHW.is_floating_point():
-        raise ValueError(
-            f"feature maps are floating point (N, C, h, w), not {feature_maps_NCHW.dtype} "
-            f"{tuple(feature_maps_NCHW.shape)}"
-        )
     with torch.inference_mode(False), torch.enable_grad():
         maps_NCHW = feature_maps_NCHW.detach().clone().requires_grad_()
-        scores_N = scorer(maps_NCHW)
-        if scores_N.shape != maps_NCHW.shape[:1]:
-            raise ValueError(f"the scorer returns (N,) = ({len(maps_NCHW)},), not {tuple(scores_N.shape)}")
-        if not scores_N.requires_grad:
-            raise ValueError(
-                "the scorer's result does not depend on the feature maps through differentiable steps"
-            )
-        (gradients_NCHW,) = torch.autograd.grad(scores_N.sum(), maps_NCHW, allow_unused=True)
-    if gradients_NCHW is None:
-        raise ValueError("the scorer's result does not depend on the feature maps")
+        (gradients_NCHW,) = torch.autograd.grad(scorer(maps_NCHW).sum(), maps_NCHW)
     weights_NC = gradients_NCHW.float().mean(dim=(2, 3))
     heat_Nhw = torch.einsum("nc,nchw->nhw", weights_NC, maps_NCHW.detach().float()).relu()
     if not heat_Nhw.isfinite().all():
-        raise ValueError("the feature maps or the scorer's gradient hold values that are not finite")
+        raise ValueError("the feature maps or the gradient of their score hold values that are not finite")
     peak_N = heat_Nhw.amax(dim=(1, 2), keepdim=True)
     return torch.where(peak_N > 0, heat_Nhw / peak_N.clamp_min(torch.finfo(torch.float32).tiny), 0.0)
 
 
 def overlay(image_HW3: np.ndarray, heat_hw: np.ndarray) -> np.ndarray:
-    """Lay heat over an image: the opacity follows the heat, so places without heat show the image unchanged.
+    """Lay heat over an image: the opacity is the heat's, so that a place without heat shows the image unchanged.
 
     Args:
         image_HW3: uint8 (H, W, 3).
@@ -104,8 +89,6 @@ def heatmap_figure(
     images_infrared_PHW3: np.ndarray,
     cams_infrared_Phw: np.ndarray,
     identities_P: Sequence[int],
-    *,
-    score: str = "similarity to the same person in the other modality",
 ) -> Figure:
     """One column per person; rows: visible image, its heat, infrared image, its heat.
 
@@ -115,25 +98,13 @@ def heatmap_figure(
         images_infrared_PHW3: uint8 (P, H, W, 3), of the same people in the same order.
         cams_infrared_Phw: Heat of the infrared images (P, h, w) in [0, 1].
         identities_P: The people's numbers.
-        score: What the heat supports, for the caption.
-
-    Raises:
-        ValueError: If there is nobody to show, the lengths differ or heat lies outside [0, 1].
     """
     people = len(identities_P)
-    heats = (np.asarray(cams_visible_Phw), np.asarray(cams_infrared_Phw))
-    if people == 0:
-        raise ValueError("a heatmap figure needs at least one person")
-    if any(len(each) != people for each in (images_visible_PHW3, images_infrared_PHW3, *heats)):
-        raise ValueError(f"images and heatmaps must be given for each of the {people} identities")
-    if any(not ((heat >= 0) & (heat <= 1)).all() for heat in heats):
-        raise ValueError("heat lies in [0, 1]")
-
-    rows = [
-        ("visible", list(images_visible_PHW3)),
-        ("visible, heat", [overlay(*pair) for pair in zip(images_visible_PHW3, heats[0], strict=True)]),
-        ("infrared", list(images_infrared_PHW3)),
-        ("infrared, heat", [overlay(*pair) for pair in zip(images_infrared_PHW3, heats[1], strict=True)]),
+    rows: list[tuple[str, Iterable[np.ndarray]]] = [
+        ("visible", images_visible_PHW3),
+        ("visible, heat", map(overlay, images_visible_PHW3, cams_visible_Phw)),
+        ("infrared", images_infrared_PHW3),
+        ("infrared, heat", map(overlay, images_infrared_PHW3, cams_infrared_Phw)),
     ]
     image_width = 1.05
     image_height = image_width * images_visible_PHW3[0].shape[0] / images_visible_PHW3[0].shape[1]
@@ -141,8 +112,8 @@ def heatmap_figure(
         max(image_width * people + 1.4, 6.0),
         4 * image_height + 1.5,
         title="Where the network looks, by person and modality",
-        caption=f"Heat: places whose features support the score ({score}), each image scaled to its own "
-        "peak. An image without any supporting place shows no heat.",
+        caption="Heat: places whose features support the score (similarity to the same person in the other modality), "
+        "each image scaled to its own peak. An image without any supporting place shows no heat.",
     )
     grid = figure.subplots(4, people, squeeze=False)
     for row, (name, images) in enumerate(rows):

@@ -1,9 +1,9 @@
-"""One look for every figure, and the one way a figure becomes a file.
+"""The style of all figures, and how a figure is saved.
 
-Figures are made with matplotlib's object interface, never with pyplot: nothing is kept in global state and no
-display is needed.
+Figures use matplotlib's object interface, never pyplot: there is no global state, and no display is needed.
 """
 
+import io
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 DPI = 120
 
-# Okabe and Ito's palette: its members stay apart under the common forms of colour blindness.
+# Okabe and Ito's palette: its colours differ under the common forms of colour blindness.
 VISIBLE = "#0072B2"
 INFRARED = "#D55E00"
 RIGHT = "#009E73"
@@ -33,9 +33,8 @@ SMALL_SIZE = 9
 
 _SETTINGS = {
     "font.family": "sans-serif",
-    "font.sans-serif": [
-        "DejaVu Sans"
-    ],  # comes with matplotlib, so the pixels do not depend on installed fonts
+    # Comes with matplotlib, so that the pixels do not depend on installed fonts.
+    "font.sans-serif": ["DejaVu Sans"],
     "font.size": TEXT_SIZE,
     "figure.titlesize": TITLE_SIZE,
     "figure.titleweight": "bold",
@@ -60,22 +59,22 @@ _SETTINGS = {
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """The project's settings on top of matplotlib's defaults, whatever the user's own matplotlibrc says.
+    """The project's settings on top of matplotlib's defaults; the user's own matplotlibrc has no effect.
 
-    Usable as `with styled():` and as a decorator `@styled()`.
+    To be used as `with styled():` or as a decorator `@styled()`.
     """
     with matplotlib.style.context(["default", _SETTINGS]):
         yield
 
 
 def new_figure(width: float, height: float, *, title: str, caption: str = "") -> Figure:
-    """An empty figure with its title at the upper left and a wrapped caption at the lower left.
+    """An empty figure with its title at the upper left and a caption at the lower left.
 
     Args:
         width: Inches.
         height: Inches, title and caption included.
-        title: One line, or several with line breaks of their own.
-        caption: Shown small below the panels; wrapped to the width.
+        title: One line or several.
+        caption: Small text below the panels, wrapped to the width.
     """
     figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06))
     FigureCanvasAgg(figure)
@@ -87,17 +86,12 @@ def new_figure(width: float, height: float, *, title: str, caption: str = "") ->
 
 
 def show_image(axes: Axes, image_HW3: np.ndarray) -> None:
-    """Draw one image without ticks, inside a thin line that also bounds black or white margins.
-
-    Args:
-        axes: Where to draw.
-        image_HW3: uint8 (H, W, 3), RGB.
+    """Draw one RGB image, uint8 (H, W, 3), without ticks; a thin line bounds black or white margins.
 
     Raises:
-        ValueError: If the array is no uint8 RGB image.
+        ValueError: It is no such image; matplotlib scales other types without a warning.
     """
-    image_HW3 = np.asarray(image_HW3)
-    if image_HW3.dtype != np.uint8 or image_HW3.ndim != 3 or image_HW3.shape[2] != 3 or image_HW3.size == 0:
+    if image_HW3.dtype != np.uint8 or image_HW3.ndim != 3 or image_HW3.shape[2] != 3:
         raise ValueError(f"an image is uint8 (H, W, 3), not {image_HW3.dtype} {image_HW3.shape}")
     axes.imshow(image_HW3, interpolation="antialiased")
     axes.set(xticks=[], yticks=[])
@@ -112,34 +106,29 @@ def frame(axes: Axes, colour: str, *, width: float, dashed: bool = False) -> Non
 
 
 def nothing_to_show(axes: Axes, reason: str) -> None:
-    """Say in an empty panel why it is empty; an unexplained white square looks like a defect."""
-    axes.text(
-        0.5,
-        0.5,
-        reason,
-        transform=axes.transAxes,
-        ha="center",
-        va="center",
-        color=NEUTRAL,
-        fontsize=SMALL_SIZE,
-    )
+    """Write in an empty panel why it is empty: an unexplained white square looks like a defect."""
+    centre = {"transform": axes.transAxes, "ha": "center", "va": "center"}
+    axes.text(0.5, 0.5, reason, color=NEUTRAL, fontsize=SMALL_SIZE, **centre)
     axes.grid(False)
 
 
-def save(figure: Figure, path: Path | str) -> None:
-    """Write a figure as PNG; equal figures give equal bytes.
+def png_bytes(figure: Figure) -> bytes:
+    """A figure as a PNG file; equal figures give equal bytes.
 
-    Neither time nor software version is stored. The layout is frozen by the first save: solving it again
-    would start from the previous solution and could move things by a fraction of a pixel.
-
-    Args:
-        figure: Any figure of this package.
-        path: The file; its folder is made when missing.
+    Neither time nor software version is stored. The first call freezes the layout: a second solution would start from
+    the first one and could move the text by a fraction of a pixel.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    stream = io.BytesIO()
     with styled():
         if figure.get_layout_engine() is not None:
             figure.draw_without_rendering()
             figure.set_layout_engine("none")
-        figure.savefig(path, format="png", dpi=DPI, metadata={"Software": None})
+        figure.savefig(stream, format="png", dpi=DPI, metadata={"Software": None})
+    return stream.getvalue()
+
+
+def save(figure: Figure, path: Path | str) -> None:
+    """Write a figure as PNG (see `png_bytes`); the folder is made where it is missing."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(png_bytes(figure))

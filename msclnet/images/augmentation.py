@@ -63,8 +63,8 @@ class RandomErasing(A.ImageOnlyTransform):
 class ChannelExchange(A.ImageOnlyTransform):
     """Replace all three channels by one of them, drawn with equal chances.
 
-    Colour says nothing about how a garment reflects infrared light; an image of one channel cannot tell it. Infrared
-    images, whose channels are equal, stay as they are.
+    Colour does not predict how a garment reflects infrared light; a network that sees one channel cannot rely on it.
+    Infrared images, whose channels are equal, stay as they are.
 
     Source: Ye et al., Channel Augmented Joint Learning for Visible-Infrared Recognition, ICCV 2021.
     """

@@ -1,4 +1,4 @@
-"""Training batches, made whole: uint8 until they reach the device."""
+"""Whole training batches of uint8 images; they become floats on the device."""
 
 from dataclasses import dataclass
 
@@ -37,7 +37,7 @@ class PairBatch:
     cameras_infrared: Tensor
 
     def pin_memory(self) -> "PairBatch":
-        """The same in page-locked memory, from which a GPU copies while others compute; DataLoader asks for it."""
+        """The same in page-locked memory, from which a GPU copies while it computes; DataLoader calls it."""
         return PairBatch(**{name: tensor.pin_memory() for name, tensor in vars(self).items()})
 
 
@@ -48,8 +48,8 @@ class TrainingBatches(Dataset[PairBatch]):
         images: uint8 (N, H, W, 3), as a memory map.
         rows: What they show.
         sampler: Chooses the rows of a step.
-        augmentation: Applied to each image, seeded by the sampler's seed and the step. An image's own depends on its
-            place in the batch of all processes, whoever augments it.
+        augmentation: Applied to each image, seeded by the sampler's seed and the step. An image's augmentation depends
+            on its place in the batch of all processes, not on the process that computes it.
     """
 
     def __init__(

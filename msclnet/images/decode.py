@@ -1,21 +1,20 @@
 """From an image file's bytes to pixels, by one stated rule for odd files."""
 
 import io
-import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-MOST_PIXELS = 40_000_000  # a person's crop has far below one million; more is a mistake or an attack
-MOST_SIDE = (
-    65_535  # JPEG's own limit; resizing takes memory for every pixel of a side, however thin the image
-)
+MOST_PIXELS = 40_000_000  # a person's crop has far below one million
 # Nothing else is tried, whatever the file is called: Pillow would start Ghostscript for EPS, for example.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 EXIF_ORIENTATION = 0x0112
-TIFF_TILE_SIDES = (0x0142, 0x0143)
+
+Image.MAX_IMAGE_PIXELS = MOST_PIXELS
 
 
 class UnreadableImageError(Exception):
@@ -29,84 +28,103 @@ class Decoded:
     Attributes:
         pixels: uint8 RGB (H, W, 3).
         note: What was converted, or empty.
+        scaled: Whether the file had more than 8 bits a pixel and was scaled to 0..255.
     """
 
     pixels: np.ndarray
     note: str
+    scaled: bool = False
 
 
-def decode(data: bytes) -> Decoded:
+def decode(data: bytes, *, span: tuple[float, float] | None = None) -> Decoded:
     """Decode an image file.
 
-    The rule: EXIF rotation is applied; grayscale, palette and CMYK become RGB, transparency becomes black;
-    a file that is empty, truncated, too large or no image of FORMATS is refused. Of the size it is the header that
-    counts, before any pixel is decoded: a small file may declare an enormous image. Of several frames the first counts.
+    The rule: EXIF rotation is applied; grayscale, palette and CMYK become RGB, transparency becomes black; gray of more
+    than 8 bits (16-bit, int32, float) is scaled linearly from `span` to 0..255; a file that is empty, truncated, no
+    image of FORMATS, or declares more than MOST_PIXELS is refused. Of several frames the first counts.
+
+    Args:
+        data: The file.
+        span: Values that become 0 and 255; None: the image's own lowest and highest.
 
     Raises:
         UnreadableImageError: See the rule.
     """
+    notes = []
+    with _opened(data) as image:
+        if image.getexif().get(EXIF_ORIENTATION, 1) != 1:
+            image = ImageOps.exif_transpose(image)
+            notes.append("rotated by its EXIF orientation")
+        if scaled := _is_deep(image):
+            low, high = span or _range(image)
+            whose = "its own range" if span is None else "its camera's range"
+            notes.append(f"{image.mode} scaled from {low:g}..{high:g}, {whose}, to 0..255")
+            return Decoded(_scaled(image, low, high), "; ".join(notes), scaled)
+        if image.mode != "RGB":
+            notes.append(f"{image.mode} converted to RGB")
+        elif any(";16" in str(tile) for tile in getattr(image, "tile", [])):
+            notes.append("16 bits a channel cut to their upper 8")
+        return Decoded(np.asarray(_to_rgb(image)), "; ".join(notes))
+
+
+def deep_range(data: bytes) -> tuple[float, float] | None:
+    """Lowest and highest value of a gray image of more than 8 bits; None for every other file."""
+    try:
+        with _opened(data) as image:
+            return _range(image) if _is_deep(image) else None
+    except UnreadableImageError:
+        return None
+
+
+@contextmanager
+def _opened(data: bytes) -> Iterator[Image.Image]:
+    """The image; all that Pillow raises for it becomes an UnreadableImageError."""
     if not data:
         raise UnreadableImageError("empty file")
     try:
-        with _opened(data) as image:
-            _check_size(image.width, image.height)
-            _check_tiles(image)
-            notes = []
-            if image.getexif().get(EXIF_ORIENTATION, 1) != 1:
-                image = ImageOps.exif_transpose(image)
-                notes.append("rotated by its EXIF orientation")
-            if image.mode != "RGB":
-                notes.append(f"{image.mode} converted to RGB")
-            return Decoded(np.asarray(_to_rgb(image)), "; ".join(notes))
+        with warnings.catch_warnings():
+            # Pillow warns up to twice its limit and raises above.
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+                yield image
     except UnreadableImageError:
         raise
     except UnidentifiedImageError as error:
         raise UnreadableImageError(f"no image file of a known kind ({', '.join(FORMATS)})") from error
-    except Image.DecompressionBombError as error:  # Pillow's own, higher limit, told without the two sides
-        found = re.search(r"\d+", str(error))
-        raise UnreadableImageError(_too_many(found[0] if found else "too many")) from error
-    except (
-        Exception
-    ) as error:  # Pillow raises what its parsers stumble over: struct.error, TypeError, KeyError ...
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise UnreadableImageError(f"too many pixels: at most {MOST_PIXELS} are decoded ({error})") from error
+    # Pillow raises what its parsers stumble over: struct.error, TypeError, KeyError ...
+    except Exception as error:
         raise UnreadableImageError(f"damaged: {error}") from error
 
 
-def _opened(data: bytes) -> Image.Image:
-    """The image by its header, with no pixel decoded."""
-    with warnings.catch_warnings():
-        # `_check_size` has the last word on sizes.
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        return Image.open(io.BytesIO(data), formats=FORMATS)
+def _is_deep(image: Image.Image) -> bool:
+    return image.mode in ("I", "F") or image.mode.startswith("I;16")
 
 
-def _check_size(width: int, height: int, *, what: str = "it") -> None:
-    if width * height > MOST_PIXELS:
-        raise UnreadableImageError(_too_many(f"{width} x {height}", what=what))
-    if max(width, height) > MOST_SIDE:
-        raise UnreadableImageError(
-            f"{what} declares {width} x {height} pixels; no side may have more than {MOST_SIDE}"
-        )
+def _range(image: Image.Image) -> tuple[float, float]:
+    values = np.asarray(image, np.float64)
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        raise UnreadableImageError("no pixel has a finite value")
+    return float(finite.min()), float(finite.max())
 
 
-def _check_tiles(image: Image.Image) -> None:
-    """A tiled TIFF is decoded a whole tile at a time, and its tiles may be larger than the image."""
-    if image.format == "TIFF":
-        tags = image.tag_v2  # pyright: ignore[reportAttributeAccessIssue]
-        width, height = (int(tags.get(side, 0)) for side in TIFF_TILE_SIDES)
-        _check_size(width, height, what="a tile of it")
-
-
-def _too_many(pixels: str, *, what: str = "it") -> str:
-    return f"{what} declares {pixels} pixels, too many: at most {MOST_PIXELS} are decoded"
+def _scaled(image: Image.Image, low: float, high: float) -> np.ndarray:
+    """Gray values from `low` to `high` as 0 to 255, in three equal channels; what is not finite becomes black."""
+    values = np.nan_to_num(np.asarray(image, np.float64), nan=low, posinf=low, neginf=low)
+    gray = (
+        np.clip((values - low) * (255 / max(high - low, np.finfo(float).tiny)), 0, 255)
+        .round()
+        .astype(np.uint8)
+    )
+    return np.repeat(gray[:, :, None], 3, axis=2)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if "A" in image.getbands() or "transparency" in image.info:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba).convert("RGB")
-    if image.mode.startswith("I;16"):
-        # Pillow would cut everything above 255 to white.
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     return image if image.mode == "RGB" else image.convert("RGB")
 
 

@@ -1,4 +1,4 @@
-"""Which images make up which training batch."""
+"""Chooses the images of each training batch."""
 
 from collections import Counter
 
@@ -13,8 +13,8 @@ SAMPLINGS = ("random", "two_per_camera")
 class IdentitySampler:
     """Batches of P identities with K visible and K infrared images each.
 
-    Stateless: batch `step` of the run depends on the seed and on `step` alone, whatever was drawn before and
-    by however many processes, so that a resumed run sees the very batches it would have seen.
+    Stateless: batch `step` of the run depends on the seed and on `step` alone, independent of earlier draws and of the
+    number of processes, so that a resumed run sees the same batches.
 
     Args:
         rows: The training split.
@@ -107,7 +107,7 @@ def _choose(values: np.ndarray, count: int, rng: np.random.Generator) -> np.ndar
 
 
 class _RowsOfIdentities:
-    """Rows of one modality, found by identity: one sorted array instead of many small ones, for millions of images."""
+    """Rows of one modality, found by identity; one sorted array serves millions of images."""
 
     def __init__(self, rows: Rows, *, infrared: bool) -> None:
         at = np.flatnonzero(rows.infrared == infrared)

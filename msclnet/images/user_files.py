@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msclnet.datasets.archive import UnreadableFileError, read_plain_file
-from msclnet.images.decode import UnreadableImageError, decode, resize
+from msclnet.images.decode import Decoded, UnreadableImageError, decode, resize
 from msclnet.progress import progress_bar
 
 ENDINGS = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
-# Mean over the pixels of (largest - smallest channel), of 255. Infrared images stored as RGB have 0, save for
-# the rounding of JPEG; colour images of people, dim ones included, lie above 10.
+# Mean over the pixels of (largest - smallest channel), of 255. Infrared images stored as RGB have 0, but for the
+# rounding of JPEG; colour images of people, dim ones included, lie above 10.
 GREY_SPREAD = 1.0
 COLOUR_SPREAD = 8.0
 
@@ -29,19 +29,19 @@ class Unreadable:
     reason: str
 
 
-def find_images(folder: Path, *, but: Path | None = None) -> tuple[list[Path], list[Unreadable]]:
+def find_images(folder: Path, *, exclude: Path | None = None) -> tuple[list[Path], list[Unreadable]]:
     """All image files below a folder, by their ending in any case; links are followed.
 
     Args:
         folder: Where to look, at any depth.
-        but: A folder to leave out.
+        exclude: A folder to leave out.
 
     Returns:
         The files, sorted by path, and the folders below that could not be opened.
     """
     found: list[Path] = []
     closed: list[Unreadable] = []
-    seen = {os.path.realpath(but)} if but else set()
+    seen = {os.path.realpath(exclude)} if exclude else set()
 
     def note(error: OSError) -> None:
         closed.append(Unreadable(Path(error.filename), error.strerror or str(error)))
@@ -63,15 +63,18 @@ def read_image(path: Path, *, height: int, width: int) -> np.ndarray:
     Raises:
         UnreadableImageError: The file cannot be opened, is no plain file, is too large, or holds no whole image.
     """
+    return resize(_decoded(path).pixels, height=height, width=width)
+
+
+def _decoded(path: Path) -> Decoded:
     try:
-        data = read_plain_file(path)
+        return decode(read_plain_file(path))
     except UnreadableFileError as error:
         raise UnreadableImageError(str(error)) from error
-    return resize(decode(data).pixels, height=height, width=width)
 
 
 def contradiction(pixels: np.ndarray, *, infrared: bool) -> str:
-    """What in an image speaks against its stated modality; empty if nothing does.
+    """Why an image looks like the other modality; empty if it does not.
 
     Args:
         pixels: uint8 RGB (H, W, 3).
@@ -98,7 +101,7 @@ class SearchModel:
     Attributes:
         embed: Images and whether each is infrared -> features, see `msclnet.embedding`.
         height, width: The image size that it was trained with.
-        identity: What tells this model from others, for a report.
+        identity: Name, version or digest of this model, for a report.
     """
 
     embed: "Embedder"
@@ -109,19 +112,21 @@ class SearchModel:
 
 @dataclass(frozen=True)
 class EmbeddedFiles:
-    """What became of some files; N of them could be read.
+    """Features of image files, of which N could be read.
 
     Attributes:
         paths: The N that could be read, in the given order.
         features_ND: float32 (N, D), unnormalised.
         unreadable: The others.
-        doubtful: Those of the N that look like the other modality, each with what speaks for it.
+        doubtful: Those of the N that look like the other modality, each with the reason.
+        scaled: Those of the N with more than 8 bits a pixel, each with the range of its own that became 0..255.
     """
 
     paths: list[Path]
     features_ND: NDArray[np.float32]
     unreadable: list[Unreadable]
     doubtful: list[tuple[Path, str]]
+    scaled: list[tuple[Path, str]]
 
 
 def embed_files(
@@ -140,17 +145,21 @@ def embed_files(
     features: list[NDArray[np.float32]] = []
     unreadable: list[Unreadable] = []
     doubtful: list[tuple[Path, str]] = []
+    scaled: list[tuple[Path, str]] = []
 
     def readable() -> Iterator[np.ndarray]:
         with progress_bar(total=len(paths), desc=name, unit="image", disable=not name) as bar:
             for path in paths:
                 bar.update()
                 try:
-                    pixels = read_image(path, height=model.height, width=model.width)
+                    decoded = _decoded(path)
                 except UnreadableImageError as error:
                     unreadable.append(Unreadable(path, str(error)))
                     continue
+                pixels = resize(decoded.pixels, height=model.height, width=model.width)
                 kept.append(path)
+                if decoded.scaled:
+                    scaled.append((path, decoded.note))
                 if doubt := contradiction(pixels, infrared=infrared):
                     doubtful.append((path, doubt))
                 yield pixels
@@ -158,7 +167,7 @@ def embed_files(
     for images in _batches(readable(), batch):
         features.append(model.embed(images, np.full(len(images), infrared)))
     stacked = np.concatenate(features) if features else np.empty((0, 0), np.float32)
-    return EmbeddedFiles(kept, stacked, unreadable, doubtful)
+    return EmbeddedFiles(kept, stacked, unreadable, doubtful, scaled)
 
 
 def _batches(images: Iterator[np.ndarray], size: int) -> Iterator[np.ndarray]:

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ import numpy as np
 from msclnet.datasets.archive import Source, UnreadableFileError, open_source
 from msclnet.datasets.records import Record
 from msclnet.errors import UserError
-from msclnet.images.decode import UnreadableImageError, decode, resize
+from msclnet.images.decode import UnreadableImageError, decode, deep_range, resize
 from msclnet.images.table import Entry
 from msclnet.progress import progress_bar
 from msclnet.worker_processes import in_processes
@@ -20,9 +20,67 @@ from msclnet.worker_processes import in_processes
 CHUNK = 32  # images a worker handles for one message
 
 
+# Files with these endings have 8 bits; only others are opened to find the ranges. One that is named wrongly is scaled
+# by its own range.
+EIGHT_BITS = (".jpg", ".jpeg", ".bmp")
+
+
+@dataclass(frozen=True)
+class Range:
+    """Values of one camera's images of more than 8 bits.
+
+    Attributes:
+        low, high: The lowest and the highest of all of them; they become 0 and 255.
+        images: Their number.
+        levels: Gray levels that an image keeps, on average.
+    """
+
+    low: float
+    high: float
+    images: int
+    levels: float
+
+
+def camera_ranges(records: Sequence[Record], *, source: Path, workers: int = 1) -> dict[int, Range]:
+    """The range of each camera that has images of more than 8 bits.
+
+    One range for all images of a camera keeps what is warm in one of them as bright as in the others, and does not
+    spread a narrow range of values (a thermal camera's) over the 65,536 that the file could hold.
+    """
+    chosen = [record for record in records if not record.path.lower().endswith(EIGHT_BITS)]
+    chunks = [chosen[start : start + CHUNK] for start in range(0, len(chosen), CHUNK)]
+    by_camera: dict[int, list[tuple[float, float]]] = {}
+    with in_processes(
+        partial(_ranges_of_chunk, source=source), chunks, workers=min(workers, len(chunks))
+    ) as results:
+        for camera, found in (pair for chunk in results for pair in chunk):
+            by_camera.setdefault(camera, []).append(found)
+    ranges = {}
+    for camera, spans in sorted(by_camera.items()):
+        low, high = min(span[0] for span in spans), max(span[1] for span in spans)
+        widths = [span[1] - span[0] for span in spans]
+        whole = all(value.is_integer() for span in spans for value in span)
+        scale = 255 / (high - low) if high > low else 0.0
+        levels = [1 + (min(width, width * scale) if whole else width * scale) for width in widths]
+        ranges[camera] = Range(low, high, len(spans), round(sum(levels) / len(levels), 1))
+    return ranges
+
+
+def _ranges_of_chunk(records: Sequence[Record], *, source: Path) -> list[tuple[int, tuple[float, float]]]:
+    found = []
+    for record in records:
+        try:
+            data = _source(source).read(record.path)
+        except UnreadableFileError:  # reported by write_array
+            continue
+        if span := deep_range(data):
+            found.append((record.camera, span))
+    return found
+
+
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one image: its checksum, and a note if it was odd, or unreadable."""
+    """The result for one image: its file's sha256, what was converted, and whether it was readable."""
 
     sha256: str
     note: str
@@ -36,6 +94,7 @@ def write_array(
     source: Path,
     height: int,
     width: int,
+    ranges: Mapping[int, Range] | None = None,
     workers: int = 1,
     progress: bool = True,
 ) -> tuple[list[Entry], list[tuple[Record, Outcome]]]:
@@ -49,6 +108,7 @@ def write_array(
         source: Folder or archive that holds the records' paths.
         height: Pixels.
         width: Pixels.
+        ranges: From `camera_ranges`: what becomes 0 and 255 of images of more than 8 bits, by camera.
         workers: Processes.
         progress: Whether to draw a progress bar.
 
@@ -63,7 +123,8 @@ def write_array(
     outcomes: list[Outcome] = []
     temporary = target.with_suffix(".partial")
     _create(temporary, count=len(records), height=height, width=width)
-    job = partial(_write_chunk, array=temporary, source=source, height=height, width=width)
+    spans = {camera: (found.low, found.high) for camera, found in (ranges or {}).items()}
+    job = partial(_write_chunk, array=temporary, source=source, height=height, width=width, spans=spans)
     # Only its own records go with each message: all of them would take longer than the images.
     chunks = [(start, records[start : start + CHUNK]) for start in range(0, len(records), CHUNK)]
     with (
@@ -105,16 +166,26 @@ def _keep_rows(path: Path, rows: list[int]) -> None:
 _SOURCES: dict[tuple[Path, int, int], Source] = {}  # one open archive for each worker process
 
 
-def _write_chunk(
-    chunk: tuple[int, Sequence[Record]], *, array: Path, source: Path, height: int, width: int
-) -> list[Outcome]:
-    start, records = chunk
-    status = source.stat()
-    key = (source, status.st_ino, status.st_mtime_ns)
+def _source(path: Path) -> Source:
+    status = path.stat()
+    key = (path, status.st_ino, status.st_mtime_ns)
     if key not in _SOURCES:
         _SOURCES.clear()
-        _SOURCES[key] = open_source(source)
-    opened = _SOURCES[key]
+        _SOURCES[key] = open_source(path)
+    return _SOURCES[key]
+
+
+def _write_chunk(
+    chunk: tuple[int, Sequence[Record]],
+    *,
+    array: Path,
+    source: Path,
+    height: int,
+    width: int,
+    spans: Mapping[int, tuple[float, float]],
+) -> list[Outcome]:
+    start, records = chunk
+    opened = _source(source)
     outcomes = []
     offset, size = _data_offset(array), height * width * 3
     with array.open("r+b", buffering=0) as file:
@@ -126,7 +197,7 @@ def _write_chunk(
                 continue
             sha256 = hashlib.sha256(data).hexdigest()
             try:
-                decoded = decode(data)
+                decoded = decode(data, span=spans.get(record.camera))
             except UnreadableImageError as error:
                 outcomes.append(Outcome(sha256, str(error), readable=False))
                 continue

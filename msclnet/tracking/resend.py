@@ -117,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     try:
-        reference = _read_reference(options.run)
+        reference = read_reference(options.run)
         resent = resend(options.history, reference, home=options.home, status=options.status)
     except UserError as error:
         print(f"error: {mask(str(error))}", file=sys.stderr)
@@ -126,7 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _read_reference(path: Path) -> Mapping:
+def read_reference(path: Path) -> Mapping:
     try:
         reference = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:

@@ -28,11 +28,15 @@ def write_history(path: Path, rows: Sequence[HistoryRow]) -> None:
 
 def read_history(path: Path) -> list[dict[str, float]]:
     """Rows as written; empty cells are left out."""
-    with path.open(newline="", encoding="utf-8") as file:
-        return [
-            {name: int(cell) if name == "epoch" else float(cell) for name, cell in row.items() if cell}
-            for row in csv.DictReader(file)
-        ]
+    return parse_history(path.read_text(encoding="utf-8"))
+
+
+def parse_history(text: str) -> list[dict[str, float]]:
+    """Rows of a history.csv's text."""
+    return [
+        {name: int(cell) if name == "epoch" else float(cell) for name, cell in row.items() if cell}
+        for row in csv.DictReader(text.splitlines())
+    ]
 
 
 def _text(name: str, value: float) -> str:

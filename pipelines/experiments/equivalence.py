@@ -1,7 +1,7 @@
-"""Which settings must give the same test-time extractors, by construction.
+"""Decides whether two settings train identical test-time networks.
 
-Rows of an ablation table differ in their parameters. Where a parameter only moves the synergistic branch, and the
-branch never reaches the extractors, two rows are one and the same model, bit for bit. The rules are those of
+Rows of an ablation table differ in their parameters. Where a parameter moves the synergistic branch alone, and the
+branch does not reach the extractors, two rows are one and the same model, bit for bit. The rules are those of
 msclnet/losses/objective.py; a test trains the rows of experiments/ablation.yaml and compares the weights.
 """
 
@@ -11,9 +11,11 @@ from typing import Any
 
 _CASCADE = ("sub", "intra", "inter")
 _OF_THE_BRANCH = ("synergy_identity", "local", "global")
-# These change neither weights nor figures of the extractors.
+# Keys that change neither weights nor figures of the extractors begin with these.
 _WITHOUT_EFFECT = ("seed", "profile", "tracking.", "visualize.")
 _TERMS = ("identity", "triplet", *_OF_THE_BRANCH, "divergence", "target", *_CASCADE)
+# `auto` leaves the precision to the machine, as the number of cores is.
+_PRECISION = ("train.precision", "embed.precision")
 _LSTM = ("synergy.reading", "synergy.rounds", "synergy.rank", "synergy.bias")
 
 
@@ -21,26 +23,28 @@ def effective(params: Mapping[str, Any]) -> str:
     """The parameters that can change what is tested, as text: equal texts mean identical by construction.
 
     Args:
-        params: parameters by dotted key. Keys of other projects are all taken to matter.
+        params: parameters by dotted key. All keys of another project count.
     """
     kept = {key: value for key, value in params.items() if not key.startswith(_WITHOUT_EFFECT)}
     if "loss.routing" in params:
-        for prefix in _idle(params):
-            kept = {key: value for key, value in kept.items() if not key.startswith(prefix)}
+        idle = tuple(_idle(params))
+        kept = {key: value for key, value in kept.items() if not key.startswith(idle)}
     return json.dumps(kept, sort_keys=True, default=str)
 
 
 def same_setting(recorded: Mapping[str, Any], present: Mapping[str, Any]) -> bool:
     """Whether a record was made with the present parameters, as far as they have an effect.
 
-    A parameter that the record's code did not know yet is a matter of code, and one without effect in both, such as the
-    form of a loss that is off, makes no other setting. Seeds are not compared.
+    A parameter without effect in both, such as the form of a loss that is off, makes no other setting. A parameter that
+    is younger than the record counts as having had its present value: whoever adds one that changes results by
+    that value raises msclnet.recipe. A recorded precision agrees with `auto`. Seeds are not compared.
     """
-    return effective({**present, **recorded}) == effective(present)
+    chosen = {key: "auto" for key in _PRECISION if present.get(key) == "auto" and key in recorded}
+    return effective({**present, **recorded, **chosen}) == effective(present)
 
 
 def branch_reaches_extractors(params: Mapping[str, Any]) -> bool:
-    """Whether anything that the synergistic branch learns can reach what is tested."""
+    """Whether anything that the synergistic branch learns can reach the tested extractors."""
 
     def on(term: str) -> bool:
         return params[f"loss.{term}.on"]
@@ -57,7 +61,7 @@ def branch_reaches_extractors(params: Mapping[str, Any]) -> bool:
 
 
 def _idle(params: Mapping[str, Any]) -> list[str]:
-    """Beginnings of keys without effect under these parameters."""
+    """Beginnings of the keys that have no effect under these parameters."""
     idle = [f"loss.{term}." for term in _TERMS if not params[f"loss.{term}.on"]]
     if not any(params[f"loss.{term}.on"] for term in _CASCADE):
         idle.append("loss.cascade.")

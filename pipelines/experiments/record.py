@@ -1,97 +1,84 @@
-"""A finished cell as the record that is committed: setting, seed, commit, machine, cost, figures, history."""
+"""Turns a finished cell into its committed record: setting, seed, commit, machine, cost, figures, history."""
 
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from msclnet.recipe import RECIPE
 from msclnet.tracking import naming
-from msclnet.training.history import read_history
+from msclnet.training.history import parse_history, read_history
 from pipelines import settings
-from pipelines.experiments.grid import GridCell
-from pipelines.orchestration.git import base_commit, git
-from pipelines.orchestration.project import METRICS, output_files
-from pipelines.orchestration.runs import ExperimentResult
-from pipelines.orchestration.slots import cache_folder
+from pipelines.experiments.plan import GridCell
+from pipelines.orchestration.dvc_files import METRICS, output_files
+from pipelines.orchestration.runs import DivergedError, RunResult
+from pipelines.orchestration.workspace import base_commit, cache_folder, git
 from pipelines.stages import paths
 from pipelines.stages.config import load_yaml
 
 _DIGITS = 5
-# Of the machine, not of the method; what they say is in `training`.
-_NOT_KEPT = naming.OF_THE_MACHINE
 
 
-def record_of(
-    root: Path, planned: GridCell, result: ExperimentResult, seconds: Mapping[str, float]
-) -> dict[str, Any]:
-    """The record of a cell whose stages have ended well.
+def record_of(root: Path, planned: GridCell, result: RunResult) -> dict[str, Any]:
+    """The record of a cell whose stages have succeeded.
 
     Args:
         root: the project.
         planned: the cell.
-        result: its experiment.
-        seconds: time that each stage took here.
+        result: of its experiment.
     """
     lock = git(root, "cat-file", "blob", f"{result.rev}:dvc.lock")
     files = output_files(lock, stages=list(result.stages), cache=cache_folder(root)) or {}
-    rows = _history(files.get(str(paths.HISTORY)))
-    run = _json(files.get(str(paths.RUN)))
+    history = files.get(str(paths.HISTORY))
+    rows = read_history(history) if history else []
+    run = _json(files.get(str(paths.RUN)), {})
     if planned.score == "validation":
         figures: dict[str, Any] = {"validation": _kept(rows, run.get("kept_epoch"))}
     else:
-        metrics = _json(files.get(METRICS))
-        validation = metrics.pop("validation", {})
-        figures = {"validation": validation, "test": metrics}
-    return {
+        metrics = _json(files.get(METRICS), {})
+        figures = {"validation": metrics.pop("validation", {}), "test": metrics}
+    record = {
         **setting(planned),
         "experiment": {"name": result.name, "commit": result.rev},
         "mlflow_run": run.get("run_id", ""),
         "commit": base_commit(root),
         "data": _data(lock),
-        "machine": {**this_machine(), "trained_here": result.stages.get("train") == "run"},
-        "training": training_cost(planned.params, rows),
+        "data_differences": len(_json(files.get(str(paths.DOWNLOAD_REPORT)), {}).get("differences", ())),
+        "machine": {**_this_machine(), "trained_here": result.stages.get("train") == "run"},
+        "training": _training_cost(planned.params, rows) | _precision(run),
         "stages": {
-            name: {"status": status, "seconds": round(seconds.get(name, 0.0), 1)}
+            name: {"status": status, "seconds": round(result.seconds.get(name, 0.0), 1)}
             for name, status in result.stages.items()
         },
         "figures": figures,
-        "history": columns(rows),
+        "history": _columns(rows),
     }
+    if planned.reports:
+        reports = _json(files.get(str(paths.METRICS_REPORT)), [])
+        record["reports"] = [{k: v for k, v in report.items() if k != "cmc"} for report in reports]
+    return record
 
 
-def record_of_divergence(
-    root: Path,
-    planned: GridCell,
-    message: str,
-    rows: list[dict[str, float]],
-    steps: list[dict[str, float]],
-) -> dict[str, Any]:
-    """The record of a cell whose training left the range in which it can recover: an outcome, not a breakdown.
-
-    Args:
-        root: the project.
-        planned: the cell.
-        message: what the training said.
-        rows: the epochs before, as far as they are known.
-        steps: its last steps, likewise.
-    """
+def record_of_divergence(root: Path, planned: GridCell, error: DivergedError) -> dict[str, Any]:
+    """The record of a cell whose training diverged: a result, not a failure."""
+    rows = parse_history(error.history)
     return {
         **setting(planned),
         "commit": base_commit(root),
-        "machine": {**this_machine(), "trained_here": True},
-        "training": training_cost(planned.params, rows),
-        "diverged": message,
+        "machine": {**_this_machine(), "trained_here": True},
+        "training": _training_cost(planned.params, rows),
+        "diverged": error.report["message"],
         "figures": {},
-        "history": columns(rows),
-        "last_steps": columns(steps),
+        "history": _columns(rows),
+        "last_steps": _columns(error.report["last_steps"]),
     }
 
 
 def setting(planned: GridCell) -> dict[str, Any]:
-    """What makes a cell this cell; `params` and `code` decide whether it is finished."""
+    """What makes a cell this cell; score, params and recipe decide whether it is finished."""
     return {
         "grid": planned.grid,
         "row": planned.row.name,
@@ -100,11 +87,11 @@ def setting(planned: GridCell) -> dict[str, Any]:
         "preset": planned.cell.preset,
         "overrides": dict(planned.cell.overrides),
         "params": planned.params,
-        "code": planned.code,
+        "recipe": RECIPE,
     }
 
 
-def this_machine() -> dict[str, Any]:
+def _this_machine() -> dict[str, Any]:
     """Processor, cores, GPU and torch of this machine; nothing that names it."""
     try:
         torch = version("torch")
@@ -113,11 +100,8 @@ def this_machine() -> dict[str, Any]:
     return {"cores": settings.cores(), "device": _device(), "torch": torch}
 
 
-def training_cost(params: Mapping[str, Any], rows: list[dict[str, float]]) -> dict[str, Any]:
-    """Epochs, steps and seconds of the training itself, wherever and whenever it ran.
-
-    The seconds come from the history (images / images per second): a restored training took its time, too.
-    """
+def _training_cost(params: Mapping[str, Any], rows: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+    """Epochs, steps and seconds of the training alone, from its history: a restored training took its time as well."""
     batch = params.get("train.batch.identities", 0) * params.get("train.batch.images", 0) * 2
     steps = params.get("train.steps_per_epoch", 0)
     speeds = [row["images_per_second"] for row in rows if row.get("images_per_second")]
@@ -127,9 +111,9 @@ def training_cost(params: Mapping[str, Any], rows: list[dict[str, float]]) -> di
     return cost
 
 
-def columns(rows: list[dict[str, float]]) -> dict[str, list[float | None]]:
-    """History by column, None where an epoch lacks a figure; five digits."""
-    names = [name for name in dict.fromkeys(n for row in rows for n in row) if name not in _NOT_KEPT]
+def _columns(rows: Sequence[Mapping[str, float | None]]) -> dict[str, list[float | None]]:
+    """Rows by column with five digits; None where a row lacks a figure. The machine's speed is left out."""
+    names = dict.fromkeys(name for row in rows for name in row if name not in naming.OF_THE_MACHINE)
     return {name: [_short(row.get(name)) for row in rows] for name in names}
 
 
@@ -147,18 +131,24 @@ def _kept(rows: list[dict[str, float]], epoch: int | None) -> dict[str, float]:
     }
 
 
-def _history(file: Path | None) -> list[dict[str, float]]:
-    return [] if file is None else read_history(file)
+def _precision(run: Mapping[str, Any]) -> dict[str, str]:
+    """The precision that `auto` stood for."""
+    return {"precision": run["precision"]} if "precision" in run else {}
 
 
-def _json(file: Path | None) -> dict[str, Any]:
-    return json.loads(file.read_bytes()) if file is not None else {}
+def _json(file: Path | None, default: Any) -> Any:
+    return json.loads(file.read_bytes()) if file is not None else default
 
 
 def _data(lock: bytes) -> dict[str, str]:
-    """Digests of the data that the training read, by path."""
-    train = load_yaml(lock, source="dvc.lock")["stages"].get("train", {})
-    return {dep["path"]: dep["md5"] for dep in train.get("deps", []) if dep["path"].startswith("data/")}
+    """Digests of the raw images and of the data that the training read, by path."""
+    stages = load_yaml(lock, source="dvc.lock")["stages"]
+    deps = [(name, dep) for name, stage in stages.items() for dep in stage.get("deps", [])]
+    return {
+        dep["path"]: dep["md5"]
+        for name, dep in deps
+        if dep["path"].startswith("data/raw/") or (name == "train" and dep["path"].startswith("data/"))
+    }
 
 
 def _device() -> str:

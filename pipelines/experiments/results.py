@@ -1,61 +1,98 @@
-"""The committed record of finished cells: experiments/results/<grid>/<row>-s<seed>.json."""
+"""The committed records of finished cells: experiments/results/<grid>.jsonl, one record a line."""
 
 import json
 import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from msclnet.errors import UserError
 
 RESULTS = Path("experiments") / "results"
+_KEYS = {"row", "seed", "score", "params", "figures"}
 
 
-def result_path(grid: str, row: str, seed: int) -> Path:
-    """A cell's file, relative to the project."""
-    return RESULTS / grid / f"{row}-s{seed}.json"
+def records_file(grid: str) -> Path:
+    """The file of a grid's records, relative to the project."""
+    return RESULTS / f"{grid}.jsonl"
 
 
-def read_result(root: Path, path: Path) -> dict[str, Any] | None:
-    """A cell's record; None where there is none.
-
-    Raises:
-        UserError: the file is damaged.
-    """
-    try:
-        result = json.loads((root / path).read_text(encoding="utf-8"))
-        if not isinstance(result, dict) or not {"row", "seed", "params", "code", "figures"} <= set(result):
-            raise ValueError("not the record of a cell")
-    except FileNotFoundError:
-        return None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is damaged ({error}): restore it with git, or remove it") from None
-    return result
+def recipe_of(record: Mapping[str, Any]) -> int:
+    """The recipe that a record was made by; records from before there was such a number count as 1."""
+    return record.get("recipe", 1)
 
 
 def read_results(root: Path, grid: str) -> list[dict[str, Any]]:
-    """All records of a grid, by file name.
+    """All records of a grid by row and seed, at most one for each; empty where there are none.
 
     Raises:
-        UserError: a file is damaged.
+        UserError: a line is damaged, or two lines are of the same row and seed.
     """
-    paths = sorted((root / RESULTS / grid).glob("*.json"))
-    found = [read_result(root, path.relative_to(root)) for path in paths]
-    return [result for result in found if result is not None]
+    return [record for _, record in _read(root / records_file(grid), records_file(grid))]
 
 
-def write_result(root: Path, path: Path, result: dict[str, Any]) -> None:
-    """Write a record whole or not at all."""
-    target = root / path
+def write_result(root: Path, grid: str, record: Mapping[str, Any]) -> None:
+    """Add a record, or put it in the place of the one with its row and seed; the other lines stay as they are.
+
+    Several programs may do so at once. The file is replaced as a whole, so that an interruption leaves it complete.
+
+    Raises:
+        UserError: the file that is there is damaged.
+    """
+    name = records_file(grid)
+    locks = root / ".dvc" / "tmp" / "flows" / "locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    target = root / name
     target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = target.with_name(f".{target.name}.{os.getpid()}")
-    unfinished.write_text(_readable(result) + "\n", encoding="utf-8")
-    unfinished.replace(target)
+    with FileLock(locks / f"records-{grid}"):
+        lines = {_key(former): line for line, former in _read(target, name)}
+        lines[_key(record)] = json.dumps(record)
+        unfinished = target.with_name(f".{target.name}.{os.getpid()}")
+        unfinished.write_text("".join(f"{lines[key]}\n" for key in sorted(lines)), encoding="utf-8")
+        unfinished.replace(target)
 
 
-def _readable(values: Any, indent: int = 0) -> str:
-    """JSON with a line for each key and each list, so that git shows which figure changed."""
-    if not isinstance(values, dict) or not values:
-        return json.dumps(values)
-    inner = " " * (indent + 1)
-    lines = [f"{inner}{json.dumps(key)}: {_readable(value, indent + 1)}" for key, value in values.items()]
-    return "{\n" + ",\n".join(lines) + "\n" + " " * indent + "}"
+def images_differ(records: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether records with the same parameters of the data have different digests of it: other images, or other code.
+
+    The raw images depend on the section `download` alone: RegDB's splits share them.
+    """
+    seen: dict[tuple[str, str], str] = {}
+    for record in records:
+        for path, digest in record.get("data", {}).items():
+            sections = ("download.",) if path.startswith("data/raw/") else ("download.", "preprocess.")
+            given = {key: value for key, value in record["params"].items() if key.startswith(sections)}
+            if seen.setdefault((path, json.dumps(given, sort_keys=True)), digest) != digest:
+                return True
+    return False
+
+
+def _read(path: Path, name: Path) -> list[tuple[str, dict[str, Any]]]:
+    """Line and record, sorted by row and seed: git merges two files by appending lines to each other."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return []
+    found: dict[tuple[str, int], tuple[str, dict[str, Any]]] = {}
+    for number, line in enumerate(lines, start=1):
+        try:
+            record = json.loads(line)
+            if not isinstance(record, dict) or not record.keys() >= _KEYS:
+                raise ValueError("not the record of a cell")
+        except (ValueError, RecursionError) as error:
+            raise UserError(
+                f"{name}, line {number} is damaged ({error}): restore the file with git, or remove the line"
+            ) from None
+        if _key(record) in found:
+            raise UserError(
+                f"{name}, line {number} is a second record of row {record['row']}, seed {record['seed']}: remove one "
+                "of the two lines"
+            )
+        found[_key(record)] = line, record
+    return [found[key] for key in sorted(found)]
+
+
+def _key(record: Mapping[str, Any]) -> tuple[str, int]:
+    return record["row"], record["seed"]

@@ -1,27 +1,24 @@
-"""Run the cells of a plan, one at a time or several; what is finished is never run again."""
+"""Runs the cells of a grid, one or several at a time; a finished cell is never run again."""
 
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from threading import Event
+from typing import TYPE_CHECKING, Any, Protocol
 
 from msclnet.errors import UserError
-from pipelines.experiments.grid import GridCell, Plan
+from msclnet.recipe import RECIPE
+from pipelines.experiments.plan import GridCell, Plan
 from pipelines.experiments.record import record_of, record_of_divergence
-from pipelines.experiments.results import read_result, read_results, write_result
-from pipelines.orchestration.cells import run_cell
-from pipelines.orchestration.environment import home
-from pipelines.orchestration.git import base_commit
-from pipelines.orchestration.locks import held_lock
-from pipelines.orchestration.runs import RunOptions, Validate
-from pipelines.orchestration.side_by_side import Outcome
+from pipelines.experiments.results import images_differ, read_results, recipe_of, records_file, write_result
+from pipelines.experiments.splits import summarise, write_summary
+from pipelines.experiments.statistics import RowStatistics, grid_rows, mean_over_rows
+from pipelines.orchestration.runs import DivergedError, Outcome, run_experiment, run_parallel
+from pipelines.orchestration.workspace import FLOWS, base_commit, held
+from pipelines.settings import home
 
 if TYPE_CHECKING:
     from msclnet.tracking.group import RunGroup
-
-# msclnet.training.loop's words. They reach this process as text, for the training is a process of its own.
-_DIVERGED = re.compile(r"training stopped in epoch \d+, step \d+: ")
 
 
 @dataclass(frozen=True)
@@ -29,12 +26,10 @@ class CellEnd:
     """How a cell ended that has a record.
 
     Attributes:
-        path: of the record, relative to the project.
-        record: its contents.
-        before: whether it was finished before, so that nothing ran.
+        record: its record.
+        before: whether the cell was finished before, so that nothing ran.
     """
 
-    path: Path
     record: dict[str, Any]
     before: bool
 
@@ -42,80 +37,133 @@ class CellEnd:
 CellOutcome = Outcome[GridCell, CellEnd]
 
 
-def open_group(root: Path, plan: Plan) -> "RunGroup | None":
-    """The MLflow run above those of the cells; None where the parameters name no MLflow experiment.
+class RunCell(Protocol):
+    """`run_grid_cell`, or the same as a Prefect task."""
+
+    def __call__(
+        self,
+        root: Path,
+        planned: GridCell,
+        /,
+        *,
+        environment: Mapping[str, str],
+        log: Callable[[str], None],
+        stop: Event,
+    ) -> CellEnd: ...
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """The outcome of a grid.
+
+    Attributes:
+        rows: a table with a line for each of the grid's rows, and one for their mean where they have one.
+        failure: why the whole is not complete, or empty.
+        mistaken: whether the user can mend all of the failure: nothing crashed.
+        warning: what a reader of the figures must know, or empty.
+        written: the files of the mean over RegDB's splits, relative to the project.
+    """
+
+    rows: list[dict[str, str]]
+    failure: str = ""
+    mistaken: bool = False
+    warning: str = ""
+    written: list[Path] = field(default_factory=list)
+
+
+def run_grid(
+    root: Path,
+    plan: Plan,
+    *,
+    run: RunCell | None = None,
+    parallel: int = 1,
+    identical: bool = False,
+    environment: Mapping[str, str] | None = None,
+    log: Callable[[str], None] = print,
+    on_end: Callable[[CellOutcome], None] | None = None,
+) -> Conclusion:
+    """Run the cells of a plan that are not finished, under one parent run in MLflow.
+
+    A cell that fails is reported and the others go on.
+
+    Args:
+        root: the project.
+        plan: what `make_plan` made of a grid.
+        run: runs one cell; default: `run_grid_cell`.
+        parallel: how many cells at a time.
+        identical: whether rows that are identical by construction are run as well.
+        environment: further variables for the stages.
+        log: receives each line of output, with the cell's title in front.
+        on_end: called with the outcome of each cell as it comes.
 
     Raises:
-        UserError: MLflow does not answer; no training could begin either.
+        UserError: `parallel` is less than 1, or MLflow does not answer: no training could begin either.
     """
-    if not plan.tracking:
-        return None
-    from msclnet.tracking.group import RunGroup
+    run_cell, group = run or run_grid_cell, _open_group(root, plan)
+    variables = {**(environment or {}), **({"MSCLNET_PARENT_RUN": group.run_id} if group else {})}
 
-    tags = {"git_commit": base_commit(root), "score": plan.grid.score}
-    return RunGroup.open(home=home(root), experiment=plan.tracking, name=plan.name, tags=tags)
+    def run_titled(planned: GridCell, stop: Event) -> CellEnd:
+        return run_cell(
+            root,
+            planned,
+            environment={**variables, "MSCLNET_GRID_CELL": str(planned.cell.name)},
+            log=lambda line: log(f"[{planned.cell.title}] {line}"),
+            stop=stop,
+        )
+
+    try:
+        outcomes = run_parallel(
+            plan.to_run(identical=identical), run_titled, parallel=parallel, on_end=on_end
+        )
+        conclusion = conclude(root, plan, outcomes)
+    except BaseException:
+        if group is not None:
+            group.finish("KILLED")
+        raise
+    if group is not None:
+        group.log_json({"grid": plan.grid.model_dump(), "overrides": plan.overrides}, "grid.json")
+        group.log_json(conclusion.rows, "rows.json")
+        for path in conclusion.written:
+            group.log_artifact(root / path)
+        group.finish("FAILED" if conclusion.failure else "FINISHED")
+    return conclusion
 
 
 def run_grid_cell(
     root: Path,
     planned: GridCell,
+    /,
     *,
-    group: "RunGroup | None" = None,
-    validate: Validate | None = None,
-    options: RunOptions | None = None,
+    environment: Mapping[str, str] | None = None,
+    log: Callable[[str], None] = print,
+    stop: Event | None = None,
 ) -> CellEnd:
     """Run one cell and write its record, or take the record that is there.
 
-    A record counts if it was made of the same parameters, code and stages; a name alone proves nothing. A training
-    that diverged is an outcome and gets a record as well.
-
-    Args:
-        root: the project.
-        planned: the cell.
-        group: the MLflow run above.
-        validate: called with the cell's params file; raises UserError.
-        options: how to run.
+    A record counts if it was made of the same parameters by the present recipe; a name alone proves nothing. A training
+    that diverged is a result and gets a record as well.
 
     Raises:
         UserError: a mistake, reported by a stage for example.
-        StageFailedError: a stage crashed, again and again.
-        StageCancelledError: `options.stop` was set.
+        StageFailedError: a stage crashed at every attempt.
+        StageCancelledError: `stop` was set.
     """
-    options = options or RunOptions()
-    lock = root / ".dvc" / "tmp" / "flows" / "locks" / f"cell-{planned.cell.name}"
-    with held_lock(lock, on_wait=lambda: options.on_line("another run has this cell: waiting for its end")):
-        former = read_result(root, planned.path)
-        if former is not None and planned.equals(former):
-            return CellEnd(planned.path, former, before=True)
-        record = _run(root, planned, group, validate, options)
+    lock = root / FLOWS / "locks" / f"cell-{planned.cell.name}"
+    with held(lock, waiting="another run has this cell: waiting for its end", log=log, stop=stop):
+        former = planned.find(read_results(root, planned.grid))
+        if former is not None and planned.finished_by(former):
+            return CellEnd(former, before=True)
         if former is not None:
-            options.on_line(f"the code has changed since {planned.path} was written: it is written anew")
-        write_result(root, planned.path, record)
-    return CellEnd(planned.path, record, before=False)
-
-
-def _run(
-    root: Path,
-    planned: GridCell,
-    group: "RunGroup | None",
-    validate: Validate | None,
-    options: RunOptions,
-) -> dict[str, Any]:
-    environment = {**options.environment, "MSCLNET_GRID_CELL": planned.cell.name}
-    if group is not None:
-        environment["MSCLNET_PARENT_RUN"] = group.run_id
-    options = replace(options, environment=environment)
-    try:
-        result = run_cell(root, planned.cell, validate=validate, options=options)
-    except UserError as error:
-        if not _DIVERGED.search(str(error)):
-            raise
-        rows, steps = [], []
-        if group is not None:
-            rows = group.history_of("grid_cell", planned.cell.name)
-            steps = group.last_steps_of("grid_cell", planned.cell.name)
-        return record_of_divergence(root, planned, str(error), rows, steps)
-    return record_of(root, planned, result, options.seconds)
+            log(f"its record is of recipe {recipe_of(former)}, the present one is {RECIPE}: it is run again")
+        try:
+            result = run_experiment(
+                root, planned.cell, replace=True, environment=environment, log=log, stop=stop
+            )
+            record = record_of(root, planned, result)
+        except DivergedError as error:
+            record = record_of_divergence(root, planned, error)
+        write_result(root, planned.grid, record)
+    return CellEnd(record, before=False)
 
 
 def ending(outcome: CellOutcome) -> str:
@@ -124,48 +172,63 @@ def ending(outcome: CellOutcome) -> str:
     if end is None:
         return f"{title} failed after {minutes:.1f} min: {outcome.error}"
     if end.before:
-        return f"{title} was finished before: {end.path}"
+        return f"{title} was finished before: {records_file(outcome.piece.grid)}"
     if "diverged" in end.record:
         return f"{title} diverged after {minutes:.1f} min: {end.record['diverged']}"
-    return f"{title} is finished after {minutes:.1f} min: {end.path}"
-
-
-@dataclass(frozen=True)
-class Conclusion:
-    """What a grid came to.
-
-    Attributes:
-        rows: for a table, a row for each of the grid's.
-        failure: why the whole is not complete, or empty.
-        mistaken: whether the failure is the user's to repair, and no crash.
-    """
-
-    rows: list[dict[str, str]]
-    failure: str
-    mistaken: bool
+    return f"{title} is finished after {minutes:.1f} min: {records_file(outcome.piece.grid)}"
 
 
 def conclude(root: Path, plan: Plan, outcomes: Sequence[CellOutcome]) -> Conclusion:
-    """Figures over the seeds of this run, and what is missing.
+    """Statistics of the rows of this run, and what is missing.
+
+    The baseline, and for a mean over rows every other row, also count where an earlier run has finished them.
 
     Args:
-        root: the project, for the baseline's records where the baseline is not among the rows of this run.
+        root: the project.
         plan: the grid.
-        outcomes: how each cell ended, as `run_side_by_side` gives them.
+        outcomes: how each cell ended, as `run_parallel` gives them.
     """
-    from pipelines.experiments.statistics import grid_rows
-
+    grid = plan.grid
     records = [outcome.result.record for outcome in outcomes if outcome.result is not None]
-    baseline = plan.grid.baseline
-    if baseline not in {outcome.piece.row.name for outcome in outcomes}:
-        earlier = [record for record in read_results(root, plan.name) if record["row"] == baseline]
-        records += [record for record in earlier if record["code"] == plan.cells[0].code]
-    identical = {cell.row.name: cell.same_as for cell in plan.cells if cell.same_as is not None}
-    names = list(dict.fromkeys(cell.row.name for cell in plan.cells))
-    statistics = grid_rows(records, names, baseline=baseline, alpha=plan.grid.alpha)
+    earlier = read_results(root, plan.name)
+    for cell in plan.others:
+        record = cell.find(earlier)
+        if record is not None and cell.finished_by(record):
+            records.append(record)
     failed = [outcome for outcome in outcomes if outcome.error is not None]
+    failure, differing = _failure(len(outcomes), failed), images_differ(records)
+    rows = _table(plan, records, failed)
+    written: list[Path] = []
+    if grid.mean_over_rows and records and not differing:
+        names = [row.name for row in grid.all_rows]
+        rows.append(_line(mean_over_rows(records, names), ""))
+        errors = {outcome.piece.row.name: str(outcome.error) for outcome in failed}
+        summary = summarise(records, plan.name, preset=grid.preset, overrides=plan.overrides, failed=errors)
+        written = write_summary(root, summary) if summary["splits"] else []
+    warning = ""
+    if differing:
+        warning = (
+            "these cells were made of different images: compare with care, or move the file of records away"
+        )
+    return Conclusion(
+        rows=rows,
+        failure=failure,
+        mistaken=bool(failed) and all(isinstance(outcome.error, UserError) for outcome in failed),
+        warning=warning,
+        written=written,
+    )
+
+
+def _table(
+    plan: Plan, records: Sequence[dict[str, Any]], failed: Sequence[CellOutcome]
+) -> list[dict[str, str]]:
+    names = dict.fromkeys(cell.row.name for cell in plan.cells)
+    if plan.grid.mean_over_rows:
+        shown = {record["row"] for record in records}
+        names = [row.name for row in plan.grid.all_rows if row.name in {*names, *shown}]
+    identical = {cell.row.name: cell.same_as for cell in plan.cells if cell.same_as is not None}
     rows = []
-    for row in statistics:
+    for row in grid_rows(records, list(names), baseline=plan.grid.baseline, alpha=plan.grid.alpha):
         note = ""
         if broken := [str(o.piece.seed) for o in failed if o.piece.row.name == row.name]:
             note = f"failed with seed {', '.join(broken)}"
@@ -173,20 +236,12 @@ def conclude(root: Path, plan: Plan, outcomes: Sequence[CellOutcome]) -> Conclus
             note = f"diverged with seed {', '.join(map(str, row.diverged))}"
         elif row.name in identical:
             note = f"identical by construction to {identical[row.name]}"
-        rows.append({"row": row.name, "seeds": str(len(row.seeds)), **row.texts(), "note": note})
-    return Conclusion(
-        rows=rows,
-        failure=_failure(len(outcomes), failed),
-        mistaken=bool(failed) and all(isinstance(outcome.error, UserError) for outcome in failed),
-    )
+        rows.append(_line(row, note))
+    return rows
 
 
-def close_group(group: "RunGroup | None", plan: Plan, conclusion: Conclusion) -> None:
-    """Store the table in the MLflow run above, and end it."""
-    if group is not None:
-        group.log_json({"grid": plan.grid.model_dump(), "overrides": plan.overrides}, "grid.json")
-        group.log_json(conclusion.rows, "rows.json")
-        group.finish("FAILED" if conclusion.failure else "FINISHED")
+def _line(row: RowStatistics, note: str) -> dict[str, str]:
+    return {"row": row.name, "seeds": str(len(row.seeds)), **row.texts(), "note": note}
 
 
 def _failure(number: int, failed: Sequence[CellOutcome]) -> str:
@@ -197,3 +252,13 @@ def _failure(number: int, failed: Sequence[CellOutcome]) -> str:
         by_message.setdefault(str(outcome.error), []).append(outcome.piece.cell.title)
     reasons = [f"{'; '.join(titles)}: {message}" for message, titles in by_message.items()]
     return "\n".join([f"{len(failed)} of {number} cells failed; started again, only they run", *reasons])
+
+
+def _open_group(root: Path, plan: Plan) -> "RunGroup | None":
+    """The MLflow run above those of the cells; None where the parameters name no MLflow experiment."""
+    if not plan.tracking:
+        return None
+    from msclnet.tracking.group import RunGroup
+
+    tags = {"git_commit": base_commit(root), "score": plan.grid.score}
+    return RunGroup.open(home=home(root), experiment=plan.tracking, name=plan.name, tags=tags)

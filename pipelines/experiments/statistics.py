@@ -1,4 +1,4 @@
-"""Figures over seeds: mean, deviation, and the paired difference from the baseline with its interval."""
+"""Statistics over seeds and rows: mean, deviation, and the paired difference from the baseline with its interval."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -6,10 +6,14 @@ from typing import Any
 
 import numpy as np
 
+from msclnet.retrieval.protocols import INFRARED_TO_VISIBLE, VISIBLE_TO_INFRARED
+
+_DIRECTIONS = {VISIBLE_TO_INFRARED: "V-I", INFRARED_TO_VISIBLE: "I-V"}
+
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean and sample standard deviation (n - 1) over n seeds; the deviation of a single one is unknown."""
+    """Mean and sample standard deviation (n - 1) of n values; a single value has no deviation."""
 
     mean: float
     std: float | None
@@ -57,8 +61,8 @@ def paired_difference(
 ) -> Difference | None:
     """Row minus baseline over the seeds that both have, with the interval of the paired t-test.
 
-    The seeds are taken as independent draws and the differences as normal; with 3 seeds the interval is wide, and
-    rightly so. Both are scored on the same identities.
+    It assumes that seeds are independent draws and that the differences are normal. With 3 seeds it is wide, as it has
+    to be. Both are scored on the same identities.
 
     Args:
         row: seed -> figure.
@@ -109,42 +113,45 @@ class RowStatistics:
 def headline(record: Mapping[str, Any]) -> dict[str, float]:
     """The few figures of a record that tables show, in percent; empty after a divergence.
 
-    Under score `test` the first protocol's Rank-1 and mAP; under `validation` the score and both directions' Rank-1.
+    Under score `test` Rank-1 and mAP of the first protocol, or of both directions where these are the protocols (RegDB,
+    LLCM); under `validation` the score and both directions' Rank-1.
     """
     figures = record["figures"]
     if record["score"] == "test":
         protocols = figures.get("test", {})
-        if not protocols:
-            return {}
-        means = next(iter(protocols.values()))["mean"]
-        return {"Rank-1": means["rank1"], "mAP": means["mAP"]}
+        means = {short: protocols[name]["mean"] for name, short in _DIRECTIONS.items() if name in protocols}
+        if protocols and not means:
+            means = {"": next(iter(protocols.values()))["mean"]}
+        return {
+            f"{short} {title}".strip(): own[metric]
+            for short, own in means.items()
+            for title, metric in (("Rank-1", "rank1"), ("mAP", "mAP"))
+        }
     names = {"score": "score", "i2v_rank1": "I-V Rank-1", "v2i_rank1": "V-I Rank-1"}
     found = figures.get("validation", {})
     return {title: found[name] for name, title in names.items() if name in found}
 
 
 def grid_rows(
-    records: Sequence[Mapping[str, Any]], names: Sequence[str], *, baseline: str, alpha: float = 0.05
+    records: Sequence[Mapping[str, Any]], names: Sequence[str], *, baseline: str | None, alpha: float = 0.05
 ) -> list[RowStatistics]:
-    """Statistics of each row, those without a record included.
+    """Statistics of each row over its seeds, of rows without a record as well.
 
     Args:
         records: of one grid, at most one a row and seed.
         names: the rows, in order.
-        baseline: name of the row that the others are compared with.
+        baseline: name of the row that the others are compared with, or None.
         alpha: 1 - confidence of the intervals.
     """
-    values: dict[str, dict[str, dict[int, float]]] = {}  # row -> title -> seed -> figure
+    values = _by_row(records)
     diverged: dict[str, list[int]] = {}
     for record in records:
         if "diverged" in record:
             diverged.setdefault(record["row"], []).append(record["seed"])
-        for title, figure in headline(record).items():
-            values.setdefault(record["row"], {}).setdefault(title, {})[record["seed"]] = figure
     found = []
     for name in names:
         own = values.get(name, {})
-        theirs = {} if name == baseline else values.get(baseline, {})
+        theirs = {} if baseline is None or name == baseline else values.get(baseline, {})
         pairs = {
             title: paired_difference(by_seed, theirs.get(title, {}), alpha=alpha)
             for title, by_seed in own.items()
@@ -159,3 +166,33 @@ def grid_rows(
             )
         )
     return found
+
+
+def mean_over_rows(records: Sequence[Mapping[str, Any]], names: Sequence[str]) -> RowStatistics:
+    """Mean and deviation over rows that are repetitions, such as RegDB's splits; of each row the mean over its seeds.
+
+    Args:
+        records: of one grid, at most one a row and seed.
+        names: all rows of the grid; those without figures are left out, and the name says how many there were.
+    """
+    values = _by_row(records)
+    finished = [values[name] for name in names if name in values]
+    by_title: dict[str, list[float]] = {}
+    for row in finished:
+        for title, by_seed in row.items():
+            by_title.setdefault(title, []).append(float(np.mean(list(by_seed.values()))))
+    seeds = {seed for row in finished for by_seed in row.values() for seed in by_seed}
+    return RowStatistics(
+        name=f"mean over {len(finished)} of {len(names)} rows",
+        seeds=tuple(sorted(seeds)),
+        spreads={title: spread(figures) for title, figures in by_title.items()},
+    )
+
+
+def _by_row(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[int, float]]]:
+    """Row -> title -> seed -> figure."""
+    values: dict[str, dict[str, dict[int, float]]] = {}
+    for record in records:
+        for title, figure in headline(record).items():
+            values.setdefault(record["row"], {}).setdefault(title, {})[record["seed"]] = figure
+    return values

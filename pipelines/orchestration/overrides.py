@@ -8,7 +8,10 @@ from typing import Any
 
 from msclnet.errors import UserError
 from msclnet.tracking.masking import may_hold_a_secret
+from pipelines.stages.config import flatten as flatten
 from pipelines.stages.config import load_yaml
+from pipelines.stages.presets import apply_preset as apply_preset
+from pipelines.stages.presets import commented_yaml, load_with_comments
 
 
 def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
@@ -28,40 +31,6 @@ def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
     return overrides
 
 
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"train": {"epochs": 3}} -> {"train.epochs": 3}; lists and empty sections are values."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
-def preset_path(project: Path, preset: str) -> Path:
-    """File of a preset.
-
-    Raises:
-        UserError: there is no such preset.
-    """
-    folder = project / "presets"
-    names = sorted(path.stem for path in folder.glob("*.yaml"))
-    if preset not in names:
-        known = ", ".join(names) if names else f"none, {folder.name}/ has no .yaml file"
-        raise UserError(f"no preset {preset!r}{_suggestion(preset, names)}; there are: {known}")
-    return folder / f"{preset}.yaml"
-
-
-def apply_preset(project: Path, preset: str) -> None:
-    """Put presets/<preset>.yaml in the place of the project's params.yaml.
-
-    Raises:
-        UserError: there is no such preset.
-    """
-    (project / "params.yaml").write_bytes(preset_path(project, preset).read_bytes())
-
-
 def apply_overrides(params: Path, overrides: Mapping[str, Any]) -> None:
     """Set single values in a params file; comments and order stay, and so does the file if nothing differs.
 
@@ -73,17 +42,9 @@ def apply_overrides(params: Path, overrides: Mapping[str, Any]) -> None:
         UserError: a key that the file does not have, or one that names a whole section; or a value that is an address
             with a password or token. The file is as it was then.
     """
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
-    yaml = YAML()
-    yaml.preserve_quotes = True
-    yaml.width = 4096
     try:
-        text = params.read_bytes()
-        load_yaml(text, source=params.name)  # the loader that keeps comments has no bounds
-        document = yaml.load(text.decode("utf-8"))
-    except (OSError, YAMLError) as error:
+        document = load_with_comments(params.read_text(encoding="utf-8"), source=params.name)
+    except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{params.name} cannot be read: {error}") from None
     if not isinstance(document, MutableMapping):
         raise UserError(f"{params.name} has no keys that could be overridden: start from a file in presets/")
@@ -103,14 +64,14 @@ def apply_overrides(params: Path, overrides: Mapping[str, Any]) -> None:
         changed = True
     if changed:
         with params.open("w", encoding="utf-8") as file:
-            yaml.dump(document, file)
+            commented_yaml().dump(document, file)
 
 
 def _check_no_secret(key: str, value: Any) -> None:
     if isinstance(value, str) and may_hold_a_secret(value.strip("'\" ")):
         raise UserError(
             f"{key}: this address may hold a password or a token, and overrides are kept in experiments and in "
-            "Prefect's database; give it in the environment variable MSCLNET_RAW"
+            "Prefect's database; leave the credentials out of it (~/.netrc can hold them)"
         )
 
 

@@ -1,21 +1,21 @@
-"""Runs of the pipeline: `run_workspace` in the user's tree, `run_experiment` in a slot, ending as a DVC experiment."""
+"""Runs of the pipeline: in the user's tree, or in a clone of it as a DVC experiment; one, or several at a time."""
 
+import hashlib
 import json
 import re
+import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 from msclnet.errors import UserError
-from msclnet.tracking.masking import mask
-from pipelines.orchestration import experiments
-from pipelines.orchestration.environment import stage_environment
-from pipelines.orchestration.locks import held_lock
-from pipelines.orchestration.overrides import apply_overrides, apply_preset, flatten
-from pipelines.orchestration.project import (
+from pipelines.orchestration import stage_process, workspace
+from pipelines.orchestration.dvc_files import (
     Stage,
     figures,
     output_files,
@@ -23,12 +23,35 @@ from pipelines.orchestration.project import (
     read_stages,
     stages_between,
 )
-from pipelines.orchestration.slots import Slot, cache_folder, check_cache, slot
-from pipelines.orchestration.stage_process import StageFailedError, StageStatus, run_stage
+from pipelines.orchestration.overrides import apply_overrides, apply_preset, flatten
+from pipelines.orchestration.stage_process import StageFailedError, StageStatus, run_dvc, sigterm_raises
+from pipelines.orchestration.workspace import Workspace
+from pipelines.settings import stage_environment
+from pipelines.stages.config import load_params, load_yaml
 
-RECORDS = "experiments/results"  # what finished grid cells came to is no input of the next one
-Validate = Callable[[Path], object]
-EachStage = Callable[[str, Callable[[], StageStatus]], StageStatus]
+RETRIES = 2  # of a crashed stage
+DIVERGED = Path("results/train/diverged.json")  # written by the stage `train` before it ends
+HISTORY = Path("results/train/history.csv")
+_SHOWN = 4
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What to run, as opposed to how.
+
+    Attributes:
+        overrides: values of params.yaml by dotted key.
+        preset: name of the file in presets/ that takes the place of params.yaml, or None.
+        until: last stage, or None for all.
+        name: the experiment's name, or None for one made of the preset, the overrides and a digest of the inputs.
+        title: what it is called in logs.
+    """
+
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    preset: str | None = None
+    until: str | None = None
+    name: str | None = None
+    title: str = ""
 
 
 @dataclass(frozen=True)
@@ -37,283 +60,386 @@ class RunResult:
 
     Attributes:
         stages: status of each stage, in order.
+        seconds: the time that each stage took.
         metrics: the evaluation's metrics, empty where the run ended before it.
         figures: file name -> PNG file in the DVC cache.
+        name: of the experiment, for `dvc exp show / apply / branch / remove`; empty for a run in the user's tree.
+        rev: the experiment's commit.
     """
 
     stages: dict[str, StageStatus]
+    seconds: dict[str, float]
     metrics: dict[str, Any]
     figures: dict[str, Path]
-
-
-@dataclass(frozen=True)
-class ExperimentResult(RunResult):
-    """What an isolated run has produced, and where `dvc exp` finds it.
-
-    Attributes:
-        name: the experiment's name, for `dvc exp show / apply / branch / remove`.
-        ref: the full git ref.
-        rev: the commit's id.
-        reused: whether an equal experiment was there already, so that nothing was done.
-    """
-
     name: str = ""
-    ref: str = ""
     rev: str = ""
-    reused: bool = False
 
 
-@dataclass(frozen=True)
-class RunOptions:
-    """How to run, as opposed to what.
+class DivergedError(UserError):
+    """The training diverged.
 
     Attributes:
-        on_line: receives each line of the stages' output.
-        each_stage: called with a stage's name and the function that runs it; by default a crashed stage is
-            tried again `retries` times.
-        retries: how often.
-        flow_run_id: the Prefect flow run, tagged on the MLflow run.
-        environment: further variables for the stages.
-        seconds: receives the time that each stage took.
-        stop: set by another thread to end the run.
+        report: what the stage wrote: reason, epoch, step, and the last steps.
+        history: the text of its history.csv, empty where no epoch was whole.
     """
 
-    on_line: Callable[[str], None] = print
-    each_stage: EachStage | None = None
-    retries: int = 1
-    flow_run_id: str | None = None
-    environment: Mapping[str, str] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
-    stop: Event | None = None
+    def __init__(self, message: str, report: dict[str, Any], history: str) -> None:
+        super().__init__(message)
+        self.report, self.history = report, history
+
+
+class RunStage(Protocol):
+    """`stage_process.run_stage`, or the same as a Prefect task."""
+
+    def __call__(
+        self,
+        workspace: Path,
+        stage: str,
+        /,
+        *,
+        environment: Mapping[str, str],
+        log: Callable[[str], None],
+        stop: Event | None,
+    ) -> StageStatus: ...
+
+
+def run_stage_again(path: Path, stage: str, /, **how: Any) -> StageStatus:
+    """`run_stage` that starts a crashed stage again, `RETRIES` times."""
+    return stage_process.run_stage(path, stage, retries=RETRIES, **how)
+
+
+def run_pipeline(
+    root: Path, experiment: Experiment, *, first_stage: str | None = None, **how: Any
+) -> RunResult:
+    """Run the pipeline in the user's tree, or as an experiment where a preset or overrides are given.
+
+    Args:
+        root: the project.
+        experiment: what to run.
+        first_stage: in the user's tree; an experiment takes what is not changed from the cache.
+        how: as for `run_workspace` and `run_experiment`.
+    """
+    if experiment.preset or experiment.overrides:
+        return run_experiment(root, experiment, **how)
+    if experiment.name:
+        raise UserError(
+            f"name {experiment.name!r}: experiments have names; give a preset or overrides as well, or leave it out"
+        )
+    return run_workspace(root, first_stage=first_stage, last_stage=experiment.until, **how)
 
 
 def run_workspace(
     root: Path,
     *,
-    since: str | None = None,
-    until: str | None = None,
-    validate: Validate | None = None,
-    options: RunOptions | None = None,
+    first_stage: str | None = None,
+    last_stage: str | None = None,
+    environment: Mapping[str, str] | None = None,
+    run_stage: RunStage = run_stage_again,
+    log: Callable[[str], None] = print,
+    stop: Event | None = None,
 ) -> RunResult:
     """Run the pipeline in the user's working tree, as `dvc repro` would.
 
     Args:
         root: the project.
-        since: first stage; default: the first of dvc.yaml.
-        until: last stage; default: the last of dvc.yaml.
-        validate: called with the path of params.yaml before anything runs; raises UserError.
-        options: how to run.
-
-    Returns:
-        Status of each stage, metrics and figures.
+        first_stage: default: the first of dvc.yaml.
+        last_stage: default: the last of dvc.yaml.
+        environment: further variables for the stages.
+        run_stage: runs one stage.
+        log: receives each line of output.
+        stop: set by another thread to end the run.
 
     Raises:
         UserError: a mistake in params.yaml, in the arguments, or reported by a stage.
         StageFailedError: a stage crashed, again and again.
     """
-    root, options = root.resolve(), options or RunOptions()
-    selected = stages_between(read_stages(root), since=since, until=until)
-    check_cache(root)
-    say = options.on_line
-    with held_lock(
-        root / ".dvc" / "tmp" / "flows" / "workspace.lock",
-        on_wait=lambda: say("another run works in this working tree: waiting for its end"),
-    ) as lock:
-        if validate is not None:
-            validate(root / "params.yaml")
-        environment = stage_environment(
-            root, workspace=root, flow_run_id=options.flow_run_id, extra=options.environment
-        )
-        statuses = _run_stages(root, selected, environment, (lock,), options)
+    root = root.resolve()
+    selected = stages_between(read_stages(root), since=first_stage, until=last_stage)
+    workspace.check_cache(root)
+    lock = root / workspace.FLOWS / "workspace.lock"
+    waiting = "another run works in this working tree: waiting for its end"
+    with workspace.held(lock, waiting=waiting, log=log, stop=stop):
+        load_params(root / "params.yaml")
+        variables = stage_environment(root, workspace=root, extra=environment)
+        statuses, seconds = _run_stages(root, selected, variables, run_stage, log, stop)
         text = (root / "dvc.lock").read_bytes()
-    files = output_files(text, stages=list(statuses), cache=cache_folder(root)) or {}
-    return RunResult(stages=statuses, metrics=read_metrics(files), figures=figures(files))
+    return _result(root, text, statuses, seconds)
 
 
 def run_experiment(
     root: Path,
+    experiment: Experiment,
     *,
-    overrides: Mapping[str, Any] | None = None,
-    preset: str | None = None,
-    name: str | None = None,
-    until: str | None = None,
-    validate: Validate | None = None,
     replace: bool = False,
-    reuse: bool = True,
-    options: RunOptions | None = None,
-) -> ExperimentResult:
+    environment: Mapping[str, str] | None = None,
+    run_stage: RunStage = run_stage_again,
+    log: Callable[[str], None] = print,
+    stop: Event | None = None,
+) -> RunResult:
     """Run the pipeline with other parameters, without touching the user's working tree.
 
-    The run starts from the user's present files, committed or not, and ends as an experiment of the present
-    commit. Inputs (all files but the stages' outputs) are compared as git trees: an experiment with equal
-    inputs whose outputs are still in the cache is not run again. A second run with the same inputs at the same
-    time waits for the first.
+    The run starts from the user's present files, committed or not, and ends as a DVC experiment of the present commit.
+    A stage whose inputs are those of a former run comes from DVC's cache. A second run with the same inputs at the
+    same time waits for the first.
 
     Args:
         root: the project: a git repository with a commit.
-        overrides: values by dotted key, on top of the preset or params.yaml.
-        preset: name of a file in presets/ that takes the place of params.yaml.
-        name: the experiment's name; default: made of the preset, the overrides and a digest of the inputs.
-        until: last stage; default: the last of dvc.yaml.
-        validate: called with the path of the run's params.yaml before anything runs; raises UserError.
+        experiment: what to run.
         replace: whether an experiment of this name with other inputs may be overwritten.
-        reuse: whether an equal experiment is taken as the result.
-        options: how to run.
-
-    Returns:
-        Name, ref and commit of the experiment, status of each stage, metrics and figures.
+        environment: further variables for the stages.
+        run_stage: runs one stage.
+        log: receives each line of output.
+        stop: set by another thread to end the run.
 
     Raises:
         UserError: a mistake in the arguments, the parameters, or reported by a stage.
+        DivergedError: the training diverged.
         StageFailedError: a stage crashed, again and again; nothing is saved.
+        StageCancelledError: `stop` was set.
     """
-    root, options = root.resolve(), options or RunOptions()
-    overrides = flatten(overrides or {})
-    if name is not None:
-        experiments.check_name(root, name)
-    with slot(root) as copy:
-        if preset is not None:
-            apply_preset(copy.path, preset)
-        if overrides:
-            apply_overrides(copy.path / "params.yaml", overrides)
-        if validate is not None:
-            validate(copy.path / "params.yaml")
-        every = read_stages(copy.path)
-        selected = [stage for stage in stages_between(every, until=until) if not stage.watches]
-        watched = [stage for stage in every if stage.watches]
-        if watched:  # what they find outside the project is an input of the run
-            environment = stage_environment(root, workspace=copy.path, extra=copy.environment)
-            _run_stages(copy.path, watched, environment, (copy.lock,), options)
-        outputs = [path for stage in every if not stage.watches for path in stage.outputs]
-        inputs = copy.tree(
-            without=("dvc.lock", RECORDS, *outputs),
-            ignored=[path for stage in watched for path in stage.outputs],
-        )
-        record = experiments.Record(
-            name=name or _readable_name(preset, overrides, inputs),
-            inputs=inputs,
-            overrides=mask(json.dumps(overrides, default=str, sort_keys=True)),
-            preset=preset or "",
-            stages=tuple(stage.name for stage in selected),
-        )
-        return _run_once(root, copy, record, selected, replace, reuse, options)
-
-
-def _run_once(
-    root: Path,
-    copy: Slot,
-    record: experiments.Record,
-    selected: list[Stage],
-    replace: bool,
-    reuse: bool,
-    options: RunOptions,
-) -> ExperimentResult:
-    say, names, cache = options.on_line, list(record.stages), cache_folder(root)
-    locks = root / ".dvc" / "tmp" / "flows" / "locks"
-    with (
-        held_lock(
-            locks / f"inputs-{record.inputs}",
-            on_wait=lambda: say("another run has the same inputs: waiting for its end"),
-        ) as same_inputs,
-        held_lock(
-            locks / f"name-{record.name}",
-            on_wait=lambda: say(f"another run is called {record.name}, too: waiting for its end"),
-        ) as same_name,
-    ):
-        found = experiments.find(root, copy.base, record.name)
-        equal = found is not None and found.record.inputs == record.inputs
-        if found is not None and not equal and not replace:
-            raise UserError(
-                f"an experiment {record.name!r} with other inputs exists: choose another name, "
-                f"or remove it with `dvc exp remove {record.name}`"
+    root = root.resolve()
+    if experiment.name is not None:
+        workspace.check_name(root, experiment.name)
+    with workspace.isolated(root) as copy:
+        write_params(copy.path, experiment, copy.path / "params.yaml")
+        stages = read_stages(copy.path)
+        selected = stages_between(stages, until=experiment.until)
+        outputs = [path for stage in stages for path in stage.outputs]
+        inputs = copy.inputs(outputs=outputs)
+        name = experiment.name or _readable_name(experiment, inputs)
+        with (
+            _locked(root, f"inputs-{inputs}", "has the same inputs", log, stop),
+            _locked(
+                root, f"name-{hashlib.sha256(name.encode()).hexdigest()}", f"is called {name}, too", log, stop
+            ),
+        ):
+            former = workspace.experiment_commit(root, copy.base, name)
+            if former and copy.inputs(former, outputs=outputs) != inputs:
+                if not replace:
+                    raise UserError(
+                        f"an experiment {name!r} with other inputs exists: choose another name, "
+                        f"or remove it with `dvc exp remove {name}`"
+                    )
+                log(
+                    f"files have changed since {name} was made: it replaces the former one, commit {former[:10]}"
+                )
+            (copy.path / DIVERGED).unlink(missing_ok=True)
+            variables = stage_environment(
+                root, workspace=copy.path, extra={**copy.environment, **(environment or {})}
             )
-        if found is not None and equal and reuse and set(names) <= set(found.record.stages):
-            files = output_files(found.lock, stages=names, cache=cache)
-            if files is not None:
-                say(f"experiment {record.name} has equal inputs: nothing to run")
-                statuses: dict[str, StageStatus] = dict.fromkeys(names, "unchanged")
-                return _result(record, found, statuses, files, reused=True)
-        environment = stage_environment(
-            root,
-            workspace=copy.path,
-            flow_run_id=options.flow_run_id,
-            extra={**copy.environment, **options.environment},
+            try:
+                statuses, seconds = _run_stages(copy.path, selected, variables, run_stage, log, stop)
+            except UserError as error:
+                raise _diverged(copy.path, error) or error from None
+            _save(copy, name, experiment.until, variables, stop)
+            rev = copy.publish(name)
+            text = (copy.path / "dvc.lock").read_bytes()
+    log(f"saved as experiment {name}: dvc exp show, dvc exp apply {name}")
+    return _result(root, text, statuses, seconds, name=name, rev=rev)
+
+
+def write_params(project: Path, experiment: Experiment, target: Path) -> None:
+    """Write an experiment's parameters to a file and validate them.
+
+    Raises:
+        UserError: no such preset, an unknown key, or a wrong value; the message names the overrides, and no file that
+            the user does not know.
+    """
+    if experiment.preset:
+        apply_preset(project, experiment.preset, target=target)
+    elif target != project / "params.yaml":
+        target.write_bytes((project / "params.yaml").read_bytes())
+    overrides = flatten(experiment.overrides)
+    apply_overrides(target, overrides)
+    try:
+        load_params(target)
+    except UserError as error:
+        source = f"presets/{experiment.preset}.yaml" if experiment.preset else "params.yaml"
+        given = ", ".join(f"{key}={value}" for key, value in overrides.items())
+        message = str(error).replace(str(target), f"{source} with {given}" if given else source)
+        raise UserError(message) from error
+
+
+def check_experiments(root: Path, experiments: Sequence[Experiment]) -> list[dict[str, Any]]:
+    """Find every mistake before the first experiment runs, and protect results of other settings under their names.
+
+    Args:
+        root: the project: a git repository with a commit.
+        experiments: each with a name.
+
+    Returns:
+        Each experiment's parameters by dotted key.
+
+    Raises:
+        UserError: a wrong name, preset, key or value; or an experiment of the name was made with other parameters.
+    """
+    base = workspace.base_commit(root)
+    parameters, taken = [], {}
+    for experiment in experiments:
+        name = experiment.name or ""
+        workspace.check_name(root, name)
+        with tempfile.TemporaryDirectory() as folder:
+            target = Path(folder) / "params.yaml"
+            write_params(root, experiment, target)
+            values = _flat(target.read_bytes(), name)
+        parameters.append(values)
+        if commit := workspace.experiment_commit(root, base, name):
+            theirs = _flat(workspace.git(root, "cat-file", "blob", f"{commit}:params.yaml"), name)
+            other = [key for key in {**values, **theirs} if values.get(key) != theirs.get(key)]
+            if other:
+                taken[name] = [f"{key}: {theirs.get(key)} -> {values.get(key)}" for key in other]
+    if taken:
+        first = next(iter(taken.values()))
+        changes = "; ".join(first[:_SHOWN]) + (" ..." if len(first) > _SHOWN else "")
+        raise UserError(
+            f"experiments with other parameters ({changes}) exist as {', '.join(taken)}: choose another name, "
+            f"or remove them with `dvc exp remove {' '.join(taken)}`"
         )
-        statuses = _run_stages(copy.path, selected, environment, (copy.lock, same_inputs, same_name), options)
-        uncached = [path for stage in selected for path in stage.uncached]
-        saved = experiments.save(copy, record, uncached=uncached, replace=found is not None)
-    files = output_files(saved.lock, stages=names, cache=cache) or {}
-    say(f"saved as experiment {record.name}: dvc exp show, dvc exp apply {record.name}")
-    return _result(record, saved, statuses, files, reused=False)
+    return parameters
+
+
+Piece = TypeVar("Piece")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[Piece, Result]):
+    """How one piece of work ended: with a result, or with an error.
+
+    Attributes:
+        piece: what was to be done.
+        result: None after an error.
+        error: why there is no result.
+        seconds: the time it took.
+    """
+
+    piece: Piece
+    result: Result | None
+    error: BaseException | None
+    seconds: float
+
+
+def run_parallel(
+    pieces: Sequence[Piece],
+    run: Callable[[Piece, Event], Result],
+    *,
+    parallel: int = 1,
+    on_end: Callable[[Outcome[Piece, Result]], None] | None = None,
+) -> list[Outcome[Piece, Result]]:
+    """Run a function on each piece, in threads that see this thread's context variables.
+
+    A failing piece is noted and the others go on. Whatever ends the call early (Ctrl-C, SIGTERM, a cancelled flow run)
+    sets the event that every call has been given, and waits for those under way to end; no further piece is begun.
+
+    Args:
+        pieces: what is to be done, in the order in which it is begun.
+        run: does one piece.
+        parallel: how many at a time.
+        on_end: called in this thread with each outcome as it comes.
+
+    Returns:
+        Outcomes in the order of the pieces.
+
+    Raises:
+        UserError: `parallel` is less than 1.
+    """
+    if parallel < 1:
+        raise UserError(f"parallel is {parallel}: give the number of runs at a time, 1 or more")
+    stop = Event()
+
+    def attempt(piece: Piece) -> Outcome[Piece, Result]:
+        started = time.monotonic()
+        try:
+            result, error = run(piece, stop), None
+        except BaseException as raised:
+            result, error = None, raised
+        return Outcome(piece=piece, result=result, error=error, seconds=time.monotonic() - started)
+
+    with sigterm_raises(), ThreadPoolExecutor(parallel) as pool:
+        futures = [pool.submit(copy_context().run, attempt, piece) for piece in pieces]
+        try:
+            for future in as_completed(futures):
+                if on_end is not None:
+                    on_end(future.result())
+        except BaseException:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+            raise
+    return [future.result() for future in futures]
 
 
 def _run_stages(
-    workspace: Path,
-    stages: list[Stage],
+    path: Path,
+    stages: Sequence[Stage],
     environment: Mapping[str, str],
-    locks: tuple[int, ...],
-    options: RunOptions,
-) -> dict[str, StageStatus]:
-    each_stage = options.each_stage or _with_retries(options)
-    statuses: dict[str, StageStatus] = {}
+    run_stage: RunStage,
+    log: Callable[[str], None],
+    stop: Event | None,
+) -> tuple[dict[str, StageStatus], dict[str, float]]:
+    statuses, seconds = {}, {}
     for stage in stages:
-
-        def execute(name: str = stage.name) -> StageStatus:
-            return run_stage(
-                workspace,
-                name,
-                environment=environment,
-                on_line=options.on_line,
-                locks=locks,
-                stop=options.stop,
-            )
-
         started = time.monotonic()
-        try:
-            statuses[stage.name] = each_stage(stage.name, execute)
-        finally:
-            options.seconds[stage.name] = time.monotonic() - started
-    return statuses
+        statuses[stage.name] = run_stage(path, stage.name, environment=environment, log=log, stop=stop)
+        seconds[stage.name] = time.monotonic() - started
+    return statuses, seconds
 
 
-def _with_retries(options: RunOptions) -> EachStage:
-    def each_stage(name: str, execute: Callable[[], StageStatus]) -> StageStatus:
-        for left in range(options.retries, -1, -1):
-            try:
-                return execute()
-            except StageFailedError as error:
-                if not left:
-                    raise
-                options.on_line(f"{str(error).partition(';')[0]}: trying again")
-        raise AssertionError("unreachable")
-
-    return each_stage
+def _save(
+    copy: Workspace, name: str, until: str | None, environment: Mapping[str, str], stop: Event | None
+) -> None:
+    """Have DVC save the finished stages as an experiment of the clone: it finds them unchanged and runs none."""
+    copy.prepare_to_save()
+    command = ["exp", "run", "--name", name, *([until] if until else [])]
+    code, tail = run_dvc(copy.path, *command, environment=environment, log=lambda line: None, stop=stop)
+    if code:
+        last = "\n".join(f"    {line}" for line in tail if line.strip())
+        raise StageFailedError(f"dvc exp run failed to save the experiment {name}; its last lines:\n{last}")
 
 
-def _readable_name(preset: str | None, overrides: Mapping[str, Any], inputs: str) -> str:
-    """For example `smoke-epochs-3-1a2b3c4`: a name for the eye; the digest makes it the inputs' own."""
-    words = [preset] if preset else []
-    for key, value in overrides.items():
+def _locked(root: Path, name: str, reason: str, log: Callable[[str], None], stop: Event | None) -> Any:
+    waiting = f"another run {reason}: waiting for its end"
+    return workspace.held(root / workspace.FLOWS / "locks" / name, waiting=waiting, log=log, stop=stop)
+
+
+def _diverged(path: Path, error: UserError) -> DivergedError | None:
+    try:
+        report = json.loads((path / DIVERGED).read_bytes())
+    except FileNotFoundError:
+        return None
+    history = path / HISTORY
+    return DivergedError(str(error), report, history.read_text() if history.is_file() else "")
+
+
+def _readable_name(experiment: Experiment, inputs: str) -> str:
+    """For example `smoke-epochs-3-1a2b3c4`; the digest makes it unique to the inputs."""
+    words = [experiment.preset] if experiment.preset else []
+    for key, value in flatten(experiment.overrides).items():
         words.append(f"{key.rsplit('.', 1)[-1]}-{value}")
     text = re.sub(r"[^A-Za-z0-9._]+", "-", "-".join(words)).strip("-._")
     text = re.sub(r"\.{2,}", ".", text)[:60].rstrip("-._")
     return f"{text or 'run'}-{inputs[:7]}"
 
 
+def _flat(text: bytes, name: str) -> dict[str, Any]:
+    values = load_yaml(text, source=f"params.yaml of {name}")
+    return flatten(values) if isinstance(values, dict) else {}
+
+
 def _result(
-    record: experiments.Record,
-    saved: experiments.Saved,
+    root: Path,
+    lock: bytes,
     statuses: dict[str, StageStatus],
-    files: dict[str, Path],
+    seconds: dict[str, float],
     *,
-    reused: bool,
-) -> ExperimentResult:
-    return ExperimentResult(
+    name: str = "",
+    rev: str = "",
+) -> RunResult:
+    files = output_files(lock, stages=list(statuses), cache=workspace.cache_folder(root)) or {}
+    return RunResult(
         stages=statuses,
+        seconds=seconds,
         metrics=read_metrics(files),
         figures=figures(files),
-        name=record.name,
-        ref=saved.ref,
-        rev=saved.rev,
-        reused=reused,
+        name=name,
+        rev=rev,
     )

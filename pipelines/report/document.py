@@ -1,28 +1,33 @@
-"""What a report is made of, whichever way it is written. In texts, `...` marks code."""
+"""The parts of a report: sections of headings, paragraphs, lists, tables and pictures. In texts, `...` marks code."""
 
-import io
-from collections.abc import Sequence
+import base64
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from itertools import groupby
+from typing import ClassVar
 
+import pandas as pd
 from matplotlib.figure import Figure
 
-from msclnet.figures.style import DPI, styled
+from msclnet.figures.style import png_bytes
 
-Kind = Literal["plain", "paper", "ours", "missing"]
+PLAIN, PAPER, OURS, MISSING = "plain", "paper", "ours", "missing"
+"""Kinds of a table's rows: whose numbers they are, and that they were not run."""
 
 
 @dataclass(frozen=True)
 class Heading:
     """A heading inside a section."""
 
+    kind: ClassVar = "heading"
     text: str
 
 
 @dataclass(frozen=True)
 class Paragraph:
-    """A paragraph of text; `warning` sets it apart."""
+    """A paragraph of text; a warning is set apart."""
 
+    kind: ClassVar = "paragraph"
     text: str
     warning: bool = False
 
@@ -31,38 +36,42 @@ class Paragraph:
 class Items:
     """A list of short texts."""
 
+    kind: ClassVar = "items"
     texts: Sequence[str]
 
 
 @dataclass(frozen=True)
-class Column:
-    """A table's column; columns of one group stand side by side under the group's title."""
-
-    title: str
-    group: str = ""
-    number: bool = False
-
-
-@dataclass(frozen=True)
-class Row:
-    """A table's row: one text a column. The kind says whose figures they are, and that some were not run."""
-
-    cells: Sequence[str]
-    kind: Kind = "plain"
-
-
-@dataclass(frozen=True)
 class Table:
-    """A table with its caption."""
+    """A table with its caption.
 
-    columns: Sequence[Column]
-    rows: Sequence[Row]
+    Attributes:
+        frame: The cells as texts. The index holds the kind of each row. Columns are titles, or pairs of a group and a
+            title.
+        caption: Shown below.
+        words: Titles of the columns that hold words; all others hold numbers.
+    """
+
+    kind: ClassVar = "table"
+    frame: pd.DataFrame
     caption: str
+    words: Collection[str]
 
-    def __post_init__(self) -> None:
-        for row in self.rows:
-            if len(row.cells) != len(self.columns):
-                raise ValueError(f"{len(row.cells)} cells for {len(self.columns)} columns: {row.cells}")
+    @property
+    def columns(self) -> list[tuple[str, str, bool]]:
+        """Group, title, and whether the column holds numbers."""
+        pairs = [column if isinstance(column, tuple) else ("", column) for column in self.frame.columns]
+        return [(group, title, title not in self.words) for group, title in pairs]
+
+    @property
+    def groups(self) -> list[tuple[str, int]]:
+        """Adjacent columns of one group: its name and their number; empty where no column has a group."""
+        names = [group for group, _, _ in self.columns]
+        return [(name, len(list(same))) for name, same in groupby(names)] if any(names) else []
+
+    @property
+    def rows(self) -> list[tuple[str, Sequence[str]]]:
+        """Kind and cells of each row."""
+        return [(str(kind), cells) for kind, *cells in self.frame.itertuples(name=None)]
 
 
 @dataclass(frozen=True)
@@ -70,16 +79,22 @@ class Picture:
     """A PNG picture.
 
     Attributes:
-        name: The file's name without its ending.
-        png: The file's bytes.
-        description: What a reader who does not see it should know.
+        name: Of the file, without its ending.
+        png: Content of the file.
+        description: For readers who cannot see it.
         caption: Shown below.
     """
 
+    kind: ClassVar = "picture"
     name: str
     png: bytes
     description: str
     caption: str
+
+    @property
+    def base64(self) -> str:
+        """The file as text, for a page that holds its pictures."""
+        return base64.b64encode(self.png).decode()
 
 
 Block = Heading | Paragraph | Items | Table | Picture
@@ -93,16 +108,6 @@ class Section:
     blocks: Sequence[Block]
 
 
-@styled()
 def picture(name: str, figure: Figure, *, description: str, caption: str) -> Picture:
-    """A figure as a PNG picture; equal figures give equal bytes.
-
-    Args:
-        name: The file's name without its ending.
-        figure: Any figure.
-        description: What a reader who does not see it should know.
-        caption: Shown below.
-    """
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=DPI, metadata={"Software": None})
-    return Picture(name=name, png=stream.getvalue(), description=description, caption=caption)
+    """A figure as a picture; equal figures give equal bytes."""
+    return Picture(name, png_bytes(figure), description, caption)

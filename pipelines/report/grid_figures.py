@@ -1,16 +1,16 @@
-"""Sections: learning curves, divergence, and Figure 5 of the paper."""
+"""Pictures from the records: Rank-1 by seed, divergence, learning curves, and Figure 5 of the paper."""
 
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from msclnet.errors import UserError
-from msclnet.figures.distances import DEFINITION, DistanceStatistics, distance_figure, distance_statistics
+from msclnet.figures.distances import DEFINITION, distance_figure, distance_statistics
 from msclnet.figures.embeddings import embedding_figure, pick_identities, tsne
 from msclnet.figures.style import (
     INFRARED,
@@ -21,15 +21,75 @@ from msclnet.figures.style import (
     nothing_to_show,
     styled,
 )
-from pipelines.orchestration.git import git
-from pipelines.orchestration.project import output_files
-from pipelines.orchestration.slots import cache_folder
-from pipelines.report.document import Block, Column, Paragraph, Picture, Row, Section, Table, picture
+from pipelines.orchestration.dvc_files import output_files
+from pipelines.orchestration.workspace import cache_folder, git
+from pipelines.report.document import (
+    MISSING,
+    OURS,
+    PLAIN,
+    Block,
+    Paragraph,
+    Picture,
+    Section,
+    Table,
+    picture,
+)
 from pipelines.report.results import GridView, Record
 from pipelines.stages import paths
 from pipelines.stages.paths import read_arrays
 
-# Which trainings diverged: those that were stopped, and those that ran off or collapsed to their end.
+CHANCE = {"random ranker": ":", "colour histogram": "--"}
+LABELS = {"whole": "MSCLNet, the synergy reading", "B": "Baseline (AGW, random erasing)"}
+
+
+@styled()
+def rank1(view: GridView) -> Picture:
+    """Rank-1 of both rows of the grid `baseline`: one bar up to the mean over the seeds, one dot per seed."""
+    figure = new_figure(
+        8.0,
+        3.4,
+        title="Rank-1 on the synthetic data set",
+        caption="Bar: mean over seeds. Dot: one seed. Infrared queries, visible gallery, "
+        f"{view.rows[0].params['download.synthetic.identities.test']} test identities, all-search, single-shot, "
+        f"seeds {min(record['seed'] for record in view.records)} to {max(r['seed'] for r in view.records)}.",
+    )
+    axes = figure.subplots()
+    first = [next(iter(record["figures"]["test"].values())) for record in view.records]
+    best = 1.0
+    for place, row in enumerate(LABELS):
+        records = [record for record in view.of(row) if "diverged" not in record]
+        values = np.array([next(iter(each["figures"]["test"].values()))["mean"]["rank1"] for each in records])
+        if not len(values):
+            axes.text(0.5, place, "not run", va="center", color=NEUTRAL, fontsize=SMALL_SIZE)
+            continue
+        best = max(best, values.max())
+        axes.barh(place, values.mean(), height=0.62, color=VISIBLE, alpha=0.45)
+        axes.scatter(values, np.full(len(values), place), s=26, color=VISIBLE, edgecolors="white", zorder=3)
+        axes.annotate(
+            f"{values.mean():.1f} %",
+            (values.max(), place),
+            xytext=(8, 0),
+            textcoords="offset points",
+            va="center",
+            fontweight="bold",
+        )
+    for (label, line), name in zip(CHANCE.items(), ("random", "colour_histogram"), strict=True):
+        chance = [protocol[name]["rank1"] for protocol in first if name in protocol]
+        if chance:
+            text = f"{label} {np.mean(chance):.1f} %"
+            axes.axvline(float(np.mean(chance)), color=NEUTRAL, linestyle=line, linewidth=1.4, label=text)
+            axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0.2)
+    axes.set(xlim=(0, best * 1.18), xlabel="Rank-1 (% of queries)", ylim=(len(LABELS) - 0.4, -0.6))
+    axes.set_yticks(range(len(LABELS)), list(LABELS.values()))
+    axes.tick_params(axis="y", length=0)
+    axes.grid(False, axis="y")
+    return picture(
+        "rank1",
+        figure,
+        description="Rank-1 of MSCLNet and of the baseline, each seed",
+        caption="The README's picture: a copy of `results/report/rank1.png` is `docs/img/rank1.png`.",
+    )
+
 
 MOST_ACROSS = 3
 FAR = 10  # times the norm of the baseline's feature, or a part of it
@@ -51,28 +111,33 @@ def what_diverged(views: Sequence[GridView]) -> list[Block]:
         return [
             Paragraph("No training of these grids diverged.") if run else Paragraph("Not run.", warning=True)
         ]
-    rows = []
-    for (grid, row), own in by_row.items():
-        seeds = ", ".join(str(record["seed"]) for record, _ in own)
-        rows.append(Row([f"{grid}, {row}", seeds, own[0][1]]))
-    columns = [Column("Row"), Column("seeds", number=True), Column("The first of these trainings")]
+    rows = [
+        {
+            "Row": f"{grid}, {row}",
+            "seeds": ", ".join(str(record["seed"]) for record, _ in own),
+            "The first of these trainings": own[0][1],
+        }
+        for (grid, row), own in by_row.items()
+    ]
     caption = (
         "A training that left the range in which it can recover was stopped. Others reached their end with a feature "
         f"{FAR} times as large or as small as the grid's baseline has, or with a loss term below {UNBOUNDED:g}, which "
         "no bounded form has: they are named as well."
     )
     return [
-        Table(columns, rows, caption),
+        Table(
+            pd.DataFrame(rows, index=[PLAIN] * len(rows)), caption, ("Row", "The first of these trainings")
+        ),
         curves_of_divergence([own[0][0] for own in by_row.values()]),
     ]
 
 
 def why_diverged(record: Record, baseline: Sequence[Record]) -> str:
-    """In which way a training left the range of a healthy one; empty where it did not.
+    """How a training left the range of a healthy one; empty where it did not.
 
     Args:
-        record: of the training.
-        baseline: records of the grid's baseline row.
+        record: Of the training.
+        baseline: Records of the grid's baseline row.
     """
     if "diverged" in record:
         return record["diverged"].partition(". ")[0]
@@ -139,19 +204,16 @@ def _column(history: dict[str, list[float | None]], name: str, *, axis: str) -> 
 
 
 def _scale(values: Values) -> str:
-    """Logarithmic where a runaway would flatten all that came before it."""
+    """Logarithmic where a runaway would flatten the values before it."""
     finite = values[np.isfinite(values)]
     if not len(finite) or np.abs(finite).max() < RUNAWAY * max(np.abs(finite).min(), 1e-6):
         return "linear"
     return "log" if finite.min() > 0 else "symlog"
 
 
-# Section: learning curves of every loss term.
-
-CURVES_TITLE = "Learning curves"
 MOST_ROWS = 8
 MOST_CURVES_ACROSS = 4
-# Of a grid with many rows, those that tell most.
+# The rows that are shown first of a grid with many rows.
 _FIRST = ("B", "MS", "CA", "MC", "MS-CA", "MS-MC", "whole", "default")
 
 
@@ -163,7 +225,7 @@ def learning_curves(views: Sequence[GridView]) -> Section:
         )
     ]
     pictures = [curves(view) for view in views if any(record["history"] for record in view.records)]
-    return Section(CURVES_TITLE, blocks + (list(pictures) or [Paragraph("Not run.", warning=True)]))
+    return Section("Learning curves", blocks + (list(pictures) or [Paragraph("Not run.", warning=True)]))
 
 
 @styled()
@@ -229,22 +291,17 @@ def mean_history(records: Sequence[Record]) -> dict[str, np.ndarray]:
     return found
 
 
-# Section: Figure 5 of the paper, features and distances of the baseline and of the whole side by side.
-
-FIGURE5_TITLE = "Figure 5: features and distances"
-PAPER = {"baseline": (1.31, 1.54, 0.23, 0.095), "MSCLNet": (1.27, 1.53, 0.26, 0.088)}
+PAPER_DISTANCES = {"baseline": (1.31, 1.54, 0.23, 0.095), "MSCLNet": (1.27, 1.53, 0.26, 0.088)}
 PAIRS = (("baseline", "whole"), ("ablation", "whole"))  # grid, and its row of the whole method
 
 
 def figure5(root: Path, views: list[GridView]) -> Section:
     """Baseline against MSCLNet, from two finished experiments whose embeddings are in this machine's DVC cache."""
-    columns = [Column("Figures of"), Column("Model")]
-    columns += [Column(name, number=True) for name in ("mean intra", "mean inter", "gap", "spread of intra")]
-    rows = [
-        Row(["paper (its definition is unclear)", model, *(f"{value:g}" for value in values)])
-        for model, values in PAPER.items()
+    titles = ("mean intra", "mean inter", "gap", "spread of intra")
+    rows: list[tuple[str, ...]] = [
+        (PLAIN, "paper (its definition is unclear)", model, *(f"{value:g}" for value in values))
+        for model, values in PAPER_DISTANCES.items()
     ]
-    found = _find(root, views)
     blocks: list[Block] = [
         Paragraph(
             "The paper calls its spread a variance and prints it as a sigma, and its mean distance between identities, "
@@ -253,32 +310,37 @@ def figure5(root: Path, views: list[GridView]) -> Section:
         )
     ]
     pictures: list[Block] = []
+    found = _find(root, views)
     if found is None:
-        rows.append(Row(["this project", "both", *["not run"] * 4], kind="missing"))
+        rows.append((MISSING, "this project", "both", *["not run"] * 4))
         text = (
             "Ours: no two finished experiments of the baseline and the whole have their embeddings in this machine's "
-            "DVC cache. Run `python -m pipelines.flows grid baseline --seeds 0` and write the report again."
+            "DVC cache. Run `msclnet grid baseline --seeds 0` and write the report again."
         )
         blocks.append(Paragraph(text, warning=True))
     else:
         words, arrays, perplexity = found
-        statistics = {name: _distances(each) for name, each in arrays.items()}
-        rows += [
-            Row(
-                [
-                    f"this project ({words})",
-                    name,
-                    *(f"{v:.3f}" for v in (s.mean_intra, s.mean_inter, s.gap, s.std_intra)),
-                ],
-                kind="ours",
-            )
-            for name, s in statistics.items()
-        ]
-        pictures = [_distance_picture(statistics), *_maps(arrays, perplexity)]
+        statistics = {
+            name: distance_statistics(each["bnneck"], each["identities"], each["infrared"])
+            for name, each in arrays.items()
+        }
+        for name, s in statistics.items():
+            values = (s.mean_intra, s.mean_inter, s.gap, s.std_intra)
+            rows.append((OURS, f"this project ({words})", name, *(f"{value:.3f}" for value in values)))
+        distances = picture(
+            "figure5-distances",
+            distance_figure(statistics),
+            description="Distributions of cross-modality distances within and between identities, baseline and MSCLNet",
+            caption="Test identities, BNNeck feature; means, gap and spread are in the table.",
+        )
+        pictures = [distances, *(_map(name, each, perplexity) for name, each in arrays.items())]
     caption = (
         "Distances between visible and infrared test images; the two halves of the table do not compare."
     )
-    return Section(FIGURE5_TITLE, [*blocks, Table(columns, rows, caption), *pictures])
+    frame = pd.DataFrame([row[1:] for row in rows], columns=["Figures of", "Model", *titles])
+    frame.index = pd.Index([row[0] for row in rows])
+    table = Table(frame, caption, words=("Figures of", "Model"))
+    return Section("Figure 5: features and distances", [*blocks, table, *pictures])
 
 
 def _find(root: Path, views: list[GridView]) -> tuple[str, dict[str, dict[str, np.ndarray]], float] | None:
@@ -311,37 +373,18 @@ def _embeddings(root: Path, record: Record) -> dict[str, np.ndarray] | None:
     return read_arrays(path, stage="embed")
 
 
-def _distances(arrays: dict[str, np.ndarray]) -> DistanceStatistics:
-    return distance_statistics(arrays["bnneck"], arrays["identities"], arrays["infrared"])
-
-
-def _distance_picture(statistics: dict[str, DistanceStatistics]) -> Any:
-    return picture(
-        "figure5-distances",
-        distance_figure(statistics),
-        description="Distributions of cross-modality distances within and between identities, baseline and MSCLNet",
-        caption="Test identities, BNNeck feature; means, gap and spread are in the table.",
+def _map(name: str, arrays: dict[str, np.ndarray], perplexity: float) -> Picture:
+    chosen = pick_identities(arrays["identities"], arrays["infrared"], count=16, seed=0)
+    rows = np.isin(arrays["identities"], chosen)
+    figure = embedding_figure(
+        tsne(arrays["bnneck"][rows], seed=0, perplexity=perplexity),
+        arrays["identities"][rows],
+        arrays["infrared"][rows],
+        title=f"{name}: features by identity and modality (t-SNE)",
     )
-
-
-def _maps(arrays: dict[str, dict[str, np.ndarray]], perplexity: float) -> list[Any]:
-    pictures = []
-    for name, each in arrays.items():
-        chosen = pick_identities(each["identities"], each["infrared"], count=16, seed=0)
-        rows = np.isin(each["identities"], chosen)
-        points = tsne(each["bnneck"][rows], seed=0, perplexity=perplexity)
-        figure = embedding_figure(
-            points,
-            each["identities"][rows],
-            each["infrared"][rows],
-            title=f"{name}: features by identity and modality (t-SNE)",
-        )
-        pictures.append(
-            picture(
-                f"figure5-{name.lower()}",
-                figure,
-                description=f"t-SNE of test features of {name}",
-                caption=f"{name}: the same {len(chosen)} test identities in either map.",
-            )
-        )
-    return pictures
+    return picture(
+        f"figure5-{name.lower()}",
+        figure,
+        description=f"t-SNE of test features of {name}",
+        caption=f"{name}: the same {len(chosen)} test identities in either map.",
+    )

@@ -1,9 +1,10 @@
-"""Sections: the grids, their tables, sensitivity and cost."""
+"""Sections: the grids as tables, what each loss is worth, sensitivity, and cost."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 
 from msclnet.figures.style import (
@@ -17,55 +18,78 @@ from msclnet.figures.style import (
     styled,
 )
 from pipelines.experiments.grid import grid_names
-from pipelines.experiments.results import RESULTS
+from pipelines.experiments.results import RESULTS, records_file
 from pipelines.report.document import (
+    MISSING,
+    OURS,
+    PLAIN,
     Block,
-    Column,
     Heading,
     Items,
-    Kind,
     Paragraph,
     Picture,
-    Row,
     Section,
     Table,
     picture,
 )
-from pipelines.report.grid_figures import figure5, learning_curves, what_diverged
+from pipelines.report.grid_figures import figure5, learning_curves, rank1, what_diverged
 from pipelines.report.published import NOT_RUN
 from pipelines.report.results import GridView, RowView, budget, read_view
 
-# A grid as a table: figures over the seeds, beside the paper's where it has any.
-
-PAPER = "paper, SYSU-MM01"
 NONE = "-"
+MEANING = (
+    "Ours: mean ± sample deviation over the seeds; gain over the baseline: mean of the differences seed by seed (same "
+    "seed, same identities) with the interval of the paired t-test."
+)
+OWN_SECTION = ("ablation", "ablation-screening", "sensitivity")
 
 
-def grid_table(view: GridView, caption: str) -> Block:
-    """The table of a grid; columns that would be empty are left out.
+def grid_sections(root: Path) -> list[Section]:
+    """All sections over grids; empty in a project without experiments/.
 
-    Args:
-        view: the grid.
-        caption: shown below, with the meaning of the columns.
+    Raises:
+        UserError: A grid's file or a record is damaged.
     """
+    views = {name: read_view(root, name) for name in grid_names(root)}
+    if not set(OWN_SECTION) <= set(views):
+        return []
+    others = [view for name, view in views.items() if name not in OWN_SECTION]
+    sections = [
+        ablation(views["ablation"], views["ablation-screening"]),
+        figure5(root, list(views.values())),
+        sensitivity(views["sensitivity"]),
+        readings(others),
+        learning_curves([view for name, view in views.items() if name not in ("sensitivity", "readings")]),
+        cost(list(views.values())),
+    ]
+    unknown = sorted(path.stem for path in (root / RESULTS).glob("*.jsonl") if path.stem not in views)
+    if unknown:
+        texts = [f"`{records_file(name)}`: no grid of this name in experiments/" for name in unknown]
+        sections.append(Section("Records that are not shown", [Items(texts)]))
+    return sections
+
+
+def grid_table(view: GridView, caption: str) -> Table:
+    """The table of a grid: figures over the seeds, next to the paper's where it has any; empty columns are left out."""
     titles = _titles(view)
-    ours = f"this project, {view.rows[0].params.get('download.dataset', '')}"
-    papers = [row.row.paper for row in view.rows]
-    columns = {Column("Row"): [row.row.shown for row in view.rows]}
+    rows = view.rows
+    columns = {("", "Row"): [row.row.shown for row in rows]}
     for title, field in (("Rank-1", "rank1"), ("mAP", "mAP")):
-        values = [getattr(paper, field, None) for paper in papers]
+        values = [getattr(row.row.paper, field, None) for row in rows]
         if any(value is not None for value in values):
-            column = Column(title, PAPER, number=True)
-            columns[column] = [NONE if value is None else f"{value:.2f}" for value in values]
-    figures = [_figures(row, titles, baseline=view.grid.baseline) for row in view.rows]
+            shown = [NONE if value is None else f"{value:.2f}" for value in values]
+            columns["paper, SYSU-MM01", title] = shown
+    ours = f"this project, {rows[0].params.get('download.dataset', '')}"
     gain = f"gain in {titles[0]} [{100 * (1 - view.grid.alpha):g} %]"
-    for place, title in enumerate(("seeds", *titles, gain)):
-        columns[Column(title, ours, number=True)] = [cells[place] for cells in figures]
-    remarks = [_remarks(row) for row in view.rows]
+    figures = [_figures(row, titles, baseline=view.grid.baseline) for row in rows]
+    for title, cells in zip(("seeds", *titles, gain), zip(*figures, strict=True), strict=True):
+        columns[ours, title] = list(cells)
+    remarks = [_remarks(row) for row in rows]
     if any(remarks):
-        columns[Column("Remarks")] = remarks
-    lines = zip(view.rows, zip(*columns.values(), strict=True), strict=True)
-    return Table(list(columns), [Row(cells, kind=_kind(row)) for row, cells in lines], caption)
+        columns["", "Remarks"] = remarks
+    known = [row.statistics.seeds or row.statistics.diverged or row.same_as for row in rows]
+    frame = pd.DataFrame(columns, index=[PLAIN if each else MISSING for each in known])
+    return Table(frame, caption, words=("Row", "Remarks"))
 
 
 def _titles(view: GridView) -> list[str]:
@@ -73,8 +97,8 @@ def _titles(view: GridView) -> list[str]:
     return found or (["Rank-1", "mAP"] if view.grid.score == "test" else ["score"])
 
 
-def _figures(row: RowView, titles: list[str], *, baseline: str) -> list[str]:
-    """Number of seeds, each figure, and the gain."""
+def _figures(row: RowView, titles: list[str], *, baseline: str | None) -> list[str]:
+    """The number of seeds, each figure, and the gain."""
     own = row.statistics
     if own.seeds:
         difference = own.differences.get(titles[0])
@@ -98,26 +122,8 @@ def _remarks(row: RowView) -> str:
     return " ".join([*words, row.row.note]).strip()
 
 
-def _kind(row: RowView) -> Kind:
-    return "plain" if row.statistics.seeds or row.statistics.diverged or row.same_as else "missing"
-
-
-# Section: Table 1 of the paper, what each loss is worth.
-
-ABLATION_TITLE = "Table 1: what each loss is worth"
-MEANING = (
-    "Ours: mean ± sample deviation over the seeds; gain over the baseline: mean of the differences seed by seed (same "
-    "seed, same identities) with the interval of the paired t-test."
-)
-
-
 def ablation(view: GridView, screening: GridView) -> Section:
-    """The paper's rows with ours beside them.
-
-    Args:
-        view: experiments/ablation.yaml.
-        screening: the same rows at a smaller budget.
-    """
+    """Table 1 of the paper, what each loss is worth: its rows with ours next to them, at full and at screening size."""
     blocks: list[Block] = [
         Paragraph(
             "The paper's figures are of SYSU-MM01 with a ResNet-50 pretrained on ImageNet; ours are of the rendered "
@@ -131,7 +137,7 @@ def ablation(view: GridView, screening: GridView) -> Section:
             "Rows that have L_com without L_t are therefore identical by construction to the row without L_com: they "
             "are not run, and must not be counted as evidence for or against anything."
         ),
-        Paragraph(f"Budget: {budget(view)}. Run by `python -m pipelines.flows grid ablation`."),
+        Paragraph(f"Budget: {budget(view)}. Run by `msclnet grid ablation`."),
         *view.warnings(),
         grid_table(view, MEANING),
     ]
@@ -139,18 +145,16 @@ def ablation(view: GridView, screening: GridView) -> Section:
         blocks.append(gains(view))
     blocks += [
         Heading("The same rows at screening size"),
-        Paragraph(
-            f"Budget: {budget(screening)}. Run by `python -m pipelines.flows grid ablation-screening`."
-        ),
+        Paragraph(f"Budget: {budget(screening)}. Run by `msclnet grid ablation-screening`."),
         *screening.warnings(),
         grid_table(screening, MEANING + " Score: mean of Rank-1 and mAP over both directions."),
     ]
-    return Section(ABLATION_TITLE, blocks)
+    return Section("Table 1: what each loss is worth", blocks)
 
 
 @styled()
 def gains(view: GridView) -> Picture:
-    """Gain over B in Rank-1: the paper's in one panel, ours with its interval in another."""
+    """Gain over the baseline in Rank-1: the paper's in one panel, ours with its interval in the other."""
     figure = new_figure(10, 1.4 + 0.27 * len(view.rows), title="Gain over the baseline in Rank-1")
     left, right = figure.subplots(1, 2, sharey=True)
     base = next(row.row.paper for row in view.rows if row.row.name == view.grid.baseline)
@@ -192,13 +196,8 @@ def _word(axes: Axes, height: int, word: str) -> None:
     axes.annotate(word, (0, height), xytext=(6, 0), textcoords="offset points", va="center", color=NEUTRAL)
 
 
-# Section: Figure 6 of the paper, one weight at a time.
-
-SENSITIVITY_TITLE = "Figure 6: how much the weights matter"
-
-
 def sensitivity(view: GridView) -> Section:
-    """Curves over the nine values of each weight, ours above the paper's."""
+    """Figure 6 of the paper, one weight at a time: curves over its nine values, ours above the paper's."""
     blocks: list[Block] = [
         Paragraph(
             "One weight at a time, the others as in the default method. Ours are figures on validation identities, for "
@@ -206,7 +205,7 @@ def sensitivity(view: GridView) -> Section:
             "seeds of one setting lay up to 13 points apart on the 40 people of this grid: with one seed, a curve "
             "that moves less than that says nothing."
         ),
-        Paragraph(f"Budget: {budget(view)}. Run by `python -m pipelines.flows grid sensitivity`."),
+        Paragraph(f"Budget: {budget(view)}. Run by `msclnet grid sensitivity`."),
         *view.warnings(),
     ]
     if not view.run:
@@ -214,7 +213,7 @@ def sensitivity(view: GridView) -> Section:
     blocks.append(curves(view))
     if view.run:
         blocks.append(grid_table(view, "Score: mean of Rank-1 and mAP over both directions."))
-    return Section(SENSITIVITY_TITLE, blocks)
+    return Section("Figure 6: how much the weights matter", blocks)
 
 
 @styled()
@@ -227,7 +226,7 @@ def curves(view: GridView) -> Picture:
     figure = new_figure(11, 5.2, title="One weight at a time")
     panels = figure.subplots(2, len(by_weight), sharey="row", sharex="col", squeeze=False)
     figures = {row.row.name: row.statistics.spreads.get("score") for row in view.rows}
-    base = figures.get(view.grid.baseline)
+    base = figures.get(view.grid.baseline or "")
     for column, (weight, rows) in enumerate(by_weight.items()):
         places = np.arange(len(rows))
         ours, papers = panels[0, column], panels[1, column]
@@ -264,45 +263,28 @@ def curves(view: GridView) -> Picture:
     )
 
 
-# Sections: readings of the paper's unclear places, screening, and the baseline against the whole.
-
-READINGS_TITLE = "Readings, parts and controls"
-
-
 def readings(views: list[GridView]) -> Section:
-    """A table for each grid that has no section of its own, then what diverged."""
+    """A table for each grid without its own section, then the trainings that diverged."""
     blocks: list[Block] = []
     for view in views:
-        command = f"python -m pipelines.flows grid {view.grid.name}"
+        command = f"msclnet grid {view.grid.name}"
         blocks += [
             Heading(view.grid.title),
             Paragraph(f"Budget: {budget(view)}. Run by `{command}`."),
             *view.warnings(),
             grid_table(view, MEANING),
         ]
-    return Section(READINGS_TITLE, [*blocks, Heading("What diverged"), *what_diverged(views)])
+        if view.grid.name == "baseline" and view.run:
+            blocks.append(rank1(view))
+    return Section("Readings, parts and controls", [*blocks, Heading("What diverged"), *what_diverged(views)])
 
 
-# Section: what the grids cost.
-
-COST_TITLE = "Cost"
-# No measurement: a network this small is bound by the start of GPU kernels, some hundred a step.
+# An estimate, not a measurement: the start of GPU kernels, some hundred a step, limits a network as small as this.
 GPU_STEPS_PER_SECOND = (20, 60)
 
 
 def cost(views: Sequence[GridView]) -> Section:
-    """Time per cell and grid, measured, and an estimate for a GPU."""
-    columns = [
-        Column("Grid"),
-        Column("Row"),
-        Column("cells", number=True),
-        Column("steps", number=True),
-        Column("training, s a cell", number=True),
-        Column("steps/s", number=True),
-        Column("one modern GPU, s a cell (estimate)", number=True),
-        Column("Machine"),
-    ]
-    rows = [line for view in views for line in _rows(view)]
+    """Measured time per cell and grid, and an estimate for a GPU."""
     low, high = GPU_STEPS_PER_SECOND
     text = (
         "Training alone, from the records: images trained on, divided by images per second. Rendering, preprocessing "
@@ -311,16 +293,17 @@ def cost(views: Sequence[GridView]) -> Section:
         f"column is an estimate and no measurement: {low} to {high} steps a second, for a network as small as the "
         "synthetic preset's. Where a record was made on a GPU, its own seconds are measured."
     )
-    blocks: list[Block] = [Paragraph(text)]
-    if rows:
-        blocks.append(Table(columns, rows, "Means over the finished cells of a row."))
-    else:
-        blocks.append(Paragraph(f"Ours: {NOT_RUN}.", warning=True))
-    return Section(COST_TITLE, blocks)
+    rows = [row for view in views for row in _costs(view)]
+    if not rows:
+        return Section("Cost", [Paragraph(text), Paragraph(f"Ours: {NOT_RUN}.", warning=True)])
+    frame = pd.DataFrame(rows, index=[OURS if row["Row"] == "all" else PLAIN for row in rows]).fillna("")
+    caption = "Means over the finished cells of a row."
+    return Section("Cost", [Paragraph(text), Table(frame, caption, words=("Grid", "Row", "Machine"))])
 
 
-def _rows(view: GridView) -> list[Row]:
-    rows = []
+def _costs(view: GridView) -> list[dict[str, str]]:
+    """One row per row of the grid with a training, then their sum."""
+    rows: list[dict[str, str]] = []
     total, cells = 0.0, 0
     for row in view.rows:
         records = [record for record in view.of(row.row.name) if record["training"]["seconds"]]
@@ -329,60 +312,23 @@ def _rows(view: GridView) -> list[Row]:
         seconds = sum(record["training"]["seconds"] for record in records)
         steps = sum(record["training"]["steps"] for record in records)
         total, cells = total + seconds, cells + len(records)
-        machines = {(r["machine"]["device"], r["machine"]["cores"]) for r in records}
+        machines = {(record["machine"]["device"], record["machine"]["cores"]) for record in records}
         low, high = (steps / len(records) / speed for speed in reversed(GPU_STEPS_PER_SECOND))
         rows.append(
-            Row(
-                [
-                    view.grid.name,
-                    row.row.shown,
-                    str(len(records)),
-                    f"{steps / len(records):,.0f}",
-                    f"{seconds / len(records):,.0f}",
-                    f"{steps / seconds:.1f}",
-                    f"{low:,.0f} to {high:,.0f}",
-                    "; ".join(f"{device}, {cores} cores" for device, cores in sorted(machines)),
-                ]
-            )
+            {
+                "Grid": view.grid.name,
+                "Row": row.row.shown,
+                "cells": str(len(records)),
+                "steps": f"{steps / len(records):,.0f}",
+                "training, s a cell": f"{seconds / len(records):,.0f}",
+                "steps/s": f"{steps / seconds:.1f}",
+                "one modern GPU, s a cell (estimate)": f"{low:,.0f} to {high:,.0f}",
+                "Machine": "; ".join(f"{device}, {cores} cores" for device, cores in sorted(machines)),
+            }
         )
     if rows:
+        together = f"{total / 3600:.2f} h together"
         rows.append(
-            Row(
-                [view.grid.name, "all", str(cells), "", f"{total / 3600:.2f} h together", "", "", ""],
-                kind="ours",
-            )
+            {"Grid": view.grid.name, "Row": "all", "cells": str(cells), "training, s a cell": together}
         )
     return rows
-
-
-# The sections of the report that come from experiments/results/.
-
-OWN_SECTION = ("ablation", "ablation-screening", "sensitivity")
-
-
-def grid_sections(root: Path) -> list[Section]:
-    """All sections over grids; empty in a project without experiments/.
-
-    Args:
-        root: the project.
-
-    Raises:
-        UserError: a grid's file or a record is damaged.
-    """
-    views = {name: read_view(root, name) for name in grid_names(root)}
-    if not set(OWN_SECTION) <= set(views):
-        return []
-    others = [view for name, view in views.items() if name not in OWN_SECTION]
-    sections = [
-        ablation(views["ablation"], views["ablation-screening"]),
-        figure5(root, list(views.values())),
-        sensitivity(views["sensitivity"]),
-        readings(others),
-        learning_curves([view for name, view in views.items() if name not in ("sensitivity", "readings")]),
-        cost(list(views.values())),
-    ]
-    unknown = sorted(path.name for path in (root / RESULTS).glob("*/") if path.name not in views)
-    if unknown:
-        texts = [f"`{RESULTS / name}`: no grid of this name in experiments/" for name in unknown]
-        sections.append(Section("Records that are not shown", [Items(texts)]))
-    return sections

@@ -1,49 +1,54 @@
 """Stage `download`: the raw images, as one archive in the data set's own layout."""
 
-import shutil
 import sys
 from pathlib import Path
 
-from msclnet.datasets.acquire.pack import pack
-from msclnet.datasets.archive import open_source
-from msclnet.datasets.catalogue import data_set, verify
+from msclnet.datasets.archive import open_source, pack
+from msclnet.datasets.catalogue import data_set, missing_source_message, verify
+from msclnet.datasets.layout import Tree
 from msclnet.datasets.records import SPLITS
 from msclnet.errors import UserError
-from msclnet.synthetic.dataset import write_dataset
-from msclnet.synthetic.layout import ImageCounts
+from msclnet.retrieval.protocols import read_permutations
 from pipelines import settings
 from pipelines.console import tellable
 from pipelines.stages import paths
 from pipelines.stages.config import Params
-from pipelines.stages.given_place import given_place
-from pipelines.stages.paths import write_json
+from pipelines.stages.paths import check_outputs_inside, check_permutations, write_json
 from pipelines.stages.stage import run_stage
 
 
 def download(params: Params) -> None:
-    """Rendered, or data/source and what it names -> data/raw/images.zip, results/download/report.json."""
+    """Rendered, or data/source/<data set> -> data/raw/images.zip, results/download/report.json.
+
+    Raises:
+        UserError: The images are missing or unreadable, or differ from what was published and download.differences is
+            `error`; the official permutations are asked for and missing; data/ leads out of the project.
+    """
+    check_outputs_inside()
+    check_permutations(params)
+    if params.download.dataset == "sysu-mm01" and "official" in params.evaluate.samplers:
+        read_permutations(params.evaluate.permutations)
     if params.download.dataset == "synthetic":
         render(params)
     else:
-        dataset = data_set(params.download.dataset)
+        source, dataset = Path(params.download.source), data_set(params.download.dataset)
+        if message := missing_source_message(dataset.name, source):
+            raise UserError(message)
         pack(
-            given_place(params),
+            source,
             paths.RAW,
-            wanted=dataset.wanted,
-            workspace=fetched_to(),
+            wanted=dataset.layout.wants,
+            check=lambda opened: Tree(opened, dataset.layout),
             expected=f"the folders and lists of {dataset.title}. {dataset.access}",
         )
     report(params)
-    shutil.rmtree(fetched_to(), ignore_errors=True)
-
-
-def fetched_to() -> Path:
-    """Folder of archives that came from a URL, kept until the data set is complete: nothing is fetched twice."""
-    return settings.home() / ".dvc" / "tmp" / "msclnet-download"
 
 
 def render(params: Params) -> None:
     """Draw the synthetic data set."""
+    from msclnet.synthetic.dataset import write_dataset
+    from msclnet.synthetic.layout import ImageCounts
+
     synthetic = params.download.synthetic
     write_dataset(
         paths.RAW,

@@ -7,8 +7,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from msclnet.tracking.masking import may_hold_a_secret
-
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -46,33 +44,20 @@ class Synthetic(Section):
     images_per_camera: Images
 
 
-class Place(Section):
-    place: str
-    sha256: Annotated[str, Field(pattern=r"^([0-9a-fA-F]{64})?$")]
-
-    @model_validator(mode="after")
-    def no_secret(self) -> "Place":
-        if may_hold_a_secret(self.place):
-            raise ValueError(
-                "place must hold no password and nothing behind a ? or #, which may be a token: this file is committed "
-                "and copied into experiments; give such an address in the environment variable MSCLNET_RAW"
-            )
-        return self
-
-
 class Download(Section):
     dataset: Literal["synthetic", "sysu-mm01", "regdb", "llcm"]
-    source: dict[Literal["images"], Place]
+    source: str
     differences: Literal["error", "warn"]
     synthetic: Synthetic
 
     @model_validator(mode="after")
-    def source_where_needed(self) -> "Download":
-        if self.dataset == "synthetic" and self.source:
-            raise ValueError("source must be {} for dataset 'synthetic', which is rendered here")
-        if self.dataset != "synthetic" and not self.source:
+    def source_fits(self) -> "Download":
+        # dvc.yaml makes it a dependency of the stage: the renderer's code, or what was linked there.
+        fitting = "msclnet/synthetic" if self.dataset == "synthetic" else f"data/source/{self.dataset}"
+        if self.source != fitting:
             raise ValueError(
-                f"source must have the key images for dataset {self.dataset!r}, as in presets/{self.dataset}.yaml"
+                f"source must be {fitting!r} for dataset {self.dataset!r}, not {self.source!r}; the images themselves "
+                "may lie anywhere: link them there (data/source/README.md)"
             )
         return self
 
@@ -341,11 +326,18 @@ class Params(Section):
 
     @model_validator(mode="after")
     def official_galleries_have_their_file(self) -> "Params":
+        place = self.evaluate.permutations
+        if place and (not place.startswith("data/permutations/") or ".." in place):
+            raise ValueError(
+                f"evaluate.permutations must be a file below data/permutations/, where a change of it is seen, not "
+                f"{place!r}: `ln -s` it there"
+            )
         drawn = self.download.dataset in ("synthetic", "sysu-mm01")
         if drawn and "official" in self.evaluate.samplers and not self.evaluate.permutations:
             raise ValueError(
-                "evaluate.permutations is empty, but evaluate.samplers asks for 'official': give the place of "
-                "rand_perm_cam.mat, which comes with SYSU-MM01's evaluation code, or take the sampler 'agw'"
+                "evaluate.permutations is empty, but evaluate.samplers asks for 'official': link rand_perm_cam.mat, "
+                "which comes with SYSU-MM01's evaluation code, to data/permutations/rand_perm_cam.mat and give that "
+                "path, or take the sampler 'agw'"
             )
         return self
 

@@ -10,18 +10,20 @@ import json
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from msclnet.errors import UserError
 
+if TYPE_CHECKING:
+    from pipelines.stages.params import Params
+
 # Where the stages read and write, relative to the project's root, where DVC starts them.
 
 PARAMS = Path("params.yaml")
 
-SOURCE = Path("data/source/images.json")
-PERMUTATIONS = Path("data/permutations/images.json")
+DATA = Path("data")
 DOWNLOAD_REPORT = Path("results/download/report.json")
 RAW = Path("data/raw/images.zip")
 
@@ -59,6 +61,57 @@ def fresh(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     return path
+
+
+def check_outputs_inside() -> None:
+    """DVC keeps no output outside of the project's git repository, and says so only after the stage has run.
+
+    Raises:
+        UserError: data/ or results/ is a link that leads out of the project.
+    """
+    project = Path.cwd().resolve()
+    for folder in (DATA, RAW.parent, PROCESSED, Path("results")):
+        if not (place := folder.resolve()).is_relative_to(project):
+            raise UserError(
+                f"{folder} leads to {place}, outside of the project, where DVC keeps no results. Make it a folder of "
+                "the project; put DVC's cache on the other disk (`dvc cache dir --local PATH`, `dvc config --local "
+                "cache.type symlink`) and link raw images below data/source"
+            )
+
+
+def check_permutations(params: "Params") -> None:
+    """The official gallery permutations are there where they are asked for: reported before a training, not after it.
+
+    Raises:
+        UserError: They are missing.
+    """
+    place = Path(params.evaluate.permutations)
+    if (
+        params.download.dataset == "sysu-mm01"
+        and "official" in params.evaluate.samplers
+        and not place.is_file()
+    ):
+        raise UserError(
+            f"evaluate.permutations: {place}: no such file, but evaluate.samplers asks for 'official'; link "
+            "rand_perm_cam.mat, which comes with SYSU-MM01's evaluation code and not with its images, there, or take "
+            "the sampler 'agw'"
+        )
+
+
+def link_raw_data(project: Path, copy: Path) -> None:
+    """Make a copy of the project see its raw data, which git ignores: links in data/source and data/permutations.
+
+    Links of an earlier run are replaced; what git tracks stays.
+    """
+    for folder in (DATA / "source", DATA / "permutations"):
+        for old in (copy / folder).glob("*"):
+            if old.is_symlink():
+                old.unlink()
+        for entry in (project / folder).glob("*"):
+            target = copy / folder / entry.name
+            if not target.exists():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.symlink_to(entry.resolve())
 
 
 def write_json(path: Path, values: Any) -> None:

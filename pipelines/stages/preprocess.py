@@ -1,35 +1,57 @@
 """Stage `preprocess`: images decoded and resized once, their manifest, and a picture of the augmentation."""
 
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from msclnet.datasets.archive import open_source
-from msclnet.datasets.catalogue import Choice, data_set
-from msclnet.datasets.records import SPLITS
+from msclnet.datasets.catalogue import data_set
+from msclnet.datasets.records import SPLITS, Choice, Record
+from msclnet.errors import UserError
 from msclnet.images.augmentation import augmentation_steps
 from msclnet.images.decode import decode
 from msclnet.images.table import Entry, open_array, read_manifest, write_manifest
-from msclnet.images.writer import write_array
+from msclnet.images.writer import Range, camera_ranges, write_array
+from msclnet.retrieval.evaluation import EXCLUSIONS
+from msclnet.retrieval.protocols import GALLERY_CAMERAS
 from pipelines import settings
+from pipelines.console import tellable
 from pipelines.stages import paths
 from pipelines.stages.config import Params
-from pipelines.stages.paths import fresh, write_json
+from pipelines.stages.paths import check_outputs_inside, fresh, write_json
 from pipelines.stages.stage import run_stage
 
 RULE = (
-    "EXIF rotation is applied; grayscale, palette and CMYK become RGB, 16-bit gray its upper byte, transparency black; "
-    "a file that is empty, truncated, too large or no image is left out"
+    "EXIF rotation is applied; grayscale, palette and CMYK become RGB, transparency black; gray of more than 8 bits is "
+    "scaled from the range of its camera (`ranges`) to 0..255; a file that is empty, truncated, too large or no image "
+    "is left out"
 )
 EXAMPLES = 3  # of each modality
+SHOWN = 5
+FEW_LEVELS = 64
+MODALITIES = ("visible", "infrared")
+ROOM = "a query ignores images by a camera of its own room or, in LLCM, by its own camera"
 
 
 def preprocess(params: Params) -> None:
-    """data/raw/images.zip -> data/processed, results/preprocess."""
+    """data/raw/images.zip -> data/processed, results/preprocess.
+
+    Raises:
+        UserError: The lists are wrong, a split has no image, or an image set cannot be trained on or scored.
+    """
+    check_outputs_inside()
     choice = Choice(
         validation=params.preprocess.validation == "held_out", regdb_split=params.preprocess.regdb_split
     )
     records = data_set(params.download.dataset).list_records(open_source(paths.RAW), choice)
+    check_use(records, params)
+    unpaired = report_unpaired(records)
+    workers = settings.workers(settings.cores())
+    ranges = camera_ranges(records, source=paths.RAW, workers=workers)
+    report_ranges(ranges)
     height, width = params.preprocess.height, params.preprocess.width
     for path in (paths.PROCESSED, paths.PREPROCESS_REPORT.parent):
         path.mkdir(parents=True, exist_ok=True)
@@ -38,6 +60,8 @@ def preprocess(params: Params) -> None:
         "height": height,
         "width": width,
         "rule": RULE,
+        "ranges": {str(camera): asdict(found) for camera, found in ranges.items()},
+        "one_modality_only": unpaired,
         "images": {},
         "unreadable": [],
         "converted": [],
@@ -54,7 +78,8 @@ def preprocess(params: Params) -> None:
             source=paths.RAW,
             height=height,
             width=width,
-            workers=settings.workers(settings.cores()),
+            ranges=ranges,
+            workers=workers,
         )
         kept += entries
         report["images"][split] = len(entries)
@@ -63,14 +88,116 @@ def preprocess(params: Params) -> None:
             report[kind].append({"path": record.path, "what": outcome.note})
     write_manifest(fresh(paths.MANIFEST), kept)
     write_json(paths.PREPROCESS_REPORT, report)
-    _draw_augmentation(params)
+    _draw_augmentation(params, ranges)
     print(
         f"{sum(report['images'].values())} images; {len(report['unreadable'])} unreadable ones left out, "
         f"{len(report['converted'])} converted: {paths.PREPROCESS_REPORT}"
     )
 
 
-def _draw_augmentation(params: Params) -> None:
+def check_use(records: Sequence[Record], params: Params) -> None:
+    """Whether the images can be trained on and scored, by what is known before any of them is decoded.
+
+    Raises:
+        UserError: A split has no image; no training identity has both modalities; or no query of the validation or test
+            identities can have a match.
+    """
+    validating = params.preprocess.validation == "held_out"
+    none_held_out = "set preprocess.validation to 'none' and train.keep to 'last'"
+    for split in SPLITS:
+        if any(record.split == split for record in records) or (split == "val" and not validating):
+            continue
+        remedy = f", or {none_held_out}" if split == "val" else ""
+        raise UserError(
+            f"no image of the {split} identities is there: the data set's list of them is empty, or names others than "
+            f"there are images of; list some in it{remedy}"
+        )
+    by_modality = [
+        {r.identity for r in records if r.split == "train" and r.modality == m} for m in MODALITIES
+    ]
+    if not set.intersection(*by_modality):
+        raise UserError(
+            f"no training identity has images of both modalities ({len(by_modality[0])} have visible, "
+            f"{len(by_modality[1])} infrared ones): give the same person the same number in the folders of both"
+        )
+    dataset, every = params.download.dataset, tuple({record.camera for record in records})
+    if validating:
+        for query in MODALITIES:
+            if not can_be_scored(records, "val", query=query, gallery_cameras=every, dataset=dataset):
+                raise UserError(
+                    f"no {query} image of the validation identities can have a match ({ROOM}): add identities with "
+                    f"images of both modalities to their list, or {none_held_out}"
+                )
+    if dataset in ("regdb", "llcm"):
+        asked = [(query, "", every) for query in MODALITIES]
+    else:
+        asked = [("infrared", mode, GALLERY_CAMERAS[mode]) for mode in params.evaluate.modes]
+    for query, mode, cameras in asked:
+        if not can_be_scored(records, "test", query=query, gallery_cameras=cameras, dataset=dataset):
+            others = [one for one in params.evaluate.modes if one != mode]
+            remedy = f", or set evaluate.modes to {others}" if mode and others else ""
+            raise UserError(
+                f"no {query} image of the test identities can have a match{f' in mode {mode}' if mode else ''} by "
+                f"cameras {', '.join(map(str, sorted(cameras)))} ({ROOM}): add test identities with images of both "
+                f"modalities by such cameras{remedy}"
+            )
+
+
+def can_be_scored(
+    records: Sequence[Record], split: str, *, query: str, gallery_cameras: Sequence[int], dataset: str
+) -> bool:
+    """Whether any query of a split has a gallery image of its identity that it does not ignore."""
+    cells = {(r.identity, r.camera, r.modality) for r in records if r.split == split}
+    exclude = EXCLUSIONS[dataset]
+    for identity in sorted({identity for identity, _, _ in cells}):
+        queries = np.array([c for i, c, modality in cells if i == identity and modality == query], np.int64)
+        gallery = np.array(
+            [c for i, c, modality in cells if i == identity and modality != query and c in gallery_cameras],
+            np.int64,
+        )
+        if not len(queries) or not len(gallery):
+            continue
+        same = np.full(len(queries), identity), np.full(len(gallery), identity)
+        if exclude is None or not exclude(same[0], queries, same[1], gallery).all():
+            return True
+    return False
+
+
+def report_unpaired(records: Sequence[Record]) -> list[int]:
+    """Warn of training and validation identities with one modality only, which pairs leave out."""
+    seen: dict[int, set[str]] = {}
+    for record in records:
+        if record.split != "test":
+            seen.setdefault(record.identity, set()).add(record.modality)
+    unpaired = sorted(identity for identity, modalities in seen.items() if len(modalities) == 1)
+    if unpaired:
+        more = f" and {len(unpaired) - SHOWN} more" if len(unpaired) > SHOWN else ""
+        _warn(
+            f"{len(unpaired)} of {len(seen)} training and validation identities have images of one modality only and "
+            f"are not trained on: {', '.join(map(str, unpaired[:SHOWN]))}{more}"
+        )
+    return unpaired
+
+
+def report_ranges(ranges: dict[int, Range]) -> None:
+    """Warn of what is left of images of more than 8 bits."""
+    for camera, found in ranges.items():
+        few = (
+            "; a few odd pixels may widen the range: clip them in the files"
+            if found.levels < FEW_LEVELS
+            else ""
+        )
+        _warn(
+            f"camera {camera}: {found.images} images of more than 8 bits, scaled from {found.low:g}..{found.high:g} to "
+            f"0..255: {found.levels:g} gray levels an image on average{few}"
+        )
+
+
+def _warn(message: str) -> None:
+    print(f"warning: {tellable(message)}", file=sys.stderr)
+
+
+def _draw_augmentation(params: Params, ranges: dict[int, Range]) -> None:
     from msclnet.figures.augmentation import AugmentationSteps, augmentation_figure
     from msclnet.figures.style import save
 
@@ -83,7 +210,11 @@ def _draw_augmentation(params: Params) -> None:
     for infrared in (False, True):
         candidates = np.flatnonzero(rows.infrared == infrared)
         for row in candidates[:: max(1, len(candidates) // EXAMPLES)][:EXAMPLES]:
-            states = [decode(source.read(str(rows.paths[row]))).pixels, np.array(images[row])]
+            found = ranges.get(int(rows.cameras[row]))
+            decoded = decode(
+                source.read(str(rows.paths[row])), span=(found.low, found.high) if found else None
+            )
+            states = [decoded.pixels, np.array(images[row])]
             for transforms in steps.values():
                 states.append(_apply(transforms, states[-1], seed=int(row)))
             modality = "infrared" if infrared else "visible"

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from msclnet.errors import UserError, ran_out_of_memory
 from pipelines import settings
 from pipelines.console import mask_tracebacks, tellable
-from pipelines.orchestration.environment import QUIET
+from pipelines.settings import prepare_process
 from pipelines.stages.config import Params, load_params
 from pipelines.stages.paths import PARAMS
 
@@ -74,8 +74,7 @@ def report_user_errors(work: Callable[[], None]) -> None:
 
 def prepare() -> None:
     """Set the process up: no telemetry, and SIGTERM as an orderly exit."""
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
+    prepare_process()
     signal.signal(signal.SIGTERM, _terminate)
 
 

@@ -53,6 +53,7 @@ def train(params: Params) -> None:
 
     Of several processes each trains on its share of every batch; only rank 0 writes files and logs.
     """
+    paths.check_permutations(params)  # evaluate needs them; a training may take days
     # Mistakes are reported before a run in MLflow begins, which would end as failed.
     graphs_wanted()
     if params.train.compile:

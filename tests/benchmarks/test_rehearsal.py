@@ -7,9 +7,7 @@ from pathlib import Path
 import pytest
 from rehearsal_files import EXPECTED, GROUPS, write_permutations
 
-from benchmarks.rehearsal.listing import build_listing
-from benchmarks.rehearsal.rehearsal import STAGES, Rehearsal, RehearsalError, environment, rehearse
-from benchmarks.rehearse_sysu import run
+from benchmarks.rehearsal import STAGES, Rehearsal, RehearsalError, build_listing, environment, rehearse, run
 from msclnet.errors import UserError
 
 SMALL = {
@@ -28,12 +26,12 @@ SMALL = {
 def test_every_number_of_a_tiny_data_set_comes_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # What a user may have set must not reach the stages.
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
-    monkeypatch.setenv("MSCLNET_RAW", "/somewhere/else")
     listing = build_listing(GROUPS)
     test = {cell: count for cell, count in listing.cells.items() if cell[0] in listing.identities["test"]}
     write_permutations(tmp_path / "rand_perm_cam.mat", test)
-    overrides = {**SMALL, "evaluate.permutations": str(tmp_path / "rand_perm_cam.mat")}
-    rehearsal = Rehearsal(listing, EXPECTED, sampler="official", overrides=overrides, workers=1)
+    permutations = tmp_path / "rand_perm_cam.mat"
+    overrides = {**SMALL, "evaluate.permutations": "data/permutations/rand_perm_cam.mat"}
+    rehearsal = Rehearsal(listing, EXPECTED, overrides=overrides, workers=1, permutations=permutations)
     measured, checks = rehearse(tmp_path / "work", rehearsal)
     assert list(measured) == list(STAGES)
     assert all(taken.status == 0 and taken.peak_bytes > 10 * 2**20 for taken in measured.values())
@@ -45,16 +43,16 @@ def test_every_number_of_a_tiny_data_set_comes_out(tmp_path: Path, monkeypatch: 
 
 def test_a_stage_that_fails_ends_the_rehearsal(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     overrides = {**SMALL, "download.differences": "error"}
-    rehearsal = Rehearsal(build_listing(GROUPS), EXPECTED, sampler="agw", overrides=overrides, workers=1)
+    rehearsal = Rehearsal(build_listing(GROUPS), EXPECTED, overrides=overrides, workers=1)
     with pytest.raises(RehearsalError, match="download ended with exit status 2"):
         rehearse(tmp_path / "work", rehearsal)
     assert "differences from what was published" in capfd.readouterr().err
     assert not (tmp_path / "work/project/data/raw/images.zip").exists()
 
 
-def test_a_wrong_override_is_told_before_anything_is_drawn(tmp_path: Path) -> None:
+def test_a_wrong_override_is_reported_before_anything_is_drawn(tmp_path: Path) -> None:
     overrides = {**SMALL, "model.backbone": "huge"}
-    rehearsal = Rehearsal(build_listing(GROUPS), EXPECTED, sampler="agw", overrides=overrides, workers=1)
+    rehearsal = Rehearsal(build_listing(GROUPS), EXPECTED, overrides=overrides, workers=1)
     with pytest.raises(UserError, match=r"model\.backbone"):
         rehearse(tmp_path / "work", rehearsal)
     assert not (tmp_path / "work/SYSU-MM01.zip").exists()
@@ -64,14 +62,13 @@ def test_the_stages_see_nothing_of_the_surroundings(tmp_path: Path, monkeypatch:
     for name in ("MSCLNET_HOME", "MLFLOW_TRACKING_URI", "DVC_ROOT", "GIT_DIR", "PREFECT_API_URL"):
         monkeypatch.setenv(name, "/elsewhere")
     monkeypatch.setenv("MSCLNET_DEVICE", "cpu")
-    variables = environment(tmp_path, archive=tmp_path / "a.zip", workers=3)
+    variables = environment(tmp_path, workers=3)
     assert "/elsewhere" not in variables.values()
     assert variables["MSCLNET_DEVICE"] == "cpu"
-    assert variables["MSCLNET_RAW"] == str(tmp_path / "a.zip")
     assert variables["PATH"] == os.environ["PATH"]
 
 
-def test_mistakes_on_the_command_line_are_told_at_once(tmp_path: Path) -> None:
+def test_mistakes_on_the_command_line_are_reported_at_once(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("of value")
     with pytest.raises(UserError, match="not empty"):
         run(permutations=None, backbone="slim", precision="fp32", keep=tmp_path, workers=1)

@@ -10,9 +10,7 @@ import pytest
 from PIL import Image
 from rehearsal_files import EXPECTED, GROUPS
 
-from benchmarks.rehearsal.archive import write_archive
-from benchmarks.rehearsal.listing import build_listing
-from benchmarks.rehearsal.picture import draw
+from benchmarks.rehearsal import build_listing, draw, write_archive
 from msclnet.datasets.archive import open_source
 from msclnet.datasets.catalogue import data_set, verify
 from msclnet.datasets.records import Choice

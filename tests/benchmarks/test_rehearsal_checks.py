@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 from rehearsal_files import EXPECTED
 
-from benchmarks.rehearsal.checks import FEATURES, FIGURES, Check, checks
-from benchmarks.rehearsal.measure import Measured
-from benchmarks.rehearsal.report import conclude
+from benchmarks import rehearsal
+from benchmarks.rehearsal import FEATURES, FIGURES, Check, Measured, checks, conclude
 
 Values = dict[str, Any]
 PUBLISHED = replace(EXPECTED, published=True)
@@ -154,16 +153,12 @@ def test_another_sampler_is_found(project: Path) -> None:
 
 @pytest.mark.parametrize("found", [2208, 3803])
 def test_a_wrong_number_fails_the_rehearsal_and_is_in_its_report(
-    found: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    found: int, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(rehearsal, "REPORT", tmp_path / "report.json")
     measured = {name: Measured(0, 20.0, 30.0, 2**30) for name in ("preprocess", "evaluate")}
-    good = conclude(
-        tmp_path / "report.json",
-        measured,
-        [Check("valid queries", found, 2208)],
-        images=20_000,
-        settings={"workers": 2},
-    )
+    numbers = [Check("valid queries", found, 2208)]
+    good = conclude(measured, numbers, images=20_000, conditions={"workers": 2})
     shown, written = capsys.readouterr().out, json.loads((tmp_path / "report.json").read_text())
     assert good == (found == 2208)
     assert ("error: valid queries: found 3803, expected 2208" in shown) == (not good)

@@ -9,8 +9,7 @@ import pytest
 from rehearsal_files import write_permutations
 from scipy.io import savemat
 
-from benchmarks.rehearsal.listing import Listing, full_listing
-from benchmarks.rehearsal.official import read_test_cells
+from benchmarks.rehearsal import Listing, full_listing, read_test_cells
 from msclnet.errors import UserError
 from msclnet.retrieval.protocols import Images, sysu_mm01_protocol
 

@@ -9,7 +9,7 @@ from types import FrameType
 import psutil
 import pytest
 
-from benchmarks.rehearsal.measure import Measured, run_measured
+from benchmarks.rehearsal import Measured, run_measured
 
 MIB = 2**20
 HOLD = "import time; held = b'x' * (150 * 2**20); time.sleep(1.5)"
@@ -35,7 +35,7 @@ def test_the_processor_time_of_all_processes_counts(tmp_path: Path) -> None:
     assert python("import time; time.sleep(0.7)", cwd=tmp_path).cpu_seconds < 0.5
 
 
-def test_the_exit_status_is_told(tmp_path: Path) -> None:
+def test_the_exit_status_is_reported(tmp_path: Path) -> None:
     assert python("raise SystemExit(7)", cwd=tmp_path).status == 7
     assert python("", cwd=tmp_path).status == 0
 

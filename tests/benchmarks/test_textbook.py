@@ -6,14 +6,12 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.textbook.losses import baseline_loss
-from benchmarks.textbook.network import TextbookNetwork, normalised
-from benchmarks.textbook.weights import copy_weights
+from benchmarks.textbook import TextbookNetwork, baseline_loss, copy_weights, normalised
 from msclnet.features import PairLabels
 from msclnet.losses.objective import Objective
 from msclnet.models.build import build_network
 from msclnet.models.network import MSCLNet
-from pipelines.stages.config import read_yaml
+from pipelines.stages.presets import load_preset
 
 PRESET = Path(__file__).parents[2] / "presets" / "agw-sysu-mm01.yaml"
 IDENTITIES, PAIRS, HEIGHT, WIDTH = 5, 4, 32, 16
@@ -21,7 +19,7 @@ IDENTITIES, PAIRS, HEIGHT, WIDTH = 5, 4, 32, 16
 
 @pytest.fixture(scope="module")
 def preset() -> dict[str, Any]:
-    return read_yaml(PRESET)
+    return load_preset("agw-sysu-mm01", Path(__file__).parents[2])
 
 
 @pytest.fixture(scope="module")

@@ -61,21 +61,23 @@ def full_sysu(test: dict[tuple[int, int], int] | None = None, test_identities: I
     return Listing(images, {f"exp/{name}_id.txt": ",".join(map(str, ids)) for name, ids in lists.items()})
 
 
-def full_regdb() -> Listing:
+def full_regdb(identities: int = 412) -> Listing:
+    half = identities // 2
     images = [
         f"{folder}/{identity}/{letter}_{number:05d}_{identity}.bmp"
         for folder, letter in (("Visible", "v"), ("Thermal", "t"))
-        for identity in range(1, 413)
+        for identity in range(1, identities + 1)
         for number in range(10)
     ]
     lists = {}
     for split in range(1, 11):
-        sides = {"train": range(split, split + 206), "test": [*range(1, split), *range(split + 206, 413)]}
-        for side, identities in sides.items():
+        train = range(split, split + half)
+        sides = {"train": train, "test": [i for i in range(1, identities + 1) if i not in train]}
+        for side, members in sides.items():
             for folder, letter in (("Visible", "v"), ("Thermal", "t")):
                 lines = [
                     f"{folder}/{identity}/{letter}_{number:05d}_{identity}.bmp {label}"
-                    for label, identity in enumerate(identities)
+                    for label, identity in enumerate(members)
                     for number in range(10)
                 ]
                 lists[f"idx/{side}_{folder.lower()}_{split}.txt"] = "\n".join(lines)

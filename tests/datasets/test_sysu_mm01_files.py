@@ -161,7 +161,6 @@ def test_an_empty_list_leaves_its_split_empty(tmp_path: Path) -> None:
         ({"exp/train_id.txt": b"3;1"}, r"exp/train_id\.txt holds '3;1'"),
         ({"exp/train_id.txt": b"3,1.5"}, r"exp/train_id\.txt holds '1\.5'"),
         ({"exp/train_id.txt": "3,²".encode()}, r"exp/train_id\.txt holds '²'"),
-        ({"exp/train_id.txt": b"\xff\xfe3\x00,\x001\x00"}, r"exp/train_id\.txt holds "),
     ],
 )
 def test_wrong_lists(tmp_path: Path, lists: dict[str, bytes], message: str) -> None:
@@ -239,3 +238,35 @@ def test_replica(tmp_path: Path, awkward: bool, choice: Choice) -> None:
 )
 def test_which_files_belong_to_the_data_set(name: str, belongs: bool) -> None:
     assert LAYOUT.wants(name) is belongs
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_lists_as_editors_on_windows_save_them(tmp_path: Path, encoding: str) -> None:
+    lists = {name: text.decode().encode(encoding) for name, text in LISTS.items()}
+    assert records_of(tmp_path, files(lists)) == EXPECTED
+
+
+@pytest.mark.parametrize("second", ["SYSU-MM01 - Copy", "SYSU-MM01-masked", "SYSU-MM01.bak", "SYSU-MM01 (1)"])
+def test_two_copies_side_by_side_are_an_error_that_names_them(tmp_path: Path, second: str) -> None:
+    content = {f"{top}/{name}": data for top in ("SYSU-MM01", second) for name, data in files().items()}
+    with pytest.raises(UserError) as caught:
+        records_of(tmp_path, content)
+    for part in ("SYSU-MM01/", f"{second}/", "link one of them"):
+        assert part in str(caught.value)
+
+
+def test_the_outermost_folder_with_lists_and_images_is_the_root(tmp_path: Path) -> None:
+    """Neither a copy further down nor a list of something else further up takes its place."""
+    content = {f"data/SYSU-MM01/{name}": data for name, data in files().items()}
+    content |= {f"data/backup/SYSU-MM01/{name}": data for name, data in files().items()}
+    content |= {"exp/train_id.txt": b"77"}
+    found = records_of(tmp_path, content)
+    assert found == [replace(record, path=f"data/SYSU-MM01/{record.path}") for record in EXPECTED]
+
+
+def test_images_one_folder_lower_than_the_lists_are_named(tmp_path: Path) -> None:
+    content = {**LISTS, **{f"images/{name}": b"" for name in IMAGES}}
+    with pytest.raises(
+        UserError, match=r"lists were found in the top folder, images in images/: put them side by"
+    ):
+        records_of(tmp_path, content)

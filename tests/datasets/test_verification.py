@@ -4,7 +4,8 @@ import json
 import os
 import shutil
 from collections import Counter
-from functools import cache
+from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,11 @@ from full_size import SYSU_TEST, Listing, full_llcm, full_regdb, full_sysu
 from replicas import SYSU_CAMERAS, write_llcm, write_regdb, write_sysu_mm01
 from scipy.io import loadmat
 
+from msclnet.datasets import regdb
 from msclnet.datasets.archive import open_source
-from msclnet.datasets.catalogue import DATA_SETS, Report, data_set, verify
+from msclnet.datasets.catalogue import DATA_SETS, Report, data_set, missing_source_message, verify
 from msclnet.datasets.records import Choice
+from msclnet.datasets.survey import Published
 from msclnet.errors import UserError
 
 SPLITS = Path(
@@ -24,18 +27,28 @@ needs_splits = pytest.mark.skipif(
     not (SPLITS / "rand_perm_cam.mat").is_file(), reason="SYSU-MM01's split files are not here"
 )
 FULL = {"sysu-mm01": cache(full_sysu), "regdb": cache(full_regdb), "llcm": cache(full_llcm)}
+# RegDB's 40 lists of 2,060 lines take seconds to read: most tests look at 40 identities and their own numbers.
+SMALL_REGDB = replace(
+    data_set("regdb"),
+    published=Published(
+        lists=dict.fromkeys(regdb.ALL_LISTS, (20, 200)),
+        images=tuple(replace(n, identities=40, images=400) for n in regdb.PUBLISHED.images),
+    ),
+)
+small_regdb = cache(partial(full_regdb, 40))
 CAMERA = (("visible", 1), ("infrared", 2))
 
 
 def sentences(source, name: str) -> list[str]:
-    return [difference.sentence() for difference in verify(source, data_set(name)).differences]
+    dataset = SMALL_REGDB if name == "regdb" else data_set(name)
+    return [difference.sentence() for difference in verify(source, dataset).differences]
 
 
 def counted(report: Report) -> dict[tuple[str, str, int], tuple[int, int]]:
     return {(c.part, c.modality, c.camera): (c.identities, c.images) for c in report.counts}
 
 
-@pytest.mark.parametrize("name", sorted(FULL))
+@pytest.mark.parametrize("name", ["sysu-mm01", "llcm", pytest.param("regdb", marks=pytest.mark.full_size)])
 def test_a_whole_copy_is_as_published(name: str) -> None:
     report = verify(FULL[name](), data_set(name))
     assert [difference.sentence() for difference in report.differences] == []
@@ -79,7 +92,7 @@ def test_sysu_without_two_cameras_and_a_list() -> None:
     partial = FULL["sysu-mm01"]().without("cam3/", "cam5/", "exp/val_id.txt")
     train = {f"{int(i):04d}" for i in partial.files["exp/train_id.txt"].split(",")}
     cameras = Counter(name.split("/")[0] for name in partial.files if name.split("/")[1] in train)
-    # What the two folders hold of the test is not told again.
+    # What the two folders hold of the test is not reported again.
     assert sentences(partial, "sysu-mm01") == [
         "folders with images: 4, expected 6; missing: cam3, cam5",
         "lists: 2, expected 3; missing: exp/val_id.txt",
@@ -136,31 +149,59 @@ def test_sysu_lists_that_cannot_be_right(text: str, beginning: str) -> None:
     )
 
 
+def test_a_small_regdb_is_as_its_numbers_say() -> None:
+    report = verify(small_regdb(), SMALL_REGDB)
+    assert report.summary() == "as published"
+    counts = counted(report)
+    halves = {
+        (f"{side} {k}", *m): (20, 200) for side in ("train", "test") for k in range(1, 11) for m in CAMERA
+    }
+    assert counts == halves | {("all", *modality): (40, 400) for modality in CAMERA}
+
+
 def test_regdb_without_a_modality_and_a_list() -> None:
-    partial = FULL["regdb"]().without("Thermal/", "idx/test_visible_7.txt")
+    partial = small_regdb().without("Thermal/", "idx/test_visible_7.txt")
     assert sentences(partial, "regdb") == [
         "folders with images: 1, expected 2; missing: Thermal",
         "lists: 39, expected 40; missing: idx/test_visible_7.txt",
     ]
 
 
+def test_regdb_converted_to_another_format_is_named_as_such() -> None:
+    whole = small_regdb()
+    names = [name for name in whole.files if not name.endswith(".txt")]
+    lists = {name: text for name, text in whole.files.items() if name.endswith(".txt")}
+    png = Listing([name.replace(".bmp", ".png") if "Thermal" in name else name for name in names], lists)
+    (difference,) = verify(png, SMALL_REGDB).differences
+    for part in (
+        "images in Thermal",
+        "listed and not there 400 of 400",
+        "400 are there under another ending (.png)",
+    ):
+        assert part in difference.sentence()
+    assert len(difference.missing) == 400
+    one = whole.without("Visible/3/v_00004_3.bmp").with_list("Visible/3/v_00004_3.PNG", "")
+    (sentence,) = sentences(one, "regdb")
+    assert "listed and not there 1 of 400, of which 1 are there under another ending (.PNG)" in sentence
+
+
 def test_regdb_names_folders_and_single_images() -> None:
-    gone = ("Visible/100/", "Visible/99/", "Visible/9/", "Thermal/50/t_00003_50.bmp")
-    assert sentences(FULL["regdb"]().without(*gone), "regdb") == [
-        "identity folders in Visible: 409 of those listed, expected 412; missing: Visible/9, Visible/99, Visible/100",
-        "images in Thermal: 4,119 of those listed, expected 4,120; missing: Thermal/50/t_00003_50.bmp",
-        "all, visible: 409 identities and 4,090 images, expected 412 identities and 4,120 images",
-        "all, infrared: 4,119 images, expected 4,120 images",
+    gone = ("Visible/10/", "Visible/29/", "Visible/9/", "Thermal/30/t_00003_30.bmp")
+    assert sentences(small_regdb().without(*gone), "regdb") == [
+        "identity folders in Visible: 37 of those listed, expected 40; missing: Visible/9, Visible/10, Visible/29",
+        "images in Thermal: 399 of those listed, expected 400; missing: Thermal/30/t_00003_30.bmp",
+        "all, visible: 37 identities and 370 images, expected 40 identities and 400 images",
+        "all, infrared: 399 images, expected 400 images",
     ]
 
 
 def test_regdb_finds_mistakes_in_the_lists_of_any_split() -> None:
-    whole = FULL["regdb"]()
+    whole = small_regdb()
     shorter = whole.with_list(
         "idx/train_visible_9.txt", "\n".join(whole.files["idx/train_visible_9.txt"].splitlines()[10:])
     )
     assert sentences(shorter, "regdb") == [
-        "list idx/train_visible_9.txt: 205 identities and 2,050 images, expected 206 identities and 2,060 images"
+        "list idx/train_visible_9.txt: 19 identities and 190 images, expected 20 identities and 200 images"
     ]
     swapped = whole.with_list("idx/test_thermal_2.txt", whole.files["idx/test_visible_2.txt"])
     assert sentences(swapped, "regdb")[0].startswith(
@@ -170,6 +211,16 @@ def test_regdb_finds_mistakes_in_the_lists_of_any_split() -> None:
     assert any(
         one.startswith("lists of split 2: idx/test_thermal_2.txt line 1 gives identity 2 ")
         for one in sentences(leaking, "regdb")
+    )
+
+
+def test_lists_and_images_in_two_folders_are_a_difference_of_their_own() -> None:
+    whole = small_regdb()
+    apart = Listing(
+        (), {(name if "idx" in name else f"RegDB_01/{name}"): text for name, text in whole.files.items()}
+    )
+    assert sentences(apart, "regdb")[0] == (
+        "folder of the data set: lists were found in the top folder, images in RegDB_01/: put them side by side"
     )
 
 
@@ -243,18 +294,18 @@ def test_nothing_of_the_data_set_is_there(name: str, folders: list[str], lists: 
 
 
 def test_long_summaries_are_cut_and_the_report_is_whole() -> None:
-    whole = FULL["regdb"]()
+    whole = small_regdb()
     shorter = {name: text.rpartition("\n")[0] for name, text in whole.files.items() if text}
     source = Listing((), {**whole.files, **shorter}).without("Visible/", "idx/test_thermal_1")
-    report = verify(source, data_set("regdb"))
+    report = verify(source, SMALL_REGDB)
     lines = report.summary().splitlines()
     assert lines[0] == "40 differences from what was published"
     assert lines[2] == "  lists: 38, expected 40; missing: idx/test_thermal_1.txt, idx/test_thermal_10.txt"
     assert len(lines) == 1 + 20 + 1
     assert lines[-1] == "  and 20 more differences"
-    told = json.loads(json.dumps(report.as_dict()))
-    assert len(told["differences"]) == 40
-    assert told["differences"][0] == {
+    written = json.loads(json.dumps(report.as_dict()))
+    assert len(written["differences"]) == 40
+    assert written["differences"][0] == {
         "where": "folders with images",
         "found": "1",
         "expected": "2",
@@ -308,8 +359,8 @@ def test_data_sets_by_name(tmp_path: Path) -> None:
         source = open_source(tmp_path / name)
         records = data_set(name).list_records(source, Choice(validation=True))
         assert {record.split for record in records} == {"train", "val", "test"}
-        assert all(data_set(name).wanted(record.path) for record in records)
-        assert [n for n in source.names() if n.endswith(".txt") and not data_set(name).wanted(n)] == [
+        assert all(data_set(name).layout.wants(record.path) for record in records)
+        assert [n for n in source.names() if n.endswith(".txt") and not data_set(name).layout.wants(n)] == [
             n for n in source.names() if n == "readme.txt"
         ]
 
@@ -328,3 +379,21 @@ def test_data_sets_by_name(tmp_path: Path) -> None:
 def test_access_says_where_to_apply_and_what_is_expected(name: str, words: tuple[str, ...]) -> None:
     assert [word for word in words if word not in data_set(name).access] == []
     assert data_set(name).access.endswith(".")
+
+
+@pytest.mark.parametrize("name", ["sysu-mm01", "regdb", "llcm"])
+def test_a_missing_source_says_what_to_do(tmp_path: Path, name: str) -> None:
+    place = tmp_path / "data/source" / name
+    message = missing_source_message(name, place)
+    for part in (
+        f"{place} is missing",
+        data_set(name).access,
+        f"ln -sfn /path/to/{data_set(name).title} {place}",
+    ):
+        assert part in message
+    place.parent.mkdir(parents=True)
+    place.symlink_to("/nowhere")
+    assert f"{place} is a link to /nowhere, where there is nothing" in missing_source_message(name, place)
+    place.unlink()
+    place.symlink_to(tmp_path)
+    assert missing_source_message(name, place) == missing_source_message("synthetic", tmp_path / "none") == ""

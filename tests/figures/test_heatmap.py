@@ -77,20 +77,9 @@ def test_image_without_support_stays_all_zero():
     assert cam(torch.zeros(2, 3, 4, 4), lambda m: m.sum((1, 2, 3))).abs().max() == 0
 
 
-@pytest.mark.parametrize(
-    ("maps_NCHW", "scorer", "message"),
-    [
-        (torch.zeros(2, 3, 4), lambda m: m.sum((1, 2)), "N, C, h, w"),
-        (torch.zeros(2, 3, 4, 4, dtype=torch.int64), lambda m: m.sum((1, 2, 3)), "floating point"),
-        (torch.zeros(2, 3, 4, 4), lambda m: m.sum(), r"\(N,\) = \(2,\)"),
-        (torch.zeros(2, 3, 4, 4), lambda m: torch.zeros(2), "does not depend"),
-        (torch.zeros(2, 3, 4, 4), lambda m: torch.zeros(2, requires_grad=True) * 1, "does not depend"),
-        (torch.full((2, 3, 4, 4), torch.nan), lambda m: m.sum((1, 2, 3)), "not finite"),
-    ],
-)
-def test_wrong_input_is_named(maps_NCHW, scorer, message):
-    with pytest.raises(ValueError, match=message):
-        cam(maps_NCHW, scorer)
+def test_a_value_that_is_not_finite_is_refused():
+    with pytest.raises(ValueError, match="not finite"):
+        cam(torch.full((2, 3, 4, 4), torch.nan), lambda m: m.sum((1, 2, 3)))
 
 
 def test_overlay_mixes_by_heat(person):
@@ -128,13 +117,3 @@ def test_figure_has_four_images_per_person_and_a_bar(person, assert_legible, peo
     assert np.array_equal(shown[2], infrared[last])
     assert np.array_equal(shown[3], overlay(infrared[last], heat_r[last]))
     assert_legible(figure)
-
-
-def test_figure_refuses_nobody_wrong_counts_and_wrong_heat(person):
-    visible, heat_v, infrared, heat_r = sample(person, 2)
-    with pytest.raises(ValueError, match="at least one person"):
-        heatmap_figure(visible[:0], heat_v[:0], infrared[:0], heat_r[:0], [])
-    with pytest.raises(ValueError, match="each of the 2 identities"):
-        heatmap_figure(visible, heat_v, infrared[:1], heat_r, [1, 2])
-    with pytest.raises(ValueError, match=r"\[0, 1\]"):
-        heatmap_figure(visible, heat_v * 3, infrared, heat_r, [1, 2])

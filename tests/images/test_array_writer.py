@@ -14,7 +14,7 @@ from msclnet.datasets.records import Record
 from msclnet.errors import UserError
 from msclnet.images import writer as array_writer
 from msclnet.images.table import open_array
-from msclnet.images.writer import write_array
+from msclnet.images.writer import Range, camera_ranges, write_array
 
 HEIGHT, WIDTH = 32, 16
 COUNT = 75  # more than two chunks
@@ -153,11 +153,11 @@ def test_interrupted_writing_leaves_no_array(
     target = tmp_path / "images_train.npy"
     calls = []
 
-    def interrupted(data: bytes):
+    def interrupted(data: bytes, **options):
         calls.append(data)
         if len(calls) > 40:
             raise KeyboardInterrupt
-        return decode(data)
+        return decode(data, **options)
 
     decode = array_writer.decode
     monkeypatch.setattr(array_writer, "decode", interrupted)
@@ -191,3 +191,36 @@ def test_no_process_is_left_behind(tmp_path: Path, archive: Path) -> None:
     before = len(multiprocessing.active_children())
     write(tmp_path / "a.npy", archive, RECORDS[1:3], workers=2)
     assert len(multiprocessing.active_children()) == before
+
+
+def thermal(low: int, high: int, path: str, camera: int) -> tuple[Record, bytes]:
+    buffer = io.BytesIO()
+    Image.fromarray(np.linspace(low, high, HEIGHT * WIDTH).astype(np.uint16).reshape(HEIGHT, WIDTH)).save(
+        buffer, "PNG"
+    )
+    return Record(path, 1, camera, "infrared", "train"), buffer.getvalue()
+
+
+def test_images_of_more_than_eight_bits_are_scaled_by_their_cameras_range(tmp_path: Path) -> None:
+    """By camera and not by image: what is colder stays darker. A camera of 8 bits has no range."""
+    given = [
+        thermal(51_000, 51_500, "cam3/0001/1.png", 3),
+        thermal(51_400, 52_000, "cam3/0001/2.png", 3),
+        thermal(100, 100, "cam6/0001/1.png", 6),
+        (RECORDS[1], image_file(1)),
+    ]
+    source = archive_of(tmp_path / "a.zip", {record.path: data for record, data in given})
+    records = [record for record, _ in given]
+    ranges = camera_ranges(records, source=source)
+    assert ranges == {
+        3: Range(51_000, 52_000, 2, round(1 + 255 * (0.5 + 0.6) / 2, 1)),
+        6: Range(100, 100, 1, 1.0),
+    }
+    _, odd = write_array(
+        tmp_path / "a.npy", records, source=source, height=HEIGHT, width=WIDTH, ranges=ranges, progress=False
+    )
+    array = open_array(tmp_path / "a.npy")
+    assert [(int(image.min()), int(image.max())) for image in array[:3]] == [(0, 128), (102, 255), (0, 0)]
+    np.testing.assert_array_equal(array[3:], one_by_one([1]))
+    assert [record.path for record, _ in odd] == [record.path for record in records[:3]]
+    assert all("51000..52000" in outcome.note for _, outcome in odd[:2])

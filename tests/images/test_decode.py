@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from msclnet.images.decode import UnreadableImageError, decode, resize
+from msclnet.images.decode import UnreadableImageError, decode, deep_range, resize
 
 HEIGHT, WIDTH = 12, 7
 RGB = np.random.default_rng(3).integers(0, 256, size=(HEIGHT, WIDTH, 3), dtype=np.uint8)
@@ -46,13 +46,69 @@ def test_gray_is_repeated() -> None:
     assert "L converted to RGB" in note
 
 
-def test_sixteen_bit_gray_is_scaled() -> None:
-    """Infrared cameras write these; cutting everything above 255 to white would lose the picture."""
-    values = np.arange(0, 65536, 257 * 3, dtype=np.uint16).reshape(2, -1)[:, :40]
-    decoded = decode(encoded(Image.fromarray(values)))
-    expected = np.repeat((values / 257)[:, :, None], 3, axis=2)
-    assert np.abs(decoded.pixels.astype(float) - expected).max() <= 1
-    assert decoded.note
+RAMP = np.linspace(0, 1, HEIGHT * WIDTH).reshape(HEIGHT, WIDTH)
+
+
+def tiff(values: np.ndarray) -> bytes:
+    return encoded(Image.fromarray(values), "TIFF")
+
+
+# Infrared cameras write these; cut at 255 they would be white.
+DEEP = {
+    "14 bits in a 16-bit PNG": lambda: (
+        encoded(Image.fromarray((51_241 + 940 * RAMP).astype(np.uint16))),
+        51_241,
+        52_181,
+    ),
+    "16-bit PGM": lambda: (
+        b"P5 %d %d 65535 " % (WIDTH, HEIGHT) + (30_000 + 2_000 * RAMP).astype(">u2").tobytes(),
+        30_000,
+        32_000,
+    ),
+    "TIFF in kelvin": lambda: (tiff((280 + 30 * RAMP).astype(np.float32)), 280, 310),
+    "int32 TIFF": lambda: (tiff((-500 + 5_000 * RAMP).astype(np.int32)), -500, 4_500),
+}
+
+
+@pytest.mark.parametrize("kind", DEEP)
+def test_more_than_eight_bits_are_scaled_from_the_images_own_range(kind: str) -> None:
+    data, low, high = DEEP[kind]()
+    assert deep_range(data) == pytest.approx((low, high))
+    decoded = decode(data)
+    expected = np.repeat(255 * RAMP[:, :, None], 3, axis=2)
+    assert np.abs(decoded.pixels - expected).max() <= 1
+    assert decoded.pixels.max() == 255
+    assert decoded.scaled
+    for part in (f"{low:g}..{high:g}", "its own range", "0..255"):
+        assert part in decoded.note
+
+
+def test_more_than_eight_bits_are_scaled_from_a_given_range() -> None:
+    data, _, _ = DEEP["14 bits in a 16-bit PNG"]()
+    values = np.asarray(Image.open(io.BytesIO(data)), float)
+    decoded = decode(data, span=(51_000, 52_000))
+    expected = np.clip((values - 51_000) * 255 / 1000, 0, 255)
+    assert np.abs(decoded.pixels[:, :, 1] - expected).max() <= 0.5
+    assert "51000..52000, its camera's range" in decoded.note
+
+
+def test_values_that_are_not_finite_become_black() -> None:
+    values = (280 + 30 * RAMP).astype(np.float32)
+    values[0, :3] = np.nan, np.inf, -np.inf
+    assert deep_range(tiff(values)) == pytest.approx((values[0, 3], 310))
+    decoded = decode(tiff(values))
+    assert decoded.pixels[0, :3].tolist() == [[0, 0, 0]] * 3
+    assert decoded.pixels[-1, -1].tolist() == [255, 255, 255]
+    with pytest.raises(UnreadableImageError, match="finite"):
+        decode(tiff(np.full((3, 3), np.nan, np.float32)))
+    assert decode(tiff(np.full((3, 3), 7.5, np.float32))).pixels.tolist() == [[[0, 0, 0]] * 3] * 3
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"no image", encoded(Image.fromarray(RGB)), encoded(Image.fromarray(GRAY))]
+)
+def test_other_files_have_no_range(data: bytes) -> None:
+    assert deep_range(data) is None
 
 
 def test_palette() -> None:

@@ -3,7 +3,6 @@
 import io
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +10,14 @@ import pytest
 from bombs import BOMBS, png
 from PIL import Image, ImageFile
 
-from msclnet.datasets.archive import MOST_BYTES, FolderSource, UnreadableFileError
+from msclnet.datasets.archive import MOST_FILE_BYTES, FolderSource, UnreadableFileError
 from msclnet.datasets.records import Record
-from msclnet.images.decode import MOST_PIXELS, MOST_SIDE, UnreadableImageError, decode
+from msclnet.images.decode import MOST_PIXELS, UnreadableImageError, decode
 from msclnet.images.table import open_array
 from msclnet.images.user_files import read_image
 from msclnet.images.writer import write_array
 
-DECLARED = r"declares \d+( x \d+)? pixels(, too many|; no side)"
+DECLARED = f"too many pixels: at most {MOST_PIXELS} are decoded"
 
 
 @pytest.mark.parametrize("kind", BOMBS)
@@ -32,54 +31,15 @@ def test_a_bomb_is_refused_and_nothing_of_it_is_decoded(kind: str, monkeypatch: 
         decode(BOMBS[kind])
 
 
-MEASURE = """
-import re, sys
-from pathlib import Path
-from bombs import BOMBS
-from msclnet.images.decode import UnreadableImageError, decode
-
-def most():
-    return int(re.search(r"VmHWM:\\s*([0-9]+) kB", Path("/proc/self/status").read_text())[1])
-
-decode(Path(sys.argv[1]).read_bytes())
-before = most()
-for bomb in BOMBS.values():
-    try:
-        decode(bomb)
-    except UnreadableImageError:
-        continue
-    raise AssertionError
-print(most() - before)
-decode(Path(sys.argv[2]).read_bytes())
-print(most() - before)
-"""
-
-
-def test_bombs_take_no_memory(tmp_path: Path) -> None:
-    """Seen by the system, in a process that has done nothing else; a sound image shows that it is seen."""
-    here = Path(__file__).resolve()
-    paths = os.pathsep.join([str(here.parents[2]), str(here.parent)])
-    for name, side in (("small.png", 16), ("large.png", 3000)):
-        Image.new("RGB", (side, side)).save(tmp_path / name)
-    command = [sys.executable, "-c", MEASURE, str(tmp_path / "small.png"), str(tmp_path / "large.png")]
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": paths}
-    )
-    bombs, large = map(int, done.stdout.split())
-    assert bombs < 10_000  # KiB
-    assert large > 3000 * 3000 * 3 / 1024
-
-
-@pytest.mark.parametrize(("width", "height"), [(MOST_SIDE, 1), (1, MOST_SIDE), (8000, MOST_PIXELS // 8000)])
-def test_the_limits_themselves_are_allowed(width: int, height: int) -> None:
-    buffer = io.BytesIO()
-    Image.new("1", (width, height)).save(buffer, "PNG")
-    assert decode(buffer.getvalue()).pixels.shape == (height, width, 3)
-    buffer = io.BytesIO()
-    Image.new("1", (width + 1, height)).save(buffer, "PNG")
-    if width + 1 > MOST_SIDE or (width + 1) * height > MOST_PIXELS:
-        with pytest.raises(UnreadableImageError, match=DECLARED):
-            decode(buffer.getvalue())
+def test_the_limit_itself_is_allowed() -> None:
+    for height, fits in ((MOST_PIXELS // 8000, True), (MOST_PIXELS // 8000 + 1, False)):
+        buffer = io.BytesIO()
+        Image.new("1", (8000, height)).save(buffer, "PNG")
+        if fits:
+            assert decode(buffer.getvalue()).pixels.shape == (height, 8000, 3)
+        else:
+            with pytest.raises(UnreadableImageError, match=DECLARED):
+                decode(buffer.getvalue())
 
 
 @pytest.mark.parametrize(
@@ -125,12 +85,12 @@ def test_preprocessing_names_the_file_and_goes_on(tmp_path: Path) -> None:
 
 def test_files_beyond_all_measure_and_files_that_are_none(tmp_path: Path) -> None:
     with (tmp_path / "large.jpg").open("wb") as file:
-        file.truncate(MOST_BYTES + 1)
+        file.truncate(MOST_FILE_BYTES + 1)
     os.mkfifo(tmp_path / "pipe.jpg")  # reading it would wait for ever
     (tmp_path / "zero.jpg").symlink_to("/dev/zero")
     (tmp_path / "nowhere.jpg").symlink_to(tmp_path / "missing")
     for name, reason in {
-        "large.jpg": f"more than {MOST_BYTES} bytes",
+        "large.jpg": f"more than {MOST_FILE_BYTES} bytes",
         "pipe.jpg": "no plain file",
         "zero.jpg": "no plain file",
         "nowhere.jpg": "No such file",

@@ -33,7 +33,7 @@ def test_images_at_any_depth_with_any_case_of_their_ending(tmp_path: Path) -> No
 def test_one_folder_is_left_out(tmp_path: Path) -> None:
     inside = touch(tmp_path / "photos/a.png")
     touch(tmp_path / "photos/found/ranking_1.png")
-    found, _ = find_images(tmp_path / "photos", but=tmp_path / "elsewhere/../photos/found")
+    found, _ = find_images(tmp_path / "photos", exclude=tmp_path / "elsewhere/../photos/found")
     assert found == [inside]
 
 

@@ -73,9 +73,12 @@ def test_a_record_is_of_the_present_setting_as_far_as_parameters_have_an_effect(
     without = {key: value for key, value in present.items() if key != "train.epochs"}
     assert same_setting(present, present)
     assert same_setting({**present, "loss.divergence.reach": "affine"}, present)  # L_div is off
-    assert same_setting(without, present)  # its code did not know it
+    assert same_setting(without, present)  # it is from before this parameter
     assert not same_setting(present, without)  # no longer known, and what it did is
     assert not same_setting({**present, "train.epochs": 4}, present)
+    auto = {**present, "train.precision": "auto"}  # leaves it to the machine
+    assert same_setting({**auto, "train.precision": "bf16"}, auto)
+    assert not same_setting({**auto, "train.precision": "bf16"}, {**auto, "train.precision": "fp32"})
     on = {**present, "loss.divergence.on": True}
     assert not same_setting({**on, "loss.divergence.reach": "affine"}, on)
     assert not same_setting(on, present)

@@ -9,7 +9,7 @@ from synthetic_settings import IDENTITIES, PRESETS, TERMS, pair_batch
 
 from msclnet.losses.objective import Objective
 from msclnet.models.build import build_network
-from pipelines.stages.config import read_yaml
+from pipelines.stages.presets import load_preset
 
 NAMES = sorted(path.stem for path in PRESETS.glob("*.yaml"))
 
@@ -66,7 +66,7 @@ ON = {
 
 
 def preset(name: str) -> dict[str, Any]:
-    return read_yaml(PRESETS / f"{name}.yaml")
+    return load_preset(name, PRESETS.parent)
 
 
 def value_at(values: dict[str, Any], key: str) -> Any:

@@ -20,7 +20,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project = copy_project(tmp_path_factory.mktemp("finished"))
     with prefect_server(project, tmp_path_factory.mktemp("prefect")) as address:
         project.run(
-            *("python", "-m", "pipelines.flows", "train"),
+            *("python", "-m", "pipelines", "train"),
             PREFECT_API_URL=address,
             MSCLNET_RAW=SECRET_ADDRESS,
             MLFLOW_TRACKING_PASSWORD=SECRET_PASSWORD,

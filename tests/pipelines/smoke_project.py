@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipelines.orchestration.command import answers
+from pipelines.orchestration.prefect_server import answers
+from pipelines.stages.presets import apply_preset
 
 ROOT = Path(__file__).resolve().parents[2]
 Run = subprocess.CompletedProcess[str]
@@ -133,7 +134,7 @@ def copy_project(target: Path) -> Project:
         if source.is_file() and not name.startswith(("tests/", "experiments/results/", "dvc.lock")):
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target / name)
-    shutil.copyfile(ROOT / "presets" / "smoke.yaml", target / "params.yaml")
+    apply_preset(target, "smoke")
     project = Project(target)
     project.run("git", "init", "--quiet")
     project.run("git", "add", "--all")

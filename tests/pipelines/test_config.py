@@ -1,4 +1,4 @@
-"""params.yaml: every mistake is found before anything runs, and told with its key, value and remedy."""
+"""params.yaml: every mistake is found before anything runs, and named with its key, value and remedy."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from ruamel.yaml import YAML
 
 from msclnet.errors import UserError
-from pipelines.stages.config import Params, check_params, load_params, read_yaml
+from pipelines.stages.config import Params, check_params, flatten, load_params, load_yaml, read_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 SYNTHETIC = ROOT / "presets/synthetic.yaml"
@@ -19,33 +19,28 @@ def values() -> dict[str, Any]:
     return YAML(typ="safe", pure=True).load(SYNTHETIC.read_text(encoding="utf-8"))
 
 
-def changed(**changes: Any) -> dict[str, Any]:
-    """The preset with some values replaced; `a__b=1` sets b in section a."""
-    result = values()
+LEAVES = flatten(values())
+
+
+def put(given: dict[str, Any], key: str, value: Any) -> None:
+    *sections, name = key.split(".")
+    for section in sections:
+        given = given[section]
+    given[name] = value
+
+
+def changed(changes: dict[str, Any]) -> dict[str, Any]:
+    """The preset with some values replaced or added, by dotted key."""
+    given = values()
     for key, value in changes.items():
-        *sections, name = key.split("__")
-        inner = result
-        for section in sections:
-            inner = inner[section]
-        inner[name] = value
-    return result
+        put(given, key, value)
+    return given
 
 
 def refusal(given: Any) -> str:
     with pytest.raises(UserError) as caught:
         check_params(given, source="params.yaml")
     return str(caught.value)
-
-
-def leaves(section: Any, *path: Any) -> Iterator[tuple[Any, ...]]:
-    if isinstance(section, dict):
-        for name, value in section.items():
-            yield from leaves(value, *path, name)
-    else:
-        yield path
-
-
-LEAVES = sorted(leaves(values()))
 
 
 def test_sections_are_the_files_values() -> None:
@@ -57,30 +52,36 @@ def test_sections_are_the_files_values() -> None:
     assert params.section("loss")["global"]["weight"] == 1.5
 
 
-@pytest.mark.parametrize("path", LEAVES, ids=lambda path: ".".join(path))
-def test_no_key_has_a_default(path: tuple[str, ...]) -> None:
+def test_no_key_has_a_default() -> None:
     """A default in code would be a parameter that DVC cannot see."""
     given = values()
-    section = given
-    for name in path[:-1]:
-        section = section[name]
-    del section[path[-1]]
-    message = refusal(given)
-    assert f"{'.'.join(path)}: this key is missing" in message
+    for key in LEAVES:
+        *sections, name = key.split(".")
+        section = given
+        for part in sections:
+            section = section[part]
+        del section[name]
+    lines = refusal(given).splitlines()[1:]
+    assert sorted(line.strip().partition(";")[0] for line in lines) == sorted(
+        f"{key}: this key is missing" for key in LEAVES
+    )
 
 
-@pytest.mark.parametrize("path", LEAVES, ids=lambda path: ".".join(path))
-def test_no_value_changes_its_type(path: tuple[str, ...]) -> None:
-    """Text for a number, a number for text, a number for a switch."""
-    given = values()
-    section = given
-    for name in path[:-1]:
-        section = section[name]
-    value = section[path[-1]]
-    section[path[-1]] = 7 if isinstance(value, (str, bool)) else str(value)
-    message = refusal(given)
-    assert ".".join(path) in message
-    assert repr(section[path[-1]]) in message
+def test_no_value_changes_its_type() -> None:
+    """Text for a number, a number for text, a number for a switch: all are named with key and value."""
+    wrong = {key: 7 if isinstance(value, (str, bool)) else str(value) for key, value in LEAVES.items()}
+    lines = refusal(changed(wrong)).splitlines()[1:]
+    found = dict(line.strip().split(": ", 1) for line in lines)
+    assert set(found) == set(LEAVES)
+    assert [key for key, value in wrong.items() if repr(value) not in found[key]] == []
+
+
+def test_absurd_numbers_are_refused() -> None:
+    """Typing errors must not exhaust memory; numbers without an upper bound must at least be finite."""
+    absurd = {key: 10**400 if isinstance(value, float) else 10**30 for key, value in LEAVES.items()}
+    lines = refusal(changed(absurd)).splitlines()[1:]
+    assert {line.strip().partition(": ")[0] for line in lines} == set(LEAVES)
+    assert max(map(len, lines)) < 300
 
 
 def test_values_cannot_be_changed_later() -> None:
@@ -90,112 +91,79 @@ def test_values_cannot_be_changed_later() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("key", "words"),
     [
-        ({"train__epoch": 3}, "train.epoch: unknown key, did you mean 'epochs'?"),
-        ({"lose": {}}, "lose: unknown key, did you mean 'loss'?"),
-        ({"loss__inter__margn": 1.0}, "loss.inter.margn: unknown key, did you mean 'margin'?"),
-        ({"loss__globl": {}}, "loss.globl: unknown key, did you mean 'global'?"),
-        ({"loss__global_": {}}, "loss.global_: unknown key, did you mean 'global'?"),
-        ({"loss__global__featur": 1}, "loss.global.featur: unknown key, did you mean 'feature'?"),
-        ({"model__zzzz": 1}, "model.zzzz: unknown key (known here: backbone, width,"),
-        ({"seed__": 1}, "seed: "),
-        (
-            {"augment__erasing__probabilty": 1},
-            "augment.erasing.probabilty: unknown key, did you mean 'probability'?",
-        ),
+        ("train.epoch", "did you mean 'epochs'?"),
+        ("lose", "did you mean 'loss'?"),
+        ("loss.inter.margn", "did you mean 'margin'?"),
+        ("loss.global_", "did you mean 'global'?"),
+        ("model.zzzz", "there are: backbone, width,"),
     ],
 )
-def test_unknown_keys(change: dict[str, Any], message: str) -> None:
-    given = values()
-    if "seed__" in change:
-        given["seed"] = {"value": 1}
-    else:
-        given = changed(**change)
-    assert message in refusal(given)
+def test_unknown_keys(key: str, words: str) -> None:
+    message = refusal(changed({key: 1.0}))
+    assert f"{key}: unknown key" in message
+    assert words in message
 
 
 def test_unknown_key_in_a_list() -> None:
     given = values()
     given["train"]["optimizer"]["schedule"][1]["rates"] = 0.1
-    assert "train.optimizer.schedule.1.rates: unknown key" in refusal(given)
+    assert "train.optimizer.schedule.1.rates: unknown key (did you mean 'rate'?)" in refusal(given)
 
 
 @pytest.mark.parametrize(
-    ("change", "parts"),
+    ("key", "value", "words"),
     [
-        ({"seed": -1}, ["seed", "-1"]),
-        ({"seed": 2**32}, ["seed", str(2**32)]),
-        ({"seed": True}, ["seed", "True"]),
-        ({"train__epochs": 0}, ["train.epochs", "greater than or equal to 1", "0"]),
-        ({"train__epochs": 2.0}, ["train.epochs", "integer", "2.0"]),
-        ({"augment__flip": 1.01}, ["augment.flip", "less than or equal to 1", "1.01"]),
-        ({"augment__flip": -0.01}, ["augment.flip", "-0.01"]),
-        ({"train__norm_limit": 0.0}, ["train.norm_limit", "greater than 0"]),
-        ({"train__norm_limit": float("inf")}, ["train.norm_limit", "finite"]),
-        ({"loss__sub__weight": float("nan")}, ["loss.sub.weight", "nan"]),
-        ({"loss__sub__weight": -1.0}, ["loss.sub.weight", "-1.0"]),
-        (
-            {"model__backbone": "resnet101"},
-            ["model.backbone", "'slim', 'resnet18' or 'resnet50'", "resnet101"],
-        ),
-        ({"model__last_stride": 3}, ["model.last_stride", "1 or 2", "3"]),
-        ({"train__optimizer__momentum": 1.0}, ["train.optimizer.momentum", "less than 1"]),
-        ({"train__batch__identities": 1}, ["train.batch.identities", "2", "1"]),
-        ({"augment__erasing__area": [0.1]}, ["augment.erasing.area", "2 items"]),
-        ({"augment__erasing__area": [0.1, 1.2]}, ["augment.erasing.area.1", "1.2"]),
-        ({"evaluate__shots": [5]}, ["evaluate.shots.0", "5"]),
-        ({"evaluate__shots": []}, ["evaluate.shots", "1 item"]),
-        ({"evaluate__trials": 11}, ["evaluate.trials", "10", "11"]),
-        ({"model": None}, ["model", "None"]),
-        ({"tracking__experiment": ""}, ["tracking.experiment", "''"]),
+        ("seed", 2**32, [str(2**32)]),
+        ("seed", True, ["True"]),
+        ("train.epochs", 0, ["greater than or equal to 1", "0"]),
+        ("train.epochs", 2.0, ["integer", "2.0"]),
+        ("augment.flip", 1.01, ["less than or equal to 1", "1.01"]),
+        ("train.norm_limit", float("inf"), ["finite"]),
+        ("loss.sub.weight", float("nan"), ["nan"]),
+        ("loss.sub.weight", -1.0, ["-1.0"]),
+        ("model.backbone", "resnet101", ["'slim', 'resnet18' or 'resnet50'", "resnet101"]),
+        ("model.last_stride", 3, ["1 or 2", "3"]),
+        ("augment.erasing.area", [0.1], ["2 items"]),
+        ("evaluate.shots", [], ["1 item"]),
+        ("model", None, ["None"]),
+        ("tracking.experiment", "", ["''"]),
     ],
 )
-def test_values_out_of_range(change: dict[str, Any], parts: list[str]) -> None:
-    message = refusal(changed(**change))
-    for part in parts:
-        assert part in message
+def test_values_out_of_range(key: str, value: Any, words: list[str]) -> None:
+    message = refusal(changed({key: value}))
+    assert [word for word in [f"  {key}: ", *words] if word not in message] == []
     assert len(message.splitlines()) == 2
 
 
+def steps(*starts: int) -> list[dict[str, Any]]:
+    return [{"from_epoch": start, "rate": 0.1} for start in starts]
+
+
 @pytest.mark.parametrize(
-    ("change", "parts"),
+    ("changes", "words"),
     [
-        ({"augment__erasing__area": [0.4, 0.02]}, ["augment.erasing", "area must be [smallest, largest]"]),
-        ({"augment__erasing__ratio": [3.3, 0.3]}, ["augment.erasing", "ratio must be [smallest, largest]"]),
-        ({"model__weights": "imagenet"}, ["model", "weights must be 'none' for backbone 'slim'", "imagenet"]),
+        ({"augment.erasing.area": [0.4, 0.02]}, ["augment.erasing", "area must be [smallest, largest]"]),
+        ({"model.weights": "imagenet"}, ["model", "weights must be 'none'", "imagenet"]),
+        ({"train.batch.sampling": "two_per_camera", "train.batch.images": 3}, ["train.batch", "even", "3"]),
+        ({"train.optimizer.schedule": steps(2)}, ["train.optimizer", "start with from_epoch 1", "[2]"]),
+        ({"train.optimizer.schedule": steps(1, 5, 5)}, ["train.optimizer", "[1, 5, 5]"]),
+        ({"train.optimizer.schedule": steps(1, 9, 5)}, ["train.optimizer", "[1, 9, 5]"]),
+        ({"train.optimizer.momentum": 0.0}, ["train.optimizer", "nesterov"]),
+        ({"synergy.teacher": "mutual"}, ["synergy.teacher 'mutual'", "loss.synergy_identity"]),
+        ({"synergy.teacher": "logits_mean"}, ["'logits_mean'", "'mogrifier' or 'parts_mean'"]),
         (
-            {"train__batch__sampling": "two_per_camera", "train__batch__images": 3},
-            ["train.batch", "even", "3"],
-        ),
-        (
-            {"train__optimizer__schedule": [{"from_epoch": 2, "rate": 0.1}]},
-            ["train.optimizer", "start with from_epoch 1", "[2]"],
-        ),
-        (
-            {"train__optimizer__schedule": [{"from_epoch": e, "rate": 0.1} for e in (1, 5, 5)]},
-            ["train.optimizer", "[1, 5, 5]"],
-        ),
-        (
-            {"train__optimizer__schedule": [{"from_epoch": e, "rate": 0.1} for e in (1, 9, 5)]},
-            ["train.optimizer", "[1, 9, 5]"],
-        ),
-        ({"train__optimizer__momentum": 0.0}, ["train.optimizer", "nesterov"]),
-        ({"synergy__teacher": "mutual"}, ["synergy.teacher 'mutual'", "loss.synergy_identity"]),
-        (
-            {"synergy__teacher": "logits_mean"},
-            ["synergy.teacher 'logits_mean'", "'mogrifier' or 'parts_mean'"],
-        ),
-        (
-            {"synergy__teacher": "parts_mean", "synergy__residual": "none"},
+            {"synergy.teacher": "parts_mean", "synergy.residual": "none"},
             ["synergy.residual must be 'mean'"],
         ),
+        ({"preprocess.validation": "none", "train.keep": "best"}, ["train.keep", "preprocess.validation"]),
+        ({"evaluate.samplers": ["agw", "official"]}, ["evaluate.permutations"]),
     ],
 )
-def test_values_that_do_not_go_together(change: dict[str, Any], parts: list[str]) -> None:
-    message = refusal(changed(**change))
-    for part in parts:
-        assert part in message
+def test_values_that_do_not_go_together(changes: dict[str, Any], words: list[str]) -> None:
+    message = refusal(changed(changes))
+    assert [word for word in words if word not in message] == []
 
 
 def test_a_loss_without_terms() -> None:
@@ -209,8 +177,8 @@ def test_a_loss_without_terms() -> None:
 
 
 @pytest.mark.parametrize("teacher", ["mutual", "logits_mean"])
-def test_teachers_without_a_branch_are_fine_where_nothing_needs_one(teacher: str) -> None:
-    given = changed(synergy__teacher=teacher)
+def test_teachers_without_a_branch_are_accepted_where_nothing_needs_one(teacher: str) -> None:
+    given = changed({"synergy.teacher": teacher})
     for name in ("synergy_identity", "local", "global"):
         given["loss"][name]["on"] = False
     assert check_params(given, source="x").synergy.teacher == teacher
@@ -219,28 +187,29 @@ def test_teachers_without_a_branch_are_fine_where_nothing_needs_one(teacher: str
 
 
 def test_every_mistake_is_named_at_once() -> None:
-    given = changed(
-        train__epochs=0, model__backbone="vgg", augment__flip="often", loss__sub__wieght=1.0, seed=-5
-    )
+    wrong = {
+        "train.epochs": 0,
+        "model.backbone": "vgg",
+        "augment.flip": "often",
+        "loss.sub.wieght": 1.0,
+        "seed": -5,
+    }
+    given = changed(wrong)
     del given["embed"]["batch"]
     message = refusal(given)
-    for key in ("train.epochs", "model.backbone", "augment.flip", "loss.sub.wieght", "seed", "embed.batch"):
+    for key in (*wrong, "embed.batch"):
         assert f"  {key}: " in message
     assert len(message.splitlines()) == 7
     assert message.startswith("params.yaml is not valid:")
 
 
-def test_exponents_are_numbers(tmp_path: Path) -> None:
-    text = SYNTHETIC.read_text(encoding="utf-8")
-    assert "weight_decay: 5.0e-4" in text
-    for written in ("1e-3", "1.0e-3", "1E-3", "0.001"):
-        path = tmp_path / "params.yaml"
-        path.write_text(text.replace("weight_decay: 5.0e-4", f"weight_decay: {written}"), encoding="utf-8")
-        assert load_params(path).train.optimizer.weight_decay == 0.001
+@pytest.mark.parametrize("written", ["1e-3", "1.0e-3", "1E-3", "0.001"])
+def test_exponents_are_numbers(written: str) -> None:
+    assert load_yaml(f"rate: {written}", source="x") == {"rate": 0.001}
 
 
 def test_whole_numbers_are_fractions_too() -> None:
-    assert check_params(changed(augment__flip=1), source="x").augment.flip == 1
+    assert check_params(changed({"augment.flip": 1}), source="x").augment.flip == 1
 
 
 @pytest.mark.parametrize("word", ["yes", "on", "off", "no"])
@@ -250,92 +219,52 @@ def test_words_of_old_yaml_are_words(tmp_path: Path, word: str) -> None:
     assert read_yaml(tmp_path / "a.yaml") == {word: word}
 
 
-@pytest.mark.parametrize("path", LEAVES, ids=lambda path: ".".join(path))
-def test_absurd_numbers_are_told(path: tuple[str, ...]) -> None:
-    """A slip of the finger must not fill the memory; numbers without an upper bound must at least be finite."""
-    given = values()
-    section = given
-    for name in path[:-1]:
-        section = section[name]
-    value = section[path[-1]]
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        section[path[-1]] = 10**30
-    else:
-        section[path[-1]] = 10**30 if isinstance(value, int) else 10**400
-    message = refusal(given)
-    assert ".".join(path) in message
-    assert len(message) < 500
-
-
-SECRET_PLACES = (
-    "https://me:hunter2x@host/a.zip",
-    "https://hunter2x@host/a.zip",
-    "https://host/a.zip?X-Amz-Signature=hunter2x",
-    "https://host/a.zip#hunter2x",
-    "ssh://me:hunter2x@host/a.zip",
-)
-
-
-@pytest.mark.parametrize("place", SECRET_PLACES)
-def test_params_hold_no_secrets(place: str) -> None:
-    """They are committed, copied into experiments, and shown."""
-    source = {"images": {"place": place, "sha256": "0" * 64}}
-    message = refusal(changed(download__dataset="sysu-mm01", download__source=source))
-    assert "download.source.images: place must hold no password" in message
-    assert "MSCLNET_RAW" in message
-    assert "hunter2x" not in message
-
-
-@pytest.mark.parametrize("place", SECRET_PLACES[:1] + SECRET_PLACES[2:3])
-def test_no_message_about_params_shows_a_secret(place: str) -> None:
-    """Not even where it stands in a wrong place, and where pydantic would quote it."""
-    for source in ({"images": place}, place, {"images": {"place": [place], "sha256": place}}):
-        message = refusal(changed(download__dataset="sysu-mm01", download__source=source))
-        assert "download.source" in message
-        assert "hunter2x" not in message
-
-
 @pytest.mark.parametrize(
-    "place", ["", "/data/SYSU", "a#b?c", "https://host:80/a.zip", "ssh://me@host/a.zip", "s3://bucket/a.zip"]
+    ("dataset", "source", "fitting"),
+    [
+        ("sysu-mm01", "msclnet/synthetic", "data/source/sysu-mm01"),
+        ("llcm", "/archives/LLCM.zip", "data/source/llcm"),
+        ("synthetic", "data/source/synthetic", "msclnet/synthetic"),
+    ],
 )
-def test_places_without_secrets(place: str) -> None:
-    source = {"images": {"place": place, "sha256": "0" * 64}}
-    params = check_params(changed(download__dataset="sysu-mm01", download__source=source), source="x")
-    assert params.download.source["images"].place == place
+def test_the_source_fits_the_data_set(dataset: str, source: str, fitting: str) -> None:
+    message = refusal(changed({"download.dataset": dataset, "download.source": source}))
+    for part in ("download", fitting, source, "data/source/README.md"):
+        assert part in message
+    assert check_params(changed({"download.dataset": dataset, "download.source": fitting}), source="x")
+
+
+@pytest.mark.parametrize("place", ["/home/me/rand_perm_cam.mat", "data/permutations/../p.mat", "p.mat"])
+def test_permutations_lie_where_dvc_sees_them(place: str) -> None:
+    message = refusal(changed({"evaluate.permutations": place}))
+    assert place in message
+    assert "data/permutations/" in message
 
 
 def test_a_section_in_the_place_of_a_value_is_not_quoted_whole() -> None:
-    given = values()
-    given["seed"] = {"everything": values(), "again": [values()] * 50}
-    message = refusal(given)
+    message = refusal(changed({"seed": {"everything": values(), "again": [values()] * 50}}))
     assert "seed: " in message
     assert len(message) < 1000
 
 
-def test_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"params\.yaml: no such file"):
+def test_a_missing_file_names_the_command_that_writes_it(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"params\.yaml: no such file; .*`msclnet preset synthetic`"):
         load_params(tmp_path / "params.yaml")
-
-
-def test_remedies_name_programs_that_exist(tmp_path: Path) -> None:
-    with pytest.raises(UserError) as caught:
-        load_params(tmp_path / "params.yaml")
-    for word in str(caught.value).replace("`", " ").split():
-        if word.startswith("pipelines."):
-            assert (ROOT / f"{word.replace('.', '/')}.py").exists(), word
 
 
 @pytest.mark.parametrize(
     "content",
     [
         b"a: [1, 2\n",
-        b"a: b: c\n",
         b"\ta: 1\n",
         b"a: 1\na: 2\n",
         b"\xff\xfe\x00",
-        b"a: !!python/object:os.system {}\n",
+        b"a: !!python/object/apply:os.system [exit]\n",
+        b"a: 2001-13-01\n",
+        b"a: !!bool perhaps\n",
+        b"- " * 20_000,
     ],
-    ids=["bracket", "colons", "tab", "twice", "bytes", "object"],
+    ids=["bracket", "tab", "twice", "bytes", "object", "month", "bool", "nested"],
 )
 def test_no_yaml(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "params.yaml").write_bytes(content)
@@ -343,62 +272,50 @@ def test_no_yaml(tmp_path: Path, content: bytes) -> None:
         load_params(tmp_path / "params.yaml")
 
 
-@pytest.mark.parametrize("content", ["", "# nothing\n", "- 1\n- 2\n", "just text\n", "3\n"])
+@pytest.mark.parametrize("content", ["", "- 1\n- 2\n", "just text\n"])
 def test_yaml_without_sections(tmp_path: Path, content: str) -> None:
     (tmp_path / "params.yaml").write_text(content, encoding="utf-8")
     with pytest.raises(UserError, match=r"params\.yaml holds no sections"):
         load_params(tmp_path / "params.yaml")
 
 
-@pytest.mark.parametrize("key", [1, None, 2.5, True])
+@pytest.mark.parametrize("key", [1, None, 2.5])
 def test_keys_that_are_no_words(key: Any) -> None:
     given = values()
     given["train"][key] = 1
     assert "train" in refusal(given)
 
 
-def test_official_galleries_need_the_place_of_their_file() -> None:
-    """Told before the training and not after it."""
-    assert "evaluate.permutations" in refusal(changed(evaluate__samplers=["agw", "official"]))
-    given = changed(evaluate__samplers=["official"], evaluate__permutations="p.mat")
-    assert check_params(given, source="x").evaluate.permutations == "p.mat"
-
-
-def test_a_sha256_may_be_written_in_capitals() -> None:
-    """As PowerShell prints it."""
-    given = changed(download__dataset="llcm", download__source={"images": {"place": "", "sha256": "AB" * 32}})
-    assert check_params(given, source="x").download.source["images"].sha256 == "AB" * 32
-
-
 @pytest.mark.parametrize(("height", "width"), [(32, 16), (48, 24), (50, 50)])
 def test_images_too_small_for_the_network(height: int, width: int) -> None:
     """Instance normalisation needs more than one place in the maps: slim leaves one for each 48 pixels."""
-    assert "preprocess" in refusal(changed(preprocess__height=height, preprocess__width=width))
+    assert "preprocess" in refusal(changed({"preprocess.height": height, "preprocess.width": width}))
 
 
-@pytest.mark.parametrize(("height", "width"), [(51, 24), (64, 32), (96, 48)])
-def test_accepted_image_sizes_can_be_trained_on(height: int, width: int) -> None:
+def test_accepted_image_sizes_can_be_trained_on() -> None:
     import torch
 
     from msclnet.models.build import build_network
 
-    params = check_params(changed(preprocess__height=height, preprocess__width=width), source="x")
+    height, width = 51, 24
+    params = check_params(changed({"preprocess.height": height, "preprocess.width": width}), source="x")
     model = params.section("model") | {"width": 8}
     images = torch.zeros(2, height, width, 3, dtype=torch.uint8)
     network = build_network({"identities": 2, "model": model, "synergy": params.section("synergy")})
     assert network(images, images).maps.shape[2:].numel() > 1
 
 
-def test_every_model_of_the_schema_is_strict() -> None:
-    waiting: list[Any] = [Params]
-    seen = 0
-    while waiting:
-        model = waiting.pop()
-        seen += 1
+def models(schema: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    yield schema
+    for field in schema.model_fields.values():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from models(field.annotation)
+
+
+def test_every_model_of_the_schema_is_strict_and_without_defaults() -> None:
+    found = list(models(Params))
+    assert len(found) > 20
+    for model in found:
         assert model.model_config.get("extra") == "forbid"
         assert model.model_config.get("strict")
-        for field in model.model_fields.values():
-            assert field.is_required(), (model, field)
-            if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-                waiting.append(field.annotation)
-    assert seen > 20
+        assert all(field.is_required() for field in model.model_fields.values()), model

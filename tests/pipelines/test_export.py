@@ -19,9 +19,9 @@ from msclnet.datasets.records import Record
 from msclnet.export.openvino import signal_stack_kept
 from msclnet.export.stream import optional
 from msclnet.images.table import Entry, file_digest, write_manifest
-from pipelines import export
+from pipelines import cli, export
 from pipelines import export as export_files
-from pipelines.orchestration.environment import QUIET
+from pipelines.settings import QUIET
 
 HEIGHT, WIDTH = 64, 32
 SPEC = spec()
@@ -78,7 +78,7 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> list[Mapping[str, Any]]:
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     """The message of an export that must end with one."""
     with pytest.raises(SystemExit) as ended:
-        export.main(arguments)
+        cli.main(["export", *arguments])
     assert ended.value.code == 2
     message = capsys.readouterr().err
     assert message.startswith("error: ")
@@ -99,7 +99,7 @@ def lowest_cosine(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def test_the_files_compute_what_the_network_computes(project: Path, logged: list) -> None:
-    export.main([])
+    export.export(export.OUT)
     out = project / "results/export"
     assert {path.name for path in out.iterdir()} == FILES | {"export.json"}
     report = json.loads((out / "export.json").read_text())
@@ -173,7 +173,7 @@ def test_without_openvino_there_is_onnx_alone_and_nothing_of_a_former_network(
     for name in ("visible.xml", "visible.bin", "infrared.onnx", "notes.txt"):
         (out / name).write_text("former")
     monkeypatch.setitem(sys.modules, "openvino", None)
-    export.main(["--out", "elsewhere"])
+    export.export(Path("elsewhere"))
     assert "openvino is not installed" in capsys.readouterr().out
     assert {path.name for path in out.iterdir()} == {
         "visible.onnx",
@@ -221,7 +221,7 @@ def test_a_trained_projects_export_gives_the_stages_features_and_stands_in_mlflo
     from mlflow import MlflowClient
 
     try:
-        printed = finished.run("python", "-m", "pipelines.export").stdout
+        printed = finished.run("python", "-m", "pipelines", "export").stdout
         out = finished.root / "results/export"
         assert f"{Path('results/export/infrared.onnx')}: cosine" in printed
         images = np.load(finished.root / "data/processed/images_test.npy")

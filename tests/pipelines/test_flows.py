@@ -8,17 +8,8 @@ import tiny_project
 from tiny_project import git, wait_for
 
 from msclnet.errors import UserError
-from pipelines.orchestration import report
-from pipelines.orchestration.command import server_address
-
-# The command line without the schema of the real params.yaml.
-COMMAND = """
-import sys
-from pipelines import flows
-from pipelines.orchestration.command import main
-flows.check_params = lambda path: None
-sys.exit(main())
-"""
+from pipelines.orchestration import summary
+from pipelines.orchestration.prefect_server import server_address
 
 
 @pytest.fixture
@@ -29,7 +20,7 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
 
 def start(root: Path, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", COMMAND, *arguments],
+        [sys.executable, "-c", tiny_project.COMMAND, *arguments],
         cwd=root,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -72,7 +63,7 @@ def test_the_command_line_needs_no_server(tiny: tuple[Path, Path]) -> None:
         ),
         (["train", "--preset", "smok"], "no preset 'smok' (did you mean smoke?); there are: smoke"),
         (["train", "--until", "trains"], "no stage 'trains' in dvc.yaml (did you mean train?)"),
-        (["train", "--name", "x"], "--name names an experiment"),
+        (["train", "--name", "x"], "name 'x': experiments have names; give a preset or overrides"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_status_2(
@@ -120,14 +111,14 @@ def test_metrics_become_a_compact_table() -> None:
         "empty": {},
     }
 
-    rows = report.metric_rows(metrics)
+    rows = summary.metric_rows(metrics)
 
     assert rows == [
         {"of": "all", "loss": "0.1235"},
         {"of": "all.single", "rank-1": "0.3 ± 0.02", "mAP": "0.2"},
         {"of": "all.multi", "mAP": "1"},
     ]
-    assert report.text_table(rows[1:]) == (
+    assert summary.text_table(rows[1:]) == (
         "of          rank-1      mAP\n"
         "all.single  0.3 ± 0.02  0.2\n"
         "all.multi               1"
@@ -143,7 +134,7 @@ def test_a_large_picture_is_made_small(tmp_path: Path) -> None:
 
     noise = np.random.default_rng(0).integers(0, 256, (1500, 3000, 3), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "noise.png")
-    text = report.inline_picture("noise", tmp_path / "noise.png")
+    text = summary.inline_picture("noise", tmp_path / "noise.png")
 
     assert text is not None
     kind, data = text.removeprefix("![noise](data:image/").removesuffix(")").split(";base64,")
@@ -152,4 +143,4 @@ def test_a_large_picture_is_made_small(tmp_path: Path) -> None:
     assert picture.size == (900, 450)
     assert len(data) < 1_000_000
     (tmp_path / "text.png").write_text("no picture")
-    assert report.inline_picture("text", tmp_path / "text.png") is None
+    assert summary.inline_picture("text", tmp_path / "text.png") is None

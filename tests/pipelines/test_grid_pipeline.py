@@ -33,23 +33,22 @@ rows:
 """
 
 
-def record(project: Project, row: str) -> dict:
-    return json.loads((project.root / f"experiments/results/baseline/{row}-s0.json").read_text())
+def records(project: Project) -> dict[str, dict]:
+    """By row."""
+    lines = (project.root / "experiments/results/baseline.jsonl").read_text().splitlines()
+    return {record["row"]: record for record in map(json.loads, lines)}
 
 
 @pytest.mark.pipeline
 def test_a_grid_through_the_real_stages(tmp_path: Path) -> None:
     project = copy_project(tmp_path / "project")
     (project.root / "experiments/baseline.yaml").write_text(GRID)
-    done = project.run("python", "-m", "pipelines.flows", "grid", "baseline")
+    done = project.run("python", "-m", "pipelines", "grid", "baseline")
 
-    assert sorted(path.name for path in (project.root / "experiments/results/baseline").iterdir()) == [
-        "B-s0.json",
-        "runaway-s0.json",
-        "whole-s0.json",
-    ]
+    found = records(project)
+    assert list(found) == ["B", "runaway", "whole"]
     assert "identical by construction to B" in done.stdout
-    whole = record(project, "whole")
+    whole = found["whole"]
     shown = json.loads(project.run("dvc", "exp", "show", "--json").stdout)
     metrics = {
         experiment["name"]: experiment["revs"][0]["data"]["metrics"]["results/metrics/metrics.json"]["data"]
@@ -63,11 +62,8 @@ def test_a_grid_through_the_real_stages(tmp_path: Path) -> None:
     assert whole["training"]["steps"] == 12
     assert whole["training"]["seconds"] > 0
     assert len(whole["history"]["loss_target"]) == 3
-    assert (
-        whole["data"]["data/processed/manifest.csv"]
-        == record(project, "B")["data"]["data/processed/manifest.csv"]
-    )
-    runaway = record(project, "runaway")
+    assert whole["data"]["data/processed/manifest.csv"] == found["B"]["data"]["data/processed/manifest.csv"]
+    runaway = found["runaway"]
     assert runaway["diverged"].startswith("training stopped in epoch 1, step 4: the pooled feature")
     assert runaway["last_steps"]["step"] == [1, 2, 3, 4]
     assert all(norm > 0 for norm in runaway["last_steps"]["feature_norm"])
@@ -84,10 +80,10 @@ def test_a_grid_through_the_real_stages(tmp_path: Path) -> None:
     assert (parent.info.status, children["baseline-runaway-s0"].info.status) == ("FINISHED", "FAILED")
 
     # The same grid again: nothing runs, and the parent goes on.
-    project.run("python", "-m", "pipelines.flows", "grid", "baseline")
+    project.run("python", "-m", "pipelines", "grid", "baseline")
     assert len(client.search_runs([experiment.experiment_id])) == len(runs)
 
-    done = project.run("python", "-m", "pipelines.report.build")
+    done = project.run("python", "-m", "pipelines", "report")
     assert "logged to 1 MLflow run," in done.stdout
     page = (project.root / "results/report/report.md").read_text()
     assert "this project (grid baseline, seed 0) | MSCLNet" in page.replace("**", "")

@@ -1,4 +1,4 @@
-"""The report's sections over grids, from made-up records: what a reader is told."""
+"""The report's sections over grids, from made-up records."""
 
 import math
 import shutil
@@ -10,14 +10,15 @@ import pytest
 from matplotlib.figure import Figure
 from scipy.stats import ttest_rel
 
+from msclnet.recipe import RECIPE
 from pipelines.experiments.equivalence import effective
-from pipelines.experiments.grid import grid_names, load_grid, make_plan, relevant
-from pipelines.experiments.results import RESULTS, read_results, result_path, write_result
-from pipelines.report import build as command
-from pipelines.report import grid_figures as divergence
-from pipelines.report.document import Block, Section, Table
+from pipelines.experiments.grid import grid_names, load_grid
+from pipelines.experiments.plan import relevant
+from pipelines.experiments.results import read_results, recipe_of, records_file, write_result
+from pipelines.report import build, grid_figures
+from pipelines.report.document import Block, Picture, Section, Table
 from pipelines.report.grid_figures import curves_of_divergence, mean_history, why_diverged
-from pipelines.report.grids import OWN_SECTION, grid_sections
+from pipelines.report.grids import ablation, cost, grid_sections, readings
 from pipelines.report.results import read_view, row_params
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,7 +47,7 @@ def write(root: Path, grid: str, row: str, seed: int, rank1: float, **changes: A
         "seed": seed,
         "score": declared.score,
         "params": {**params, "seed": seed},
-        "code": "one",
+        "recipe": 1,
         "data": {"data/processed/manifest.csv": "digest"},
         "machine": {"cores": 2, "device": "a processor", "torch": "2"},
         "training": {"epochs": 2, "steps": 100, "seconds": 20.0},
@@ -54,7 +55,7 @@ def write(root: Path, grid: str, row: str, seed: int, rank1: float, **changes: A
         "history": {"epoch": [1, 2], "total": [4, 2], "loss_identity": [3, 1], "val_score": [None, rank1]},
         **changes,
     }
-    write_result(root, result_path(grid, row, seed), record)
+    write_result(root, grid, record)
 
 
 def section(sections: list[Section], words: str) -> list[Block]:
@@ -64,16 +65,18 @@ def section(sections: list[Section], words: str) -> list[Block]:
 def table(blocks: list[Block], number: int = 0) -> dict[str, list[str]]:
     """First cell -> the others, of the n-th table."""
     found = [block for block in blocks if isinstance(block, Table)][number]
-    return {row.cells[0]: list(row.cells[1:]) for row in found.rows}
+    return {first: list(cells) for first, *cells in found.frame.itertuples(index=False, name=None)}
 
 
-def test_table_1_beside_the_papers(project: Path) -> None:
+def test_table_1_next_to_the_papers(project: Path) -> None:
     base, whole = [20.0, 23.0, 21.5], [30.0, 31.0, 35.0]
     for seed in range(3):
         write(project, "ablation", "B", seed, base[seed])
         write(project, "ablation", "whole", seed, whole[seed])
     write(project, "ablation", "CA", 0, 25.0)
-    rows = table(section(grid_sections(project), "Table 1"))
+    rows = table(
+        list(ablation(read_view(project, "ablation"), read_view(project, "ablation-screening")).blocks)
+    )
 
     assert len(rows) == 15
     assert rows["B"][:6] == ["59.82", "56.07", "3", "21.50 ± 1.50", "19.50 ± 1.50", "baseline"]
@@ -87,22 +90,21 @@ def test_table_1_beside_the_papers(project: Path) -> None:
         assert rows[row][6].startswith("Identical by construction to B")
 
 
-def test_nothing_run_is_said_to_be_so(project: Path) -> None:
+def test_what_was_not_run_is_marked(project: Path) -> None:
     sections = grid_sections(project)
     for grid in (table(section(sections, "Table 1")), table(section(sections, "Readings"), 1)):
         assert all(
             "not run" in cells or any("Identical" in cell for cell in cells) for cells in grid.values()
         )
-    command.report(project)
-    text = (project / "results/report/report.md").read_text()
+    html, text = build.render("report.html", sections), build.render("report.md", sections)
     assert "Ours: not run." in text
-    assert (project / "results/report/index.html").read_text().count("<h2>") == len(sections) + 1
+    assert html.count("<h2>") == text.count("\n## ") == len(sections)
 
 
 def test_records_of_other_settings_or_code_are_not_passed_off(project: Path) -> None:
     write(project, "ablation", "B", 0, 20.0)
     write(project, "ablation", "B", 1, 99.0, params={"train.epochs": 1})
-    write(project, "ablation", "whole", 0, 30.0, code="two")
+    write(project, "ablation", "whole", 0, 30.0, recipe=2)
     view = read_view(project, "ablation")
 
     assert {row.row.name: row.statistics.seeds for row in view.rows if row.statistics.seeds} == {
@@ -112,8 +114,8 @@ def test_records_of_other_settings_or_code_are_not_passed_off(project: Path) -> 
     warnings = [str(block) for block in view.warnings()]
     assert len(warnings) == 2
     assert "1 records were made with other parameters" in warnings[0]
-    assert "experiments/results/ablation/B-s1.json" in warnings[0]
-    assert "2 different states of the code" in warnings[1]
+    assert "`B, seed 1` of experiments/results/ablation.jsonl" in warnings[0]
+    assert "2 different recipes" in warnings[1]
 
 
 def test_divergence_cost_and_curves(project: Path) -> None:
@@ -122,23 +124,50 @@ def test_divergence_cost_and_curves(project: Path) -> None:
     for seed in (0, 1):
         write(project, "readings", "div-kl", seed, 0.0, diverged=message, figures={})
     write(project, "screening", "B", 0, 20.0)
-    sections = grid_sections(project)
-    blocks = section(sections, "Readings")
+    views = [read_view(project, name) for name in ("readings", "screening")]
+    blocks = list(readings(views).blocks)
 
-    grids = [name for name in grid_names(project) if name not in OWN_SECTION]
-    rows = table(blocks, grids.index("readings"))
+    rows = table(blocks)
     assert rows["L_div: minus KL, as printed (with a softmax)"][:2] == ["2", "diverged"]
     said = table(blocks, -1)
     assert said == {"readings, div-kl": ["0, 1", "training stopped in epoch 3, step 20: loss_inter = nan"]}
-    costs = next(block for block in section(sections, "Cost") if isinstance(block, Table))
-    cells = {(row.cells[0], row.cells[1]): list(row.cells[2:]) for row in costs.rows}
+    costs = next(block for block in cost(views).blocks if isinstance(block, Table))
+    cells = {tuple(row[:2]): row[2:] for row in costs.frame.to_numpy().tolist()}
     assert cells["screening", "B"][:4] == ["1", "100", "20", "5.0"]
     assert cells["screening", "all"][2] == "0.01 h together"
 
 
+def test_the_readmes_picture_shows_each_seed_of_both_rows(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for row, values in (("whole", (50.0, 40.0, 45.0)), ("B", (20.0,))):
+        for seed, rank1 in enumerate(values):
+            means = {"mean": {"rank1": rank1, "mAP": 1.0}, "random": {"rank1": 1.0}}
+            write(project, "baseline", row, seed, 0.0, figures={"test": {"all-1shot-agw": means}})
+    figures: list[Figure] = []
+    monkeypatch.setattr(grid_figures, "picture", lambda _, figure, **__: figures.append(figure))
+    grid_figures.rank1(read_view(project, "baseline"))
+    axes: Any = figures[0].axes[0]
+    assert [bar.get_width() for bar in axes.patches] == pytest.approx([45, 20])
+    assert [cloud.get_offsets()[:, 0].tolist() for cloud in axes.collections] == [[50, 40, 45], [20]]
+    assert axes.get_ylim()[0] > axes.get_ylim()[1]  # the first row on top
+    assert [text.get_text() for text in axes.texts] == ["45.0 %", "20.0 %"]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["random ranker 1.0 %"]
+    assert "100 test identities" in figures[0].get_supxlabel()
+    assert "seeds 0 to 2" in figures[0].get_supxlabel()
+
+
+def test_the_picture_is_part_of_the_report(project: Path) -> None:
+    write(project, "baseline", "whole", 0, 30.0)
+    pictures = [
+        block.name for block in section(grid_sections(project), "Readings") if isinstance(block, Picture)
+    ]
+    assert pictures == ["rank1"]
+
+
 def test_where_a_training_diverged_is_drawn_from_what_its_record_has(monkeypatch: pytest.MonkeyPatch) -> None:
     figures: list[Figure] = []
-    monkeypatch.setattr(divergence, "picture", lambda _, figure, **__: figures.append(figure))
+    monkeypatch.setattr(grid_figures, "picture", lambda _, figure, **__: figures.append(figure))
     last = {"step": [121, 122, 123], "total": [3.0, 50.0, None], "feature_norm": [10.0, 1e3, 1e6]}
     record = {
         "row": "printed",
@@ -199,14 +228,14 @@ def test_the_mean_history_leaves_gaps_alone() -> None:
 
 
 def test_every_row_of_every_grid_is_a_valid_setting_of_its_own(project: Path) -> None:
-    from pipelines.orchestration.overrides import apply_overrides, flatten, preset_path
+    from pipelines.orchestration.overrides import apply_overrides, apply_preset, flatten
     from pipelines.stages.config import check_params, read_yaml
 
     for name in grid_names(project):
         grid = load_grid(project, name)
         for row in grid.all_rows:
             params = project / "checked.yaml"
-            params.write_bytes(preset_path(project, row.preset or grid.preset).read_bytes())
+            apply_preset(project, row.preset or grid.preset, target=params)
             apply_overrides(params, {**flatten(grid.overrides), **flatten(row.overrides)})
             values = read_yaml(params)
             check_params(values, source=f"{name}, {row.name}")
@@ -225,11 +254,9 @@ def test_table_1_and_figure_6_have_the_papers_rows(project: Path) -> None:
     assert len(points) == 36
 
 
-@pytest.mark.parametrize("name", [name for name in grid_names(ROOT) if (ROOT / RESULTS / name).is_dir()])
+@pytest.mark.parametrize("name", [name for name in grid_names(ROOT) if (ROOT / records_file(name)).exists()])
 def test_every_committed_record_is_shown_and_can_be_continued(name: str) -> None:
     records = read_results(ROOT, name)
     assert records
     assert read_view(ROOT, name).stale == []
-    seeds = sorted({record["seed"] for record in records})
-    planned = {cell.path for cell in make_plan(ROOT, load_grid(ROOT, name), seeds=seeds).cells}
-    assert planned >= {result_path(name, record["row"], record["seed"]) for record in records}
+    assert {recipe_of(record) for record in records} == {RECIPE}

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_rel
 
-from pipelines.experiments.statistics import grid_rows, headline, paired_difference, spread
+from pipelines.experiments.statistics import (
+    grid_rows,
+    headline,
+    mean_over_rows,
+    paired_difference,
+    spread,
+)
 
 
 def test_mean_and_sample_deviation() -> None:
@@ -89,3 +95,26 @@ def test_the_headline_under_either_score() -> None:
     validation = {"score": 30.0, "i2v_rank1": 31.0, "i2v_mAP": 29.0, "v2i_rank1": 28.0, "v2i_mAP": 32.0}
     found = headline({"score": "validation", "figures": {"validation": validation}})
     assert found == {"score": 30.0, "I-V Rank-1": 31.0, "V-I Rank-1": 28.0}
+    both = {
+        "visible-to-infrared": {"mean": {"rank1": 5.0, "mAP": 4.0}},
+        "visible-to-infrared-reranked": {"mean": {"rank1": 9.0, "mAP": 9.0}},
+        "infrared-to-visible": {"mean": {"rank1": 3.0, "mAP": 2.0}},
+        "conditions": "regdb, split 1",
+    }
+    assert headline({"score": "test", "figures": {"test": both}}) == {
+        "V-I Rank-1": 5.0,
+        "V-I mAP": 4.0,
+        "I-V Rank-1": 3.0,
+        "I-V mAP": 2.0,
+    }
+
+
+def test_the_mean_over_rows_is_that_of_each_rows_mean_over_its_seeds() -> None:
+    diverged = {"row": "C", "seed": 0, "score": "test", "figures": {}, "diverged": "training stopped"}
+    records = [record("A", 0, 20.0), record("A", 1, 24.0), record("B", 0, 30.0), diverged]
+    found = mean_over_rows(records, ["A", "B", "C"])
+    assert found.name == "mean over 2 of 3 rows"
+    assert found.spreads["Rank-1"] == spread([22.0, 30.0])
+    assert found.spreads["mAP"] == spread([11.0, 15.0])
+    assert mean_over_rows([], ["A"]).spreads == {}
+    assert grid_rows(records, ["A"], baseline=None)[0].differences == {}

@@ -1,10 +1,11 @@
 """Grids over the tiny project: what runs, what does not run again, and what is written down."""
 
+import contextvars
 import json
-import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
@@ -16,31 +17,29 @@ from smoke_project import Project, ask, prefect_server
 from tiny_project import git, wait_for
 
 from msclnet.errors import UserError
-from pipelines.experiments.grid import GridCell, Plan, load_grid, make_plan
-from pipelines.experiments.run import CellEnd, CellOutcome, conclude, ending, run_grid_cell
-from pipelines.orchestration.runs import RunOptions
-from pipelines.orchestration.side_by_side import run_side_by_side
+from pipelines import cli
+from pipelines.experiments import plan as plans
+from pipelines.experiments import run as runner
+from pipelines.experiments.grid import load_grid
+from pipelines.experiments.plan import Plan, make_plan
+from pipelines.experiments.run import CellOutcome, Conclusion, ending, run_grid
+from pipelines.orchestration.runs import run_parallel
 
-# The command line without the schema of the real params.yaml.
-COMMAND = """
-import sys
-from pipelines import flows
-from pipelines.orchestration.command import main
-flows.check_params = lambda path: None
-sys.exit(main())
-"""
+EXAMPLE = "experiments/results/ablation.jsonl"
 
 
 @pytest.fixture
 def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
     monkeypatch.setenv("PREFECT_PORT", "9")  # nobody listens there: no server
     monkeypatch.setenv("MSCLNET_DEVICE", "cpu")
-    return tiny_grid.setup(tmp_path, monkeypatch)
+    root, home = tiny_grid.setup(tmp_path, monkeypatch)
+    monkeypatch.chdir(root)
+    return root, home
 
 
 def start(root: Path, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", COMMAND, "grid", *arguments],
+        [sys.executable, "-c", tiny_project.COMMAND, "grid", *arguments],
         cwd=root,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -50,40 +49,41 @@ def start(root: Path, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def command(root: Path, *arguments: str) -> tuple[int, str, str]:
-    child = start(root, *arguments)
-    output, errors = child.communicate(timeout=500)
-    return child.returncode, output, errors
+def command(*arguments: str) -> int:
+    """`msclnet grid ...` in this process; returns its exit status."""
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["grid", *arguments])
+    return int(ended.value.code or 0)
 
 
 def run(
-    root: Path, grid: str = "ablation", *, parallel: int = 1, retries: int = 0, **given
-) -> tuple[Plan, list[CellOutcome]]:
+    root: Path, grid: str = "ablation", *, parallel: int = 1, **given
+) -> tuple[Plan, Conclusion, list[CellOutcome]]:
+    outcomes: list[CellOutcome] = []
     plan = make_plan(root, load_grid(root, grid), **given)
-
-    def one(cell: GridCell, stop: Event) -> CellEnd:
-        return run_grid_cell(root, cell, options=RunOptions(on_line=print, retries=retries, stop=stop))
-
-    return plan, run_side_by_side(plan.to_run(identical=False), one, parallel=parallel)
+    conclusion = run_grid(root, plan, parallel=parallel, on_end=outcomes.append)
+    return plan, conclusion, outcomes
 
 
-def test_every_cell_is_an_experiment_with_a_record_and_the_rows_are_compared(tiny: tuple[Path, Path]) -> None:
+def test_every_cell_is_an_experiment_with_a_record_and_the_rows_are_compared(
+    tiny: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     root, home = tiny
-    code, output, errors = command(root, "ablation")
+    assert command("ablation", "--rows", "B", "five", "--seeds", "0", "1") == 0
 
-    assert code == 0, errors
-    names = [f"ablation-{row}-s{seed}" for row in ("B", "three", "five") for seed in (0, 1)]
+    output = capsys.readouterr().out
+    names = [f"ablation-{row}-s{seed}" for row in ("B", "five") for seed in (0, 1)]
     found = tiny_project.experiments(root)
     assert sorted(found) == sorted(names)
     assert found["ablation-five-s1"]["params"]["train"]["effect"] == 5
     assert found["ablation-five-s1"]["params"]["train"]["epochs"] == 3
-    assert tiny_grid.trained(home) == ["0 0", "0 1", "3 0", "3 1", "5 0", "5 1"]
-    lines = [line for line in output.splitlines() if line.startswith(("B ", "three ", "five "))]
-    assert lines[0].split() == ["B", "2", "30.50", "±", "0.71", "20.50", "±", "0.71"]
+    assert tiny_grid.trained(home) == ["0 0", "0 1", "5 0", "5 1"]
+    lines = [line for line in output.splitlines() if line.startswith(("B ", "five "))]
+    assert lines[-2].split() == ["B", "2", "30.50", "±", "0.71", "20.50", "±", "0.71"]
     # Both differences are the same with either seed, so that the interval has no width.
-    assert lines[1].split()[2:] == [
-        *("36.50", "±", "0.71", "23.50", "±", "0.71"),
-        *("+6.00", "[+6.00,", "+6.00]", "+3.00", "[+3.00,", "+3.00]"),
+    assert lines[-1].split()[2:] == [
+        *("40.50", "±", "0.71", "25.50", "±", "0.71"),
+        *("+10.00", "[+10.00,", "+10.00]", "+5.00", "[+5.00,", "+5.00]"),
     ]
     assert git(root, "status", "--short") == "?? experiments/results/\n"
 
@@ -101,6 +101,7 @@ def test_every_cell_is_an_experiment_with_a_record_and_the_rows_are_compared(tin
     }
     assert (record["row"], record["seed"], record["preset"], record["score"]) == ("five", 1, "small", "test")
     assert record["overrides"] == {"train.epochs": 3, "train.effect": 5, "seed": 1}
+    assert record["recipe"] == 1
     assert record["commit"] == git(root, "rev-parse", "HEAD").strip()
     assert record["experiment"]["name"] == "ablation-five-s1"
     assert record["mlflow_run"] == "run-5-1"
@@ -114,211 +115,221 @@ def test_every_cell_is_an_experiment_with_a_record_and_the_rows_are_compared(tin
     assert "images_per_second" not in record["history"]
 
 
-def test_finished_cells_are_not_run_again_whatever_became_of_git_and_the_experiments(
+def test_finished_cells_are_not_run_again_whatever_became_of_git_the_files_and_the_experiments(
     tiny: tuple[Path, Path],
 ) -> None:
     root, home = tiny
     run(root, rows=["B"], seeds=[0])
+    (root / "docs.md").write_text("no stage reads this")
+    with (root / "train.py").open("a") as file:
+        file.write("\n# another comment\n")
     git(root, "add", "--all")
     git(root, "commit", "--quiet", "--message=results")  # DVC's experiments hang on the former commit
     before = len(tiny_project.runs(home))
-    _, outcomes = run(root, rows=["B"], seeds=[0, 1])
+    _, _, outcomes = run(root, rows=["B"], seeds=[0, 1])
 
     assert [outcome.result.before for outcome in outcomes if outcome.result] == [True, False]
-    assert ending(outcomes[0]) == "B, seed 0 was finished before: experiments/results/ablation/B-s0.json"
+    assert ending(outcomes[0]) == f"B, seed 0 was finished before: {EXAMPLE}"
     assert tiny_grid.trained(home) == ["0 0", "0 1"]
     assert tiny_project.runs(home)[before:] == ["train 0 1 ablation-B-s1", "evaluate"]
 
 
 def test_a_lost_record_comes_back_from_the_cache_without_training(tiny: tuple[Path, Path]) -> None:
     root, home = tiny
-    run(root, rows=["B", "three"], seeds=[0])
-    path = root / "experiments/results/ablation/B-s0.json"
-    first = json.loads(path.read_text())
-    path.unlink()
+    run(root, rows=["B"], seeds=[0])
+    first = tiny_grid.record(root, "ablation", "B", 0)
+    (root / EXAMPLE).unlink()
     run(root, rows=["B"], seeds=[0])
 
-    again = json.loads(path.read_text())
-    assert tiny_grid.trained(home) == ["0 0", "3 0"]
+    again = tiny_grid.record(root, "ablation", "B", 0)
+    assert tiny_grid.trained(home) == ["0 0"]
     assert again["machine"]["trained_here"] is False
-    for key in ("figures", "history", "training", "params", "code", "data"):
+    for key in ("figures", "history", "training", "params", "recipe", "data"):
         assert again[key] == first[key]
 
 
-def test_cells_are_judged_by_their_inputs_and_not_by_their_names(tiny: tuple[Path, Path]) -> None:
+def edit_record(root: Path, **changes) -> None:
+    record = tiny_grid.record(root, "ablation", "B", 0) | changes
+    (root / EXAMPLE).write_text(json.dumps(record) + "\n")
+
+
+def test_cells_are_judged_by_parameters_and_recipe_and_not_by_their_names(
+    tiny: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     root, home = tiny
     run(root, rows=["B"], seeds=[0])
     first = tiny_grid.record(root, "ablation", "B", 0)
-    (root / "docs.md").write_text("no stage reads this")
-    run(root, rows=["B"], seeds=[0])
+
+    # Another recipe is not finished; a record from before there was a number, or a parameter, is of recipe 1.
+    for module in (plans, runner, sys.modules["pipelines.experiments.record"]):
+        monkeypatch.setattr(module, "RECIPE", 2)
+    _, _, outcomes = run(root, rows=["B"], seeds=[0])
+    assert [outcome.result.before for outcome in outcomes if outcome.result] == [False]
+    assert tiny_grid.record(root, "ablation", "B", 0)["recipe"] == 2
+    monkeypatch.undo()
+    monkeypatch.chdir(root)
+    tiny_project_environment(monkeypatch, home)
+    edit_record(root, params={k: v for k, v in first["params"].items() if k != "train.epochs"})
+    record = tiny_grid.record(root, "ablation", "B", 0)
+    del record["recipe"]
+    (root / EXAMPLE).write_text(json.dumps(record) + "\n")
+    (cell,) = make_plan(root, load_grid(root, "ablation"), rows=["B"], seeds=[0]).cells
+    assert cell.finished_by(record)
+    assert not cell.finished_by({**record, "score": "validation"})
+    assert not cell.finished_by({**record, "recipe": 2})
     assert tiny_grid.trained(home) == ["0 0"]
 
-    with (root / "train.py").open("a") as file:
-        file.write("\n# changed\n")
-    run(root, rows=["B"], seeds=[0])
-    assert tiny_grid.trained(home) == ["0 0", "0 0"]
-    second = tiny_grid.record(root, "ablation", "B", 0)
-    assert second["code"] != first["code"]
-    assert second["params"] == first["params"]
-
-    # A parameter that the record's code did not know is a matter of code too: the cell is trained again.
-    path = root / "experiments/results/ablation/B-s0.json"
-    path.write_text(
-        json.dumps({**second, "params": {k: v for k, v in second["params"].items() if k != "train.epochs"}})
-    )
-    run(root, rows=["B"], seeds=[0])
-    second = tiny_grid.record(root, "ablation", "B", 0)
-    assert second["params"] == first["params"]
-
     # Other parameters under the same name are refused, and what is there stays.
+    edit_record(root, params=first["params"])
     with pytest.raises(
         UserError, match=r"row B: experiments with other parameters \(train\.epochs: 3 -> 7\)"
     ):
         run(root, rows=["B"], seeds=[0], overrides={"train.epochs": 7})
-    git(root, "commit", "--quiet", "--all", "--message=the experiments are another commit's now")
+    git(root, "add", "--all")
+    git(root, "commit", "--quiet", "--message=the experiments are another commit's now")
     words = (
-        r"^experiments/results/ablation/B-s0\.json was made with other parameters \(train\.epochs: 3 -> 7\)"
+        r"^experiments/results/ablation\.jsonl has a record of B, seed 0 with other parameters "
+        r"\(train\.epochs: 3 -> 7\): give another name \(--name\)"
     )
     with pytest.raises(UserError, match=words):
         run(root, rows=["B"], seeds=[0], overrides={"train.epochs": 7})
-    assert tiny_grid.record(root, "ablation", "B", 0) == second
+    assert git(root, "status", "--short") == ""
     run(root, rows=["B"], seeds=[0], overrides={"train.epochs": 7}, name="longer")
     assert tiny_grid.record(root, "longer", "B", 0)["params"]["train.epochs"] == 7
 
 
-def test_a_failing_cell_is_reported_and_the_rest_goes_on(tiny: tuple[Path, Path]) -> None:
+def tiny_project_environment(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    """What `tiny` sets, after an undo."""
+    for name, value in tiny_project.environment(home).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("MSCLNET_DEVICE", "cpu")
+    monkeypatch.setattr("pipelines.orchestration.runs.load_params", lambda path: None)
+
+
+def test_a_failing_cell_is_reported_and_the_rest_goes_on(
+    tiny: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     root, home = tiny
     (home / "wrong-3").touch()
-    code, _, errors = command(root, "ablation", "--seeds", "0")
+    assert command("ablation", "--seeds", "0") == 2
 
-    assert code == 2
-    assert errors == (
+    assert capsys.readouterr().err == (
         "error: 1 of 3 cells failed; started again, only they run\n"
         "three, seed 0: train.effect is wrong: take another\n"
     )
-    assert sorted(path.name for path in (root / "experiments/results/ablation").iterdir()) == [
-        "B-s0.json",
-        "five-s0.json",
-    ]
-    (home / "wrong-3").unlink()
-    assert command(root, "ablation", "--seeds", "0")[0] == 0
-    assert tiny_grid.trained(home) == ["0 0", "3 0", "5 0", "3 0"]
-
-    (home / "crash-3").touch()
-    plan, outcomes = run(root, seeds=[1])
-    conclusion = conclude(root, plan, outcomes)
-    assert not conclusion.mistaken
-    assert conclusion.failure.startswith("1 of 3 cells failed")
-    assert conclusion.rows[1] == {"row": "three", "seeds": "0", "note": "failed with seed 1"}
+    assert list(tiny_grid.records(root, "ablation")) == [("B", 0), ("five", 0)]
+    (home / "wrong-3").rename(home / "crash-3")
+    assert command("ablation", "--seeds", "0") == 1
+    assert "1 of 3 cells failed" in capsys.readouterr().err
+    (home / "crash-3").unlink()
+    _, conclusion, _ = run(root, seeds=[0])
+    assert conclusion.failure == ""
+    # A mistake once, a crash three times, then well.
+    assert tiny_grid.trained(home) == ["0 0", "3 0", "5 0", *["3 0"] * 4]
 
 
-def test_a_divergence_is_an_outcome_with_a_record(tiny: tuple[Path, Path]) -> None:
+def test_a_divergence_is_a_result_with_a_record(tiny: tuple[Path, Path]) -> None:
     root, home = tiny
     (home / "diverge-3").touch()
-    plan, outcomes = run(root, seeds=[0])
-    conclusion = conclude(root, plan, outcomes)
+    _, conclusion, _ = run(root, seeds=[0], rows=["three", "five"])
 
     assert conclusion.failure == ""
-    assert conclusion.rows[1] == {"row": "three", "seeds": "0", "note": "diverged with seed 0"}
+    assert conclusion.rows[0] == {"row": "three", "seeds": "0", "note": "diverged with seed 0"}
     record = tiny_grid.record(root, "ablation", "three", 0)
     assert record["diverged"].startswith("training stopped in epoch 2, step 20: loss_inter = nan")
     assert record["figures"] == {}
-    run(root, seeds=[0])
-    assert tiny_grid.trained(home) == ["0 0", "3 0", "5 0"]
+    assert record["history"] == {"epoch": [1], "loss_identity": [4]}
+    assert record["last_steps"] == {"step": [19, 20], "total": [3.1235, None], "feature_norm": [9, 1000000]}
+    assert record["training"] == {"epochs": 1, "steps": 10, "seconds": 2.0}
+    run(root, seeds=[0], rows=["three", "five"])
+    assert tiny_grid.trained(home) == ["3 0", "5 0"]
+
+    # What it has written is not taken for another cell's, whose failure is a mistake.
+    (home / "wrong-0").touch()
+    _, conclusion, _ = run(root, seeds=[0], rows=["B"])
+    assert conclusion.failure.endswith("B, seed 0: train.effect is wrong: take another")
 
 
 def test_under_score_validation_nothing_after_the_training_runs(tiny: tuple[Path, Path]) -> None:
     root, home = tiny
-    plan, outcomes = run(root, "screening", rows=["three", "five"], seeds=[2])
+    _, conclusion, _ = run(root, "screening", rows=["three"], seeds=[2])
 
-    assert tiny_grid.trained(home) == ["3 2", "5 2"]
+    assert tiny_grid.trained(home) == ["3 2"]
     assert "evaluate" not in tiny_project.runs(home)
     record = tiny_grid.record(root, "screening", "three", 2)
     # the ablation's three epochs come with its rows: 10 + 3 + 4 + 3 / 8
     assert record["figures"] == {"validation": {"score": 17.375, "i2v_rank1": 17.375, "v2i_rank1": 17.375}}
     assert set(record["stages"]) == {"train"}
-    assert conclude(root, plan, outcomes).rows[0]["score"] == "17.38"
+    assert conclusion.rows[0]["score"] == "17.38"
 
 
 def test_two_at_a_time(tiny: tuple[Path, Path]) -> None:
     root, home = tiny
-    # Each training waits until the other has begun.
-    code, _, errors = command(
-        root,
-        "ablation",
-        "--rows",
-        "B",
-        "five",
-        "--seeds",
-        "1",
-        "--parallel",
-        "2",
-        "--set",
-        "train.meet=[0, 5]",
-    )
-    assert code == 0, errors
+    # Each training waits until the other has begun: in a queue neither would ever end.
+    arguments = ("--rows", "B", "five", "--seeds", "1", "--parallel", "2", "--set", "train.meet=[0, 5]")
+    assert command("ablation", *arguments) == 0
     assert sorted(tiny_grid.trained(home)) == ["0 1", "5 1"]
-    assert (
-        tiny_grid.record(root, "ablation", "five", 1)["figures"]["test"]["all-1shot"]["mean"]["rank1"] == 41.0
-    )
+    means = tiny_grid.record(root, "ablation", "five", 1)["figures"]["test"]["all-1shot"]["mean"]
+    assert means["rank1"] == 41.0
 
 
-def test_two_runs_of_one_grid_at_once_train_every_cell_once(tiny: tuple[Path, Path]) -> None:
-    root, home = tiny
-    children = [start(root, "ablation", "--seeds", "1", "--rows", "B", "five") for _ in range(2)]
-    for child in children:
-        _, errors = child.communicate(timeout=500)
-        assert child.returncode == 0, errors
-
-    assert sorted(tiny_grid.trained(home)) == ["0 1", "5 1"]
-    for row in ("B", "five"):
-        assert tiny_grid.record(root, "ablation", row, 1)["machine"]["trained_here"] is True
-
-
-def test_two_clones_with_one_cache_share_a_grid(tiny: tuple[Path, Path], tmp_path: Path) -> None:
+def test_two_clones_with_one_cache_share_a_grid_and_two_runs_of_one_train_a_cell_once(
+    tiny: tuple[Path, Path], tmp_path: Path
+) -> None:
     root, home = tiny
     other = tmp_path / "other"
     git(tmp_path, "clone", "--quiet", str(root), str(other))
     for each in (root, other):
         tiny_project.dvc(each, "cache", "dir", "--local", str(tmp_path / "cache"))
-    children = [start(each, "ablation", "--seeds", seed) for each, seed in ((root, "0"), (other, "1"))]
+    parts = ((root, "0"), (root, "0"), (other, "1"))
+    children = [start(each, "ablation", "--rows", "B", "five", "--seeds", seed) for each, seed in parts]
     for child in children:
         _, errors = child.communicate(timeout=500)
         assert child.returncode == 0, errors
-    assert sorted(tiny_grid.trained(home)) == ["0 0", "0 1", "3 0", "3 1", "5 0", "5 1"]
+    assert sorted(tiny_grid.trained(home)) == ["0 0", "0 1", "5 0", "5 1"]
+    assert [r["machine"]["trained_here"] for r in tiny_grid.records(root, "ablation").values()] == [True] * 2
 
-    # What one has trained is in the other's cache, and its records are files that can be copied or merged.
+    # What one has trained is in the other's cache, and its records are lines that git merges by keeping both.
     run(root, rows=["five"], seeds=[1])
-    assert len(tiny_grid.trained(home)) == 6
+    assert len(tiny_grid.trained(home)) == 4
     theirs = tiny_grid.record(other, "ablation", "five", 1)
     ours = tiny_grid.record(root, "ablation", "five", 1)
-    assert (ours["figures"], ours["code"], ours["params"]) == (
-        theirs["figures"],
-        theirs["code"],
-        theirs["params"],
-    )
-    shutil.copytree(other / "experiments/results", root / "experiments/results", dirs_exist_ok=True)
+    for key in ("figures", "recipe", "params", "data"):
+        assert ours[key] == theirs[key]
+    with (root / EXAMPLE).open("a") as file:
+        file.write(json.dumps(tiny_grid.record(other, "ablation", "B", 1)) + "\n")
     before = tiny_project.runs(home)
-    run(root)
+    run(root, rows=["B", "five"])
     assert tiny_project.runs(home) == before
 
 
-def test_an_interrupted_grid_goes_on(tiny: tuple[Path, Path]) -> None:
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_grid_stops_every_training_and_goes_on(
+    tiny: tuple[Path, Path], number: signal.Signals, status: int
+) -> None:
     root, home = tiny
-    (home / "endless-3").touch()
-    child = start(root, "ablation", "--seeds", "0")
-    wait_for(lambda: (home / "pid").exists(), what="the second training", seconds=300)
-    child.send_signal(signal.SIGINT)
-    child.communicate(timeout=300)
-    assert child.returncode == 130
-    assert (root / "experiments/results/ablation/B-s0.json").exists()
+    for effect in (3, 5):
+        (home / f"endless-{effect}").touch()
+    child = start(root, "ablation", "--seeds", "0", "--parallel", "2")
+    pids = [home / "pid-3", home / "pid-5"]
+    wait_for(lambda: all(pid.exists() and pid.read_text() for pid in pids), what="two", seconds=300)
+    child.send_signal(number)
+    _, errors = child.communicate(timeout=300)
+    assert child.returncode == status
+    assert "Traceback" not in errors
+    assert all((home / f"stopped-{effect}").exists() for effect in (3, 5))
+    assert not any(tiny_project.lives(int(pid.read_text())) for pid in pids)
+    assert list(tiny_grid.records(root, "ablation")) == [("B", 0)]
 
-    (home / "endless-3").unlink()
-    assert command(root, "ablation", "--seeds", "0")[0] == 0
-    assert tiny_grid.trained(home) == ["0 0", "3 0", "3 0", "5 0"]
+    for effect in (3, 5):
+        (home / f"endless-{effect}").unlink()
+    run(root, seeds=[0])
+    assert sorted(tiny_grid.trained(home)) == ["0 0", "3 0", "3 0", "5 0", "5 0"]
 
 
-def test_mistakes_are_found_before_anything_runs(tiny: tuple[Path, Path]) -> None:
+def test_mistakes_are_found_before_anything_runs(
+    tiny: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     root, home = tiny
     for words, wrong in {
         r"^experiments/ablation\.yaml has no row 'thre' \(did you mean 'three'\?\)$": {"rows": ["thre"]},
@@ -327,11 +338,15 @@ def test_mistakes_are_found_before_anything_runs(tiny: tuple[Path, Path]) -> Non
         r"^seed is set for each cell": {"overrides": {"seed": 3}},
         r"row B: .*has no such key \(did you mean train\.epochs\?\)": {"overrides": {"train.epoch": 2}},
         r"row B: 'a/b-B-s0' cannot be an experiment's name": {"name": "a/b"},
+        r"row B: no preset 'smoky' \(did you mean smoke\?\)": {"preset": "smoky"},
+        r"^parallel is 0: give the number of runs at a time": {"parallel": 0},
     }.items():
         with pytest.raises(UserError, match=words):
             run(root, **wrong)
-    code, _, errors = command(root, "ablations")
-    assert (code, errors) == (2, "error: no grid 'ablations' in experiments/ (did you mean 'ablation'?)\n")
+    assert command("ablations") == 2
+    assert (
+        capsys.readouterr().err == "error: no grid 'ablations' in experiments/ (did you mean 'ablation'?)\n"
+    )
     assert tiny_project.runs(home) == []
 
 
@@ -368,17 +383,42 @@ def test_mistakes_in_the_file_name_it_and_the_key(
     assert file.read_text().count(old) >= 1
     file.write_text(file.read_text().replace(old, new, 1))
     with pytest.raises(UserError, match=words) as caught:
-        run(root)
+        make_plan(root, load_grid(root, "ablation"))
     assert "experiments/ablation.yaml" in str(caught.value)
 
 
-def test_a_damaged_record_is_named(tiny: tuple[Path, Path]) -> None:
-    root, _ = tiny
-    path = root / "experiments/results/ablation/B-s0.json"
-    path.parent.mkdir(parents=True)
-    path.write_text('{"row": "B"')
-    with pytest.raises(UserError, match=r"^experiments/results/ablation/B-s0\.json is damaged"):
-        run(root, rows=["B"], seeds=[0])
+def test_at_most_so_many_at_a_time_and_outcomes_in_order() -> None:
+    variable = contextvars.ContextVar[str]("variable")
+    variable.set("the caller's")
+    lock, present, most, seen = threading.Lock(), 0, 0, list[str]()
+    both = threading.Barrier(2, timeout=60)
+
+    def work(piece: int, stop: Event) -> int:
+        nonlocal present, most
+        with lock:
+            present += 1
+            most = max(most, present)
+            seen.append(variable.get())
+        if piece < 4:
+            both.wait()  # the first four come in pairs, so two are truly at work together
+        with lock:
+            present -= 1
+        if piece == 5:
+            raise ValueError("five")
+        if piece == 6:
+            raise SystemExit(3)  # no Exception, and the caller must not wait for ever
+        return piece * piece
+
+    ended: list[int] = []
+    outcomes = run_parallel(range(8), work, parallel=2, on_end=lambda outcome: ended.append(outcome.piece))
+
+    assert most == 2
+    assert seen == ["the caller's"] * 8
+    assert sorted(ended) == list(range(8))
+    assert [outcome.piece for outcome in outcomes] == list(range(8))
+    assert [outcome.result for outcome in outcomes] == [0, 1, 4, 9, 16, None, None, 49]
+    assert [type(outcome.error) for outcome in outcomes if outcome.error] == [ValueError, SystemExit]
+    assert run_parallel([], work) == []
 
 
 @pytest.fixture(scope="module")
@@ -391,16 +431,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.mark.pipeline
 def test_in_prefect_every_cell_is_a_task_and_the_rows_an_artifact(
-    tiny: tuple[Path, Path], server: str, monkeypatch: pytest.MonkeyPatch
+    tiny: tuple[Path, Path], server: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    root, home = tiny
+    _, home = tiny
     monkeypatch.setenv("PREFECT_API_URL", server)
     (home / "wrong-3").touch()
-    code, _, errors = command(root, "ablation", "--seeds", "0", "--parallel", "2")
+    assert command("ablation", "--seeds", "0", "--parallel", "2") == 2
 
-    assert code == 2
     message = "error: 1 of 3 cells failed; started again, only they run\nthree, seed 0: train.effect is wrong"
-    assert message in errors
+    assert message in capsys.readouterr().err
     flow_run = ask(f"{server}/flow_runs/filter", {"sort": "START_TIME_DESC", "limit": 1})[0]
     mine = {"flow_runs": {"id": {"any_": [flow_run["id"]]}}}
     states = {task["name"]: task["state_type"] for task in ask(f"{server}/task_runs/filter", mine)}

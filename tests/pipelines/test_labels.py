@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from pipelines.stages.config import load_params
 from pipelines.stages.evaluate import conditions, print_table, summary
+from pipelines.stages.presets import preset_params
 from pipelines.stages.scoring import processing, protocol_title
 
-SMOKE = Path(__file__).resolve().parents[2] / "presets/smoke.yaml"
+SMOKE = preset_params("smoke", Path(__file__).resolve().parents[2])
 METRICS = ("rank1", "rank5", "rank10", "rank20", "mAP", "mINP")
 RE_RANKING = {"k1": 20, "k2": 6, "lambda": 0.3}
 
@@ -33,7 +33,7 @@ def report(**labels: Any) -> dict[str, Any]:
 
 
 def test_metrics_name_all_labels() -> None:
-    figures = summary([report(), report(feature="pooled")], load_params(SMOKE))
+    figures = summary([report(), report(feature="pooled")], SMOKE)
     assert list(figures) == ["all-1shot-agw", "conditions"]
     assert figures["conditions"] == (
         "sysu-mm01, infrared-to-visible, 10 trials, no mirror images, no re-ranking, feature bnneck"
@@ -42,7 +42,7 @@ def test_metrics_name_all_labels() -> None:
 
 def test_re_ranking_and_mirror_images_are_named_where_they_were_on() -> None:
     reports = [report(flip=True), report(flip=True, re_ranking=RE_RANKING)]
-    figures = summary(reports, load_params(SMOKE))
+    figures = summary(reports, SMOKE)
     assert list(figures) == ["all-1shot-agw", "all-1shot-agw-reranked", "conditions"]
     assert figures["conditions"].startswith(
         "sysu-mm01, infrared-to-visible, 10 trials, mirror images averaged, "

@@ -38,14 +38,14 @@ def test_a_mistake_in_the_last_section_stops_the_first_stage(project, old, new, 
 
 def test_an_unknown_preset_names_the_known_ones(project):
     before = (project.root / "params.yaml").read_bytes()
-    message = refused(project, "python", "-m", "pipelines.preset", "synthetik")
+    message = refused(project, "python", "-m", "pipelines", "preset", "synthetik")
     assert "synthetik" in message
     assert "baseline" in message
     assert (project.root / "params.yaml").read_bytes() == before
 
 
 def test_a_preset_says_what_it_changed(project):
-    output = project.run("python", "-m", "pipelines.preset", "synthetic").stdout
+    output = project.run("python", "-m", "pipelines", "preset", "synthetic").stdout
     assert "train.epochs: 3 -> " in output
     assert (project.root / "params.yaml").read_bytes() == (
         project.root / "presets/synthetic.yaml"
@@ -110,7 +110,7 @@ def test_official_galleries_without_their_file_are_an_error(project):
 
 
 def test_a_wrong_override_is_refused_before_the_first_stage(project):
-    message = refused(project, "python", "-m", "pipelines.flows", "train", "--set", "train.epoch=3")
+    message = refused(project, "python", "-m", "pipelines", "train", "--set", "train.epoch=3")
     assert "train.epochs" in message
 
 

@@ -76,7 +76,7 @@ def test_a_preset_takes_the_place_of_the_params(params: Path) -> None:
     folder.mkdir()
     (folder / "smoke.yaml").write_text("train: {epochs: 1}\n")
 
-    with pytest.raises(UserError, match=r"no preset 'smok' \(did you mean smoke\?\); there are: smoke"):
+    with pytest.raises(UserError, match=r"no preset 'smok' in presets/ \(did you mean 'smoke'\?\)"):
         apply_preset(params.parent, "smok")
     with pytest.raises(UserError, match="no preset"):
         apply_preset(params.parent, "../presets/smoke")

@@ -1,7 +1,6 @@
-"""params.yaml by properties: whatever is done to a sound one, it is valid as it stands, or the mistake is told."""
+"""params.yaml by properties: after any change it is either valid as it stands or refused with the key named."""
 
 import copy
-import datetime
 import functools
 import io
 import tempfile
@@ -17,9 +16,8 @@ from msclnet.errors import UserError
 from msclnet.tracking.masking import mask
 from pipelines.stages.config import Params, check_params, load_params, load_yaml
 
-MODERATELY = settings(derandomize=True, deadline=None, database=None, max_examples=60)
+MODERATELY = settings(derandomize=True, deadline=None, database=None, max_examples=40)
 SYNTHETIC = Path(__file__).resolve().parents[2] / "presets/synthetic.yaml"
-PLAIN = (str, int, float, bool, type(None), datetime.date, bytes)
 
 Key = str | int
 numbers = (
@@ -126,7 +124,7 @@ PIECES = [
 ]  # fmt: skip
 
 
-@settings(MODERATELY, max_examples=40)
+@settings(MODERATELY, max_examples=25)
 @given(st.data())
 def test_a_changed_text_is_read_or_told(data: st.DataObject) -> None:
     changed = text()
@@ -146,19 +144,3 @@ def test_a_changed_text_is_read_or_told(data: st.DataObject) -> None:
         path.write_bytes(changed.encode())
         params, told = attempt(lambda: load_params(path))
         assert told.startswith(str(path)) or isinstance(params, Params)
-
-
-def plain(value: Any) -> bool:
-    """Whether there is nothing but values of YAML's own kinds."""
-    if isinstance(value, dict):
-        return all(plain(key) and plain(inner) for key, inner in value.items())
-    if isinstance(value, (list, tuple, set)):
-        return all(map(plain, value))
-    return isinstance(value, PLAIN)
-
-
-@settings(MODERATELY, max_examples=150)
-@given(st.lists(st.sampled_from([*PIECES, "a", "b: ", "1", " "]), max_size=30).map("".join))
-def test_any_text_gives_plain_values_or_is_told(given_text: str) -> None:
-    values, told = attempt(lambda: load_yaml(given_text.encode(), source="any.yaml"))
-    assert told.startswith("any.yaml is no valid YAML: ") or plain(values)

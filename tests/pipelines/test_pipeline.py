@@ -132,7 +132,7 @@ def test_an_experiment_stands_in_dvc_and_mlflow_and_leaves_the_tree_alone(projec
     before = project.run("git", "status", "--porcelain").stdout
     params = (project.root / "params.yaml").read_bytes()
     metrics = (project.root / "results/metrics/metrics.json").read_bytes()
-    project.run("python", "-m", "pipelines.flows", "train", "--name", "shorter", "--set", "train.epochs=2")
+    project.run("python", "-m", "pipelines", "train", "--name", "shorter", "--set", "train.epochs=2")
     assert project.run("git", "status", "--porcelain").stdout == before
     assert (project.root / "params.yaml").read_bytes() == params
     assert (project.root / "results/metrics/metrics.json").read_bytes() == metrics

@@ -1,7 +1,6 @@
 """Several processes of a stage, seen from outside: how they end together, and what is reported of it once."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 import tiny_project
 
+from pipelines.stages.presets import apply_preset
 from pipelines.stages.stage import record_failure
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -20,7 +20,7 @@ WORLD = 2
 def start(folder: Path, body: str, *, params: str | None = None) -> subprocess.Popen[str]:
     """A stage in several processes, which meet; `body` sees `params`, `torch` and `processes`."""
     if params is None:
-        shutil.copy(ROOT / "presets/smoke.yaml", folder / "params.yaml")
+        apply_preset(ROOT, "smoke", target=folder / "params.yaml")
     else:
         (folder / "params.yaml").write_text(params)
     program = f"""

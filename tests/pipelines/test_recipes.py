@@ -5,15 +5,16 @@ from pathlib import Path
 import pytest
 
 from msclnet.training.optimizer import Schedule
-from pipelines.stages.config import Params, load_params
+from pipelines.stages.config import Params
+from pipelines.stages.presets import preset_params
 
-PRESETS = Path(__file__).resolve().parents[2] / "presets"
+ROOT = Path(__file__).resolve().parents[2]
 PAPER = ("sysu-mm01", "regdb", "llcm")
 AGW = ("agw-sysu-mm01", "agw-star-sysu-mm01")
 
 
 def preset(name: str) -> Params:
-    return load_params(PRESETS / f"{name}.yaml")
+    return preset_params(name, ROOT)
 
 
 def paper_rate(epoch: int) -> float:

@@ -1,81 +1,28 @@
-import base64
 import io
 import json
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
-from ruamel.yaml import YAML
 
-from pipelines.regdb_finished import FinishedSplit
-from pipelines.regdb_summary import summarise, write_summary
-from pipelines.report import build as command
-from pipelines.report.build import markdown, page
-from pipelines.report.document import Column, Row, Section, Table
-from pipelines.report.published import REGDB, SYSU_MM01
-from pipelines.report.results import Published, read_published
+from pipelines.experiments.splits import summarise, write_summary
+from pipelines.report import build
+from pipelines.report.document import OURS, Heading, Items, Paragraph, Picture, Section, Table
+from pipelines.report.published import comparison
+from pipelines.report.results import read_own, read_published
+from pipelines.stages.presets import load_preset
 
 ROOT = Path(__file__).resolve().parents[2]
 METRICS = ("rank1", "rank5", "rank10", "rank20", "mAP", "mINP")
 DIRECTIONS = ("visible-to-infrared", "infrared-to-visible")
-Tables = dict[str, list[list[str]]]
-
-
-class Reader(HTMLParser):
-    """Headings, tables by the heading above them, addresses and all text of a page."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.headings: list[str] = []
-        self.tables: Tables = {}
-        self.addresses: list[str] = []
-        self.text = ""
-        self.feed(html)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag not in ("meta", "img"):
-            self.open.append(tag)
-        self.addresses += [value or "" for name, value in attrs if name in ("src", "href")]
-        if tag == "h3":
-            self.headings.append("")
-        elif tag == "tr":
-            self.tables.setdefault(self.headings[-1], []).append([])
-        elif tag in ("td", "th"):
-            self.tables[self.headings[-1]][-1].append("")
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-        if "h3" in self.open:
-            self.headings[-1] += data
-        elif {"td", "th"} & set(self.open):
-            self.tables[self.headings[-1]][-1][-1] += data
-
-
-def markdown_tables(text: str) -> Tables:
-    """The same of a Markdown text, with the marks taken off."""
-    tables: Tables = {}
-    heading = ""
-    for line in text.splitlines():
-        if line.startswith("### "):
-            heading = line[4:]
-        elif line.startswith("| ") and not line.startswith("| ---"):
-            cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
-            plain = [re.sub(r"`|(?<!\\)\*\*", "", cell).replace("\\", "") for cell in cells]
-            tables.setdefault(heading, []).append(plain)
-    return tables
 
 
 def one(dataset: str, place: int, **labels: Any) -> dict[str, Any]:
-    """A report as `evaluate` writes it; its figures follow from its place among all."""
+    """A report as `evaluate` writes it; its figures follow from its place."""
     figures = {
         metric: {"mean": 0.1 * i + 0.01 * place + 0.00004, "std": 0.001 * place + 0.00004}
         for i, metric in enumerate(METRICS)
@@ -113,8 +60,7 @@ def put(root: Path, path: str, values: Any) -> None:
 
 def trained_by(root: Path, preset: str, **train: Any) -> None:
     """A dvc.lock that says so, and the training's run."""
-    yaml = YAML(typ="safe", pure=True)
-    values = yaml.load((ROOT / "presets" / f"{preset}.yaml").read_text())
+    values = load_preset(preset, ROOT)
     params = {
         name: values[name] for name in ("seed", "augment", "model", "synergy", "loss", "train", "tracking")
     }
@@ -124,93 +70,98 @@ def trained_by(root: Path, preset: str, **train: Any) -> None:
     put(root, "results/train/run.json", {"epochs": 7, "experiment": "a <b> & c", "run_name": "slim-seed0"})
 
 
-def write(root: Path) -> tuple[Reader, str]:
-    """Write the report; the page, and the Markdown."""
-    command.main([])
-    folder = root / "results" / "report"
-    text = (folder / "report.md").read_text()
-    reader = Reader((folder / "index.html").read_text())
-    assert reader.open == []
-    assert markdown_tables(text).keys() == reader.tables.keys()
-    for heading, rows in reader.tables.items():
-        with_groups = rows[0][0] == ""  # the page has the groups in a line of their own
-        assert markdown_tables(text)[heading][1:] == rows[1 + with_groups :]
-    return reader, text
+class Shown:
+    """What the section shows: the tables by the heading above them, and all texts."""
+
+    def __init__(self, root: Path) -> None:
+        self.tables: dict[str, list[pd.DataFrame]] = {}
+        self.pictures: list[Picture] = []
+        texts, heading = [], ""
+        for block in comparison(read_own(root)).blocks:
+            if isinstance(block, Heading):
+                heading = block.text
+            elif isinstance(block, Table):
+                self.tables.setdefault(heading, []).append(block.frame)
+            elif isinstance(block, Picture):
+                self.pictures.append(block)
+            elif isinstance(block, Paragraph):
+                texts.append(block.text)
+            elif isinstance(block, Items):
+                texts += block.texts
+        self.text = "\n".join(texts)
+
+    def ours(self, heading: str) -> list[list[str]]:
+        """Our rows of the first table."""
+        frame = self.tables[heading][0]
+        return frame[frame[("", "Method")].str.startswith("this project")].to_numpy().tolist()
 
 
 def test_the_published_figures_are_those_that_were_printed() -> None:
-    sysu = {p.method: p for p in read_published("sysu_mm01", columns=list(SYSU_MM01))}
-    regdb = {p.method: p for p in read_published("regdb", columns=list(REGDB))}
+    sysu, regdb = (read_published(name).set_index("method") for name in ("sysu_mm01", "regdb"))
+    figures = [name for name in sysu if name not in ("year", "venue", "source")]
 
-    def printed(published: Published) -> str:
-        return " ".join(figure or "-" for figure in published.figures.values())
+    def printed(frame: pd.DataFrame, method: str) -> str:
+        return " ".join(
+            figure or "-" for figure in frame.drop(columns=["year", "venue", "source"]).loc[method]
+        )
 
     assert (len(sysu), len(regdb)) == (24, 21)
-    assert printed(sysu["MSCLNet"]) == "76.99 97.63 99.18 71.64 78.49 99.32 99.91 81.17"
-    assert printed(sysu["AGW"]) == "47.50 84.39 92.14 47.65 54.17 91.14 95.98 62.97"
-    assert printed(sysu["HSME"]) == "20.68 32.74 77.95 23.12 - - - -"
-    assert printed(sysu["AGW*"]) == "59.82 - - 56.07 - - - -"
-    assert printed(sysu["CAJ"]) == "69.9 - - 66.9 76.3 - - 80.4"
-    assert printed(sysu["DEEN"]) == "74.7 - - 71.8 80.3 - - 83.3"
-    assert printed(sysu["MUN"]) == "76.24 - - 73.81 79.42 - - 82.06"
-    assert printed(sysu["MSCMNet"]) == "78.53 - - 74.20 83.00 - - 85.54"
-    assert printed(regdb["MSCLNet"]) == "84.17 80.99 83.86 78.31"
-    assert printed(regdb["MSR"]) == "48.43 48.67 - -"
-    assert printed(regdb["CAJ"]) == "85.0 79.1 84.8 77.8"
-    assert printed(regdb["DEEN"]) == "91.1 85.1 89.5 83.4"
-    assert printed(regdb["MUN"]) == "95.19 87.15 91.86 85.01"
-    # The columns of the paper's tables 2 and 3 added up: a changed digit anywhere shows.
-    for table, source, sums in (
+    assert printed(sysu, "MSCLNet") == "76.99 97.63 99.18 71.64 78.49 99.32 99.91 81.17"
+    assert printed(sysu, "AGW") == "47.50 84.39 92.14 47.65 54.17 91.14 95.98 62.97"
+    assert printed(sysu, "HSME") == "20.68 32.74 77.95 23.12 - - - -"
+    assert printed(sysu, "AGW*") == "59.82 - - 56.07 - - - -"
+    assert printed(sysu, "CAJ") == "69.9 - - 66.9 76.3 - - 80.4"
+    assert printed(sysu, "DEEN") == "74.7 - - 71.8 80.3 - - 83.3"
+    assert printed(sysu, "MUN") == "76.24 - - 73.81 79.42 - - 82.06"
+    assert printed(sysu, "MSCMNet") == "78.53 - - 74.20 83.00 - - 85.54"
+    assert printed(regdb, "MSCLNet") == "84.17 80.99 83.86 78.31"
+    assert printed(regdb, "MSR") == "48.43 48.67 - -"
+    assert printed(regdb, "CAJ") == "85.0 79.1 84.8 77.8"
+    assert printed(regdb, "DEEN") == "91.1 85.1 89.5 83.4"
+    assert printed(regdb, "MUN") == "95.19 87.15 91.86 85.01"
+    # The sums of the columns of the paper's tables 2 and 3: they change with any digit.
+    for frame, source, sums in (
         (sysu, "MSCLNet, Table 2", [869.14, 1446.14, 1444.14, 861.36, 792.64, 1340.12, 1337.25, 899.53]),
         (regdb, "MSCLNet, Table 3", [1130.96, 1073.19, 794.51, 749.96]),
     ):
-        rows = [p.figures for p in table.values() if p.source == source]
-        added = [sum(float(row[column] or 0) for row in rows) for column in rows[0]]
-        assert added == pytest.approx(sums, abs=1e-6)
-    for published in (*sysu.values(), *regdb.values()):
-        assert 2017 <= published.year <= 2025
-        assert published.source
-        numbers = {name: float(figure) for name, figure in published.figures.items() if figure}
-        assert all(0 < number < 100 for number in numbers.values())
-        for mode in ("all", "indoor"):
-            ranks = [numbers[key] for k in (1, 10, 20) if (key := f"{mode}_rank{k}") in numbers]
-            assert ranks == sorted(ranks)
-    with pytest.raises(ValueError, match="has the columns"):
-        read_published("regdb", columns=list(SYSU_MM01))
+        assert set(map(int, frame["year"])) <= set(range(2017, 2026))
+        assert all(frame["source"])
+        numbers = frame.drop(columns=["year", "venue", "source"]).apply(pd.to_numeric, errors="coerce")
+        assert ((numbers > 0) & (numbers < 100) | numbers.isna()).to_numpy().all()
+        assert numbers[frame["source"] == source].sum().tolist() == pytest.approx(sums, abs=1e-6)
+    for mode in ("all", "indoor"):
+        ranks = sysu[[f"{mode}_rank{k}" for k in (1, 10, 20)]].apply(pd.to_numeric, errors="coerce")
+        assert all(row.dropna().is_monotonic_increasing for _, row in ranks.iterrows())
+    assert len(figures) == 8
 
 
-def test_nothing_was_run(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    reader, text = write(root)
-
+def test_without_results_the_page_says_not_run_and_needs_no_other_file(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    build.main([])
     assert "run `dvc repro`" in capsys.readouterr().out
-    assert "Nothing was evaluated in this folder: run dvc repro" in reader.text
-    assert "> Nothing was evaluated in this folder: run `dvc repro`" in text
-    assert reader.tables["SYSU-MM01"][-1] == ["this project", "", "", *["not run"] * 8, ""]
-    assert reader.tables["RegDB"][-1] == ["this project", "", "", *["not run"] * 4, ""]
-    assert set(reader.tables) == {"SYSU-MM01", "RegDB"}
-    assert reader.text.count("Ours: not run.") == 2  # LLCM and the synthetic data set
-    assert "69.78 / 65.29" in reader.text
-
-
-def test_the_page_needs_nothing_else(root: Path) -> None:
-    reader, text = write(root)
-
-    pictures = re.findall(r"!\[.+\]\((.+)\)", text)
-    assert pictures == ["sysu-mm01.png", "regdb.png"]
-    assert len(reader.addresses) == 2
-    for address, name in zip(reader.addresses, pictures, strict=True):
-        data = base64.b64decode(address.removeprefix("data:image/png;base64,"), validate=True)
-        assert data == (root / "results" / "report" / name).read_bytes()
-        colours = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).reshape(-1, 3)
+    folder = root / "results" / "report"
+    html, text = (folder / "index.html").read_text(), (folder / "report.md").read_text()
+    assert re.findall(r"!\[.+\]\((.+)\)", text) == ["sysu-mm01.png", "regdb.png"]
+    sources = re.findall(r'(?:src|href)="([^"]+)"', html)
+    assert len(sources) == 2
+    found = Shown(root)
+    for source, picture in zip(sources, found.pictures, strict=True):
+        assert source == f"data:image/png;base64,{picture.base64}"
+        assert (folder / f"{picture.name}.png").read_bytes() == picture.png
+        colours = np.asarray(Image.open(io.BytesIO(picture.png)).convert("RGB")).reshape(-1, 3)
         assert (colours == (0xD5, 0x5E, 0x00)).all(axis=1).sum() > 100  # the paper's row
         assert not (colours == (0x00, 0x9E, 0x73)).all(axis=1).any()  # ours was not run
-    assert "http" not in text
-    assert sorted(path.name for path in (root / "results" / "report").iterdir()) == [
-        "index.html",
-        "regdb.png",
-        "report.md",
-        "sysu-mm01.png",
-    ]
+    assert "http" not in text + re.sub(r"base64,[^\"]+", "", html)
+    names = ["index.html", "regdb.png", "report.md", "sysu-mm01.png"]
+    assert sorted(path.name for path in folder.iterdir()) == names
+
+    assert "Nothing was evaluated in this folder: run `dvc repro`" in found.text
+    assert found.ours("SYSU-MM01") == [["this project", "", "", *["not run"] * 8, ""]]
+    assert found.ours("RegDB") == [["this project", "", "", *["not run"] * 4, ""]]
+    assert set(found.tables) == {"SYSU-MM01", "RegDB"}
+    assert found.text.count("Ours: not run.") == 2  # LLCM and the synthetic data set
+    assert "69.78 / 65.29" in found.text
 
 
 def test_synthetic_figures_stand_alone(root: Path) -> None:
@@ -218,30 +169,26 @@ def test_synthetic_figures_stand_alone(root: Path) -> None:
     reports = [one("synthetic", 1, **labels), one("synthetic", 2, feature="random", **labels)]
     put(root, "results/metrics/report.json", reports)
     trained_by(root, "baseline")
-    reader, _ = write(root)
+    found = Shown(root)
 
-    own = (
-        "data set synthetic, preset baseline, seed 0, 7 epochs, MLflow experiment a <b> & c, run slim-seed0."
+    assert (
+        "data set `synthetic`, preset baseline, seed 0, 7 epochs, MLflow experiment `a <b> & c`, run `slim-seed0`."
+        in found.text
     )
-    assert own in reader.text
-    assert reader.tables["The synthetic data set"][1:] == [
+    (frame,) = found.tables["The synthetic data set"]
+    assert frame.to_numpy().tolist() == [
         [
             "all-1shot-agw",
-            *(shown(1, m) for m in METRICS),
-            "feature bnneck, gallery sampler agw, 10 trials, no mirror images, no re-ranking",
-        ],
-        [
-            "all-1shot-agw",
-            *(shown(2, m) for m in METRICS),
-            "feature random, gallery sampler agw, 10 trials, no mirror images, no re-ranking",
-        ],
+            *(shown(place, metric) for metric in METRICS),
+            f"feature {feature}, gallery sampler agw, 10 trials, no mirror images, no re-ranking",
+        ]
+        for place, feature in ((1, "bnneck"), (2, "random"))
     ]
     for heading in ("SYSU-MM01", "RegDB"):
-        ours = [row for row in reader.tables[heading] if row[0].startswith("this project")]
-        assert [set(row[3:-1]) for row in ours] == [{"not run"}]
+        assert [set(row[3:-1]) for row in found.ours(heading)] == [{"not run"}]
 
 
-def test_sysu_mm01_figures_stand_beside_the_published_ones(root: Path) -> None:
+def test_sysu_mm01_figures_are_next_to_the_published_ones(root: Path) -> None:
     def labelled(place: int, mode: str = "all", shots: int = 1, **labels: Any) -> dict[str, Any]:
         return one("sysu-mm01", place, mode=mode, shots=shots, **{"sampler": "agw", **labels})
 
@@ -257,12 +204,12 @@ def test_sysu_mm01_figures_stand_beside_the_published_ones(root: Path) -> None:
     put(root, "results/metrics/report.json", reports)
     put(root, "results/download/report.json", {"differences": [{}, {}]})
     trained_by(root, "sysu-mm01", epochs=3)
-    reader, text = write(root)
+    found = Shown(root)
 
     metrics = ("rank1", "rank10", "rank20", "mAP")
     setting = "parameters of no preset, seed 0"
-    beside, others = reader.tables["SYSU-MM01"][:28], reader.tables["SYSU-MM01"][28:]
-    assert beside[26:] == [
+    others = found.tables["SYSU-MM01"][1].to_numpy().tolist()
+    assert found.ours("SYSU-MM01") == [
         [
             *("this project, bnneck", "", ""),
             *(shown(place, metric) for place in (1, 2) for metric in metrics),
@@ -275,37 +222,45 @@ def test_sysu_mm01_figures_stand_beside_the_published_ones(root: Path) -> None:
             f"{setting}, feature pooled, gallery sampler agw, 10 trials, mirror images averaged, no re-ranking",
         ],
     ]
-    assert [(row[0], row[1]) for row in others[1:]] == [
+    assert [(row[0], row[1]) for row in others] == [
         ("all-1shot-agw-reranked", shown(4, "rank1")),
         ("all-10shot-agw", shown(5, "rank1")),
     ]
-    assert others[1][-1].endswith("k-reciprocal re-ranking (k1 20, k2 6, lambda 0.3)")
-    assert "differ from the published data set in 2 points" in reader.text
-    picture = Image.open(root / "results/report/sysu-mm01.png").convert("RGB")
+    assert others[0][-1].endswith("k-reciprocal re-ranking (k1 20, k2 6, lambda 0.3)")
+    assert "differ from the published data set in 2 points" in found.text
+    picture = Image.open(io.BytesIO(found.pictures[0].png)).convert("RGB")
     assert (np.asarray(picture) == (0x00, 0x9E, 0x73)).all(axis=2).any()
-    assert "| **this project, pooled** |" in text
 
 
 def test_regdb_figures_are_means_over_splits_or_say_that_they_are_not(root: Path) -> None:
-    def split(number: int) -> FinishedSplit:
+    def split(number: int) -> dict[str, Any]:
         reports = [
             one("regdb", number + 10 * i, direction=direction, split=number, trials=1, re_ranking=re_ranking)
             for i, direction in enumerate(DIRECTIONS)
             for re_ranking in ({"k1": 1, "k2": 1, "lambda": 0.1}, False)
         ]
-        return FinishedSplit(
-            number, f"x-split{number}", "0" * 40, "bnneck", reports, {}, differences=4 * (number == 5)
-        )
+        return {
+            "row": f"split-{number}",
+            "seed": 0,
+            "params": {
+                "download.dataset": "regdb",
+                "preprocess.regdb_split": number,
+                "evaluate.feature": "bnneck",
+            },
+            "experiment": {"name": f"x-split{number}", "commit": "0" * 40},
+            "data_differences": 4 * (number == 5),
+            "reports": reports,
+        }
 
     for name, numbers in (("regdb", range(1, 11)), ("regdb-epochs-3", (2, 5))):
         overrides = {"train.epochs": 3} if len(numbers) == 2 else {}
-        splits = [split(number) for number in numbers]
-        write_summary(root, summarise(splits, name=name, preset="regdb", overrides=overrides, failed={}))
-    put(root, "results/metrics/report.json", split(4).reports)
+        records = [split(number) for number in numbers]
+        write_summary(root, summarise(records, name, preset="regdb", overrides=overrides, failed={}))
+    put(root, "results/metrics/report.json", split(4)["reports"])
     trained_by(root, "sysu-mm01")
-    reader, _ = write(root)
+    found = Shown(root)
 
-    ours = reader.tables["RegDB"][-3:]
+    ours = found.ours("RegDB")
     ten, two = np.arange(1, 11), np.array([2, 5])
     for row, numbers in zip(ours, (ten, two), strict=False):
         means = [start + numbers.mean() + 0.004 for start in (0, 40, 10, 50)]
@@ -316,7 +271,7 @@ def test_regdb_figures_are_means_over_splits_or_say_that_they_are_not(root: Path
     assert ours[0][-1] == (f"mean ± sample deviation over ten splits, preset regdb, {differing}, {measured}")
     assert ours[1][-1] == (
         "mean ± sample deviation over only 2 of ten splits: 2, 5, preset regdb, with "
-        f'{{"train.epochs": 3}}, {differing}, {measured}'
+        f'`{{"train.epochs": 3}}`, {differing}, {measured}'
     )
     assert ours[2][0] == "this project, split 4 alone, bnneck"
     assert ours[2][3:7] == ["4.00", "44.00", "14.00", "54.00"]
@@ -328,7 +283,7 @@ def test_regdb_figures_are_means_over_splits_or_say_that_they_are_not(root: Path
     [
         ("results/metrics/report.json", "[{", "dvc repro --force evaluate"),
         ("results/train/run.json", "", "dvc repro --force train"),
-        ("results/regdb/regdb.json", "{", "python -m pipelines.flows regdb"),
+        ("results/regdb/regdb.json", "{", "msclnet grid regdb"),
         ("results/regdb/mine.json", "[]", "is no summary over RegDB's splits: move it"),
     ],
 )
@@ -338,7 +293,7 @@ def test_a_damaged_file_is_named_with_the_remedy(
     put(root, path, None)
     (root / path).write_text(text)
     with pytest.raises(SystemExit) as ended:
-        command.main([])
+        build.main([])
 
     assert ended.value.code == 2
     error = capsys.readouterr().err
@@ -348,20 +303,27 @@ def test_a_damaged_file_is_named_with_the_remedy(
 
 
 def test_names_are_no_markup() -> None:
-    table = Table([Column("a|b"), Column("<i>", number=True)], [Row(["x*y | <b>", "`1 < 2`"])], "A & B")
-    sections = [Section("<h2>", [table])]
-    html, text = page("T", "I", sections), markdown("T", "I", sections)
+    columns = pd.MultiIndex.from_tuples([("", "a|b"), ("G", "<i>"), ("G", "n")])
+    frame = pd.DataFrame([["x*y | <b>", "`1 < 2`", "3.00 ± 0.10"]], columns=columns, index=[OURS])
+    sections = [Section("<h2>", [Table(frame, "A & B", words=("a|b",))])]
+    html, text = build.render("report.html", sections), build.render("report.md", sections)
 
-    assert '<td>x*y | &lt;b&gt;</td><td class="number"><code>1 &lt; 2</code></td>' in html
+    assert '<tr class="ours">' in html
+    assert '<td class="number"><code>1 &lt; 2</code></td>' in html
+    assert "<td>x*y | &lt;b&gt;</td>" in html
+    assert '<td class="number">3.00 <small>± 0.10</small></td>' in html
+    assert '<th class="group" colspan="2">G</th>' in html
     assert "<h2>&lt;h2&gt;</h2>" in html
     assert "A &amp; B" in html
-    assert r"| x\*y \| <b> | `1 < 2` |" in text
-    with pytest.raises(ValueError, match="1 cells for 2 columns"):
-        Table(table.columns, [Row(["one"])], "")
+    (row,) = (line for line in text.splitlines() if "x" in line and line.startswith("|"))
+    cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]]
+    assert cells == [r"**x\*y \| <b>**", "**`1 < 2`**", "**3.00 ± 0.10**"]
+    assert re.search(r"^\| a\|b +\| +G <i> \| +G n \|$", text, re.MULTILINE)
 
 
 def test_a_report_without_mlflow_is_still_a_report(tmp_path, monkeypatch, capsys):
-    (tmp_path / "experiments/results/ablation").mkdir(parents=True)
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "experiments" / "ablation.yaml").write_text("")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
-    command.log_report(tmp_path, mlflow_run=None)
+    build.log_report(tmp_path, mlflow_run=None)
     assert "not logged: MLFLOW_TRACKING_URI=http://127.0.0.1:1 cannot be used" in capsys.readouterr().err

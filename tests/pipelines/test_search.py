@@ -6,6 +6,7 @@ import resource
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,12 @@ from safetensors.torch import save_file
 from msclnet.embedding import load_embedder, load_network
 from msclnet.models.build import build_network
 from msclnet.models.network import MSCLNet
-from pipelines.orchestration.environment import QUIET
-from pipelines.search import main
-from pipelines.stages.config import load_params
+from pipelines import cli
+from pipelines.settings import QUIET
+from pipelines.stages.presets import preset_params
 
 ROOT = Path(__file__).resolve().parents[2]
-PARAMS = load_params(ROOT / "presets/smoke.yaml")
+PARAMS = preset_params("smoke", ROOT)
 SPEC = {"identities": 4, "model": PARAMS.section("model"), "synergy": PARAMS.section("synergy")}
 HEIGHT, WIDTH = 64, 32
 GALLERY = ["b.JPG", "a.png", "one/c.jpeg", "one/two/d.bmp", "one/e.Png", "f.webp", "g.tif"]
@@ -72,6 +73,13 @@ def project(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     for name, value in QUIET.items():
         monkeypatch.setenv(name, value)
     return folder
+
+
+def main(arguments: Sequence[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["search", *arguments])
+    if ended.value.code:
+        raise ended.value
 
 
 def search(*arguments: str) -> dict[str, Any]:
@@ -376,7 +384,7 @@ def start(project: Path, *, largest_file: int | None = None) -> subprocess.Compl
             resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
 
     return subprocess.run(
-        [sys.executable, "-m", "pipelines.search", "--query", "night.png", "--gallery", "photos"],
+        [sys.executable, "-m", "pipelines", "search", "--query", "night.png", "--gallery", "photos"],
         cwd=project,
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         capture_output=True,

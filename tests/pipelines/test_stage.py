@@ -2,7 +2,6 @@
 
 import errno
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from msclnet.errors import UserError
+from pipelines.stages.presets import apply_preset
 from pipelines.stages.stage import report_user_errors
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def start(folder: Path, body: str, *, params: str | None = None) -> subprocess.Popen[str]:
     """A program in `folder` whose stage does `body`, beside a valid params.yaml unless told otherwise."""
     if params is None:
-        shutil.copy(ROOT / "presets/smoke.yaml", folder / "params.yaml")
+        apply_preset(ROOT, "smoke", target=folder / "params.yaml")
     elif params:
         (folder / "params.yaml").write_text(params, encoding="utf-8")
     program = f"""

@@ -19,7 +19,8 @@ from msclnet.training.history import read_history
 from msclnet.training.loop import DivergedError
 from msclnet.training.step import Step
 from pipelines.stages import paths
-from pipelines.stages.config import Params, check_params, read_yaml
+from pipelines.stages.config import Params, check_params
+from pipelines.stages.presets import load_preset
 from pipelines.stages.train import open_training_data, train, training_key
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,7 +28,7 @@ IDENTITIES, HEIGHT, WIDTH = 4, 64, 32
 
 
 def params(**train_section: Any) -> Params:
-    values = read_yaml(ROOT / "presets/smoke.yaml")
+    values = load_preset("smoke", ROOT)
     values["preprocess"] |= {"height": HEIGHT, "width": WIDTH}
     values["train"] |= {"epochs": 2, "steps_per_epoch": 2, "precision": "fp32", **train_section}
     return check_params(values, source="smoke")

@@ -16,8 +16,8 @@ import tiny_grid
 from test_up import ENTRY, PREFECT_YAML, free_port, post
 from tiny_project import wait_for
 
-from pipelines.orchestration.command import answers
-from pipelines.orchestration.service import Service
+from pipelines.orchestration.prefect_server import answers
+from pipelines.orchestration.stage_process import end_group
 
 ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 
@@ -40,15 +40,20 @@ class Pool:
             "PWD": str(root),
         }
 
-        def start(name: str, *arguments: str) -> Service:
-            command = [sys.executable, "-m", "prefect", *arguments]
-            log = home / f"{name}.log"
-            service = Service.start(name, command, log=log, folder=root, environment=self.environment)
-            down.callback(service.end, grace=10.0)
-            return service
+        def start(name: str, *arguments: str) -> None:
+            with (home / f"{name}.log").open("wb") as output:
+                process = subprocess.Popen(
+                    [sys.executable, "-m", "prefect", *arguments],
+                    cwd=root,
+                    env=self.environment,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+            down.callback(end_group, process, grace=10.0)
 
-        server = start("server", "server", "start", "--host", "127.0.0.1", "--port", str(port))
-        server.wait_until(lambda: answers(f"{self.api}/health"), seconds=240)
+        start("server", "server", "start", "--host", "127.0.0.1", "--port", str(port))
+        wait_for(lambda: answers(f"{self.api}/health"), what="the Prefect server", seconds=240)
         self.prefect(root, "work-pool", "create", "local", "--type", "process")
         self.prefect(root, "--no-prompt", "deploy", "--name", "ablation")
         for name in ("one", "two"):

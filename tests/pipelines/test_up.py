@@ -10,8 +10,10 @@ import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import psutil
@@ -20,17 +22,16 @@ import tiny_project
 from tiny_project import wait_for
 
 from msclnet.errors import UserError
-from pipelines.orchestration.service import Service, ServiceError, port_from
-from pipelines.up import _address_in_prefect_toml
+from pipelines.orchestration.prefect_server import is_prefect, server_address
+from pipelines.up import Service, ServiceError, _address_in_prefect_toml, bring_up
 
 ENTRY = """
-from pipelines import flows, grid_flow, regdb_flow
-flows.check_params = lambda path: None
-train, evaluate, regdb = flows.train, flows.evaluate, regdb_flow.regdb
-ablation, sensitivity, grid = grid_flow.ablation, grid_flow.sensitivity, grid_flow.grid
+from pipelines.flows import ablation, evaluate, grid, regdb, sensitivity, train
+from pipelines.orchestration import runs
+runs.load_params = lambda path: None
 """
 PASSWORD = "hunter2xyz"
-ADDRESS = f"https://me:{PASSWORD}@host.example/a.zip?sig={PASSWORD}"
+ADDRESS = f"https://me:{PASSWORD}@host.example/a.zip"
 PREFECT_YAML = Path(__file__).parents[2] / "prefect.yaml"
 
 
@@ -61,36 +62,98 @@ def post(url: str, body: dict[str, Any]) -> Any:
     raise AssertionError("unreachable")
 
 
-@pytest.mark.parametrize(
-    ("text", "words"), [("http", "expected a port number"), ("70000", "expected a port number")]
-)
-def test_a_wrong_port_is_named_with_its_variable(
-    monkeypatch: pytest.MonkeyPatch, text: str, words: str
+@pytest.fixture
+def unset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project's folder, and free ports."""
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_HOST", "PREFECT_HOST", "PREFECT_API_URL"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("MLFLOW_PORT", "PREFECT_PORT"):
+        monkeypatch.setenv(name, str(free_port()))
+    return tmp_path
+
+
+def refusal(root: Path) -> str:
+    with pytest.raises(UserError) as caught, ExitStack() as down:
+        bring_up(root, down)
+    assert list(root.iterdir()) == []
+    return str(caught.value)
+
+
+@contextmanager
+def web_server(answer: bytes) -> Iterator[int]:
+    """A server that gives the same answer to every request; its port."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield server.server_port
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("variable", ["MLFLOW_PORT", "PREFECT_PORT"])
+def test_a_taken_port_is_named_with_its_variable(
+    unset: Path, variable: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PREFECT_PORT", text)
-    with pytest.raises(UserError, match=rf"^PREFECT_PORT='{text}': {words}"):
-        port_from("PREFECT_PORT", 4200, user="Prefect")
+    with web_server(b"<html>another program</html>") as port:
+        monkeypatch.setenv(variable, str(port))
+        assert re.match(rf"{variable}: another program uses port {port}; .*set {variable} to", refusal(unset))
 
 
-def test_a_taken_port_is_named_with_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        monkeypatch.setenv("MLFLOW_PORT", str(port))
-        with pytest.raises(UserError, match=rf"^port {port} for MLflow is taken: .*MLFLOW_PORT"):
-            port_from("MLFLOW_PORT", 5000, user="MLflow")
-    assert port_from("MLFLOW_PORT", 5000, user="MLflow") == port
+def test_a_prefect_server_that_runs_already_is_named(unset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with web_server(b"true") as port:
+        monkeypatch.setenv("PREFECT_PORT", str(port))
+        message = refusal(unset)
+        assert f"a Prefect server runs at http://127.0.0.1:{port}/api" in message
+        assert "PREFECT_PORT" in message
 
 
-def test_a_service_that_ends_shows_its_last_lines(tmp_path: Path) -> None:
-    program = "print('no room left'); raise SystemExit(3)"
-    command = [sys.executable, "-c", program]
-    log = tmp_path / "logs" / "server.log"
-    service = Service.start("server", command, log=log, folder=tmp_path, environment=dict(os.environ))
+def test_one_port_for_both_servers_is_refused(unset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_PORT", os.environ["PREFECT_PORT"])
+    assert f"MLFLOW_PORT and PREFECT_PORT are both {os.environ['PREFECT_PORT']}" in refusal(unset)
 
-    with pytest.raises(ServiceError, match=r"(?s)server has ended \(exit status 3\).*no room left"):
-        service.wait_until(lambda: False, seconds=60)
+
+@pytest.mark.parametrize("variable", ["MLFLOW_HOST", "PREFECT_HOST"])
+def test_other_machines_are_not_served(unset: Path, variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(variable, "0.0.0.0")
+    assert re.match(rf"{variable}: .*this machine alone; unset it, or see docs/operations.md", refusal(unset))
+
+
+def test_another_programs_server_is_not_taken_for_prefect(
+    unset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with web_server(b"<html>another program</html>") as port:
+        monkeypatch.setenv("PREFECT_PORT", str(port))
+        assert not is_prefect(f"http://127.0.0.1:{port}/api")
+        assert server_address() is None
+        monkeypatch.setenv("PREFECT_API_URL", f"http://me:{PASSWORD}@127.0.0.1:{port}/api")
+        with pytest.raises(
+            UserError, match=r"PREFECT_API_URL=http://\*\*\*@127.*: no Prefect server"
+        ) as caught:
+            server_address()
+        assert PASSWORD not in str(caught.value)
+
+
+def test_a_service_that_ends_shows_its_last_lines_without_passwords(tmp_path: Path) -> None:
+    program = f"print('no room for postgresql://me:{PASSWORD}@db/mlflow'); raise SystemExit(3)"
+    log = tmp_path / "server.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen([sys.executable, "-c", program], stdout=output)
+    service = Service("server", process, log)
+    with pytest.raises(
+        ServiceError, match=r"(?s)server has ended \(exit status 3\).*no room for postgresql://\*\*\*@db"
+    ) as caught:
+        service.wait_until(lambda: False)
+    assert PASSWORD not in str(caught.value)
 
 
 def test_the_address_in_prefect_toml(tmp_path: Path) -> None:
@@ -108,20 +171,20 @@ def test_the_deployments_are_declared_as_they_must_be() -> None:
     assert names == [
         ("train", "pipelines/flows.py:train"),
         ("evaluate", "pipelines/flows.py:evaluate"),
-        ("regdb", "pipelines/regdb_flow.py:regdb"),
-        ("ablation", "pipelines/grid_flow.py:ablation"),
-        ("sensitivity", "pipelines/grid_flow.py:sensitivity"),
-        ("grid", "pipelines/grid_flow.py:grid"),
+        ("regdb", "pipelines/flows.py:regdb"),
+        ("ablation", "pipelines/flows.py:ablation"),
+        ("sensitivity", "pipelines/flows.py:sensitivity"),
+        ("grid", "pipelines/flows.py:grid"),
     ]
     for entry in declared["deployments"]:
-        if not entry["entrypoint"].startswith("pipelines/grid_flow.py"):  # these may share cells out
+        if entry["name"] in ("train", "evaluate"):  # workers may share the cells of a grid
             assert entry["concurrency_limit"] == {"limit": 1, "collision_strategy": "ENQUEUE"}
         assert entry["work_pool"]["name"] == "local"
         assert all(schedule["active"] is False for schedule in entry.get("schedules", []))
 
 
 class Up:
-    """`python -m pipelines.up` on the tiny project, as a child process."""
+    """`msclnet up` on the tiny project, as a child process."""
 
     def __init__(self, root: Path, home: Path) -> None:
         (root / "tiny_flows.py").write_text(ENTRY)
@@ -134,9 +197,9 @@ class Up:
         self.output = home / "up.txt"
         with self.output.open("wb") as file:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "pipelines.up"],
+                [sys.executable, "-m", "pipelines", "up"],
                 cwd=root,
-                env={**os.environ, **ports, "MSCLNET_RAW": ADDRESS},
+                env={**os.environ, **ports, "GIVEN": ADDRESS},
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -194,7 +257,7 @@ def up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Up]:
 def test_up_runs_deployments_and_leaves_nothing_behind(up: Up, tmp_path: Path) -> None:
     root = tmp_path / "project"
     up.wait_until_ready()
-    assert f"http://127.0.0.1:{up.mlflow}\n" in up.text()
+    assert f"http://127.0.0.1:{up.mlflow}/#/experiments?workflowType=machine_learning\n" in up.text()
     assert f"export PREFECT_API_URL={up.api}\n" in up.text()
     assert (root / "mlruns" / "mlflow.db").exists()
     addresses: set[Any] = {c.laddr for c in psutil.net_connections() if c.status == "LISTEN"}
@@ -206,7 +269,7 @@ def test_up_runs_deployments_and_leaves_nothing_behind(up: Up, tmp_path: Path) -
     plain = up.run_deployment("train/train")
     ended = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
     runs = [crashing, wrong, plain]
-    wait_for(lambda: all(up.run(run)["state_type"] in ended for run in runs), what="three runs", seconds=240)
+    wait_for(lambda: all(up.run(run)["state_type"] in ended for run in runs), what="three runs", seconds=900)
     assert [up.run(run)["state_type"] for run in runs] == ["COMPLETED", "FAILED", "COMPLETED"]
     assert (root / "results" / "model" / "weights.txt").read_text() == "2"
     found = tiny_project.experiments(root)
@@ -231,9 +294,19 @@ def test_up_runs_deployments_and_leaves_nothing_behind(up: Up, tmp_path: Path) -
         "train"
     ] == "failed"
 
+    # The user knows the override, and no file of the clone; Prefect adds no traceback.
+    unknown = up.run_deployment("train/train", **{"train.epoch": 3})
+    wait_for(lambda: up.run(unknown)["state_type"] in ended, what="the mistake", seconds=300)
+    message = "error: train.epoch: params.yaml has no such key (did you mean train.epochs?)"
+    assert up.run(unknown)["state"]["message"] == message
+    wait_for(lambda: message in up.logs(unknown), what="the log", seconds=60)
+    worker = (root / ".prefect" / "logs" / "worker.log").read_text()
+    print(worker)
+    assert "Traceback" not in up.logs(unknown) + worker
+
     cancelled = up.run_deployment("train/train", **{"train.epochs": 999})
     pid = up.home / "pid"
-    wait_for(lambda: pid.exists() and pid.read_text() != "", what="the training", seconds=120)
+    wait_for(lambda: pid.exists() and pid.read_text() != "", what="the training", seconds=300)
     post(f"{up.api}/flow_runs/{cancelled}/set_state", {"state": {"type": "CANCELLING"}})
     wait_for(lambda: (up.home / "stopped").exists(), what="the training's end", seconds=60)
     wait_for(lambda: not tiny_project.lives(int(pid.read_text())), what="the training's end")
@@ -241,8 +314,8 @@ def test_up_runs_deployments_and_leaves_nothing_behind(up: Up, tmp_path: Path) -
 
     # What the stages print of addresses is in the log, and their secrets are nowhere: not in Prefect's database either.
     wait_for(lambda: "crash at epoch 1" in up.logs(crashing), what="the log", seconds=60)
-    assert "images from https://***@host.example/a.zip?sig=***" in up.logs(crashing)
-    assert "crash at epoch 1 with https://***@host.example/a.zip?sig=***" in up.logs(crashing)
+    assert "images from https://***@host.example/a.zip" in up.logs(crashing)
+    assert "crash at epoch 1 with https://***@host.example/a.zip" in up.logs(crashing)
     files = [path for folder in (root, up.home) for path in folder.rglob("*") if path.is_file()]
     assert any(b"host.example" in path.read_bytes() for path in files)
     assert [path for path in files if PASSWORD.encode() in path.read_bytes()] == []

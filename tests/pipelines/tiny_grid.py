@@ -1,7 +1,7 @@
 """The tiny project with grids: trainings whose figures follow from the seed and the parameters.
 
-What `train` does with an effect is told by files in the home folder: `wrong-3` makes effect 3 a user's mistake,
-`crash-3` a crash, `diverge-3` a divergence, `endless-3` a training that ends by SIGTERM alone.
+Files in the home folder decide what `train` does with an effect: `wrong-3` makes effect 3 a user's mistake, `crash-3` a
+crash, `diverge-3` a divergence, `endless-3` a training that ends by SIGTERM alone.
 """
 
 import json
@@ -17,7 +17,7 @@ stages:
   train:
     cmd: python train.py
     deps: [train.py, people.csv]
-    params: [seed, train]
+    params: [seed, download.dataset, preprocess, train]
     outs:
       - results/model
       - results/train/history.csv
@@ -31,6 +31,8 @@ stages:
 
 PARAMS = """\
 seed: 0
+download: { dataset: synthetic }
+preprocess: { regdb_split: 1 }
 train:
   epochs: 2
   effect: 0
@@ -38,7 +40,7 @@ train:
   batch: { identities: 8, images: 4 }
   steps_per_epoch: 10
 evaluate:
-  k: 1
+  feature: bnneck
 """
 
 TRAIN = """\
@@ -53,10 +55,18 @@ if (home / f"wrong-{effect}").exists():
 if (home / f"crash-{effect}").exists():
     sys.exit("crash at epoch 1")
 if (home / f"diverge-{effect}").exists():
-    print("error: training stopped in epoch 2, step 20: loss_inter = nan. Take the bounded form", file=sys.stderr)
+    message = "training stopped in epoch 2, step 20: loss_inter = nan. Take the bounded form"
+    steps = [{"step": 19, "total": 3.123456, "feature_norm": 9.0}, {"step": 20, "total": None, "feature_norm": 1e6}]
+    write("results/train/history.csv", "epoch,loss_identity,images_per_second\\n1,4.0,320.0\\n")
+    write("results/train/diverged.json", json.dumps({"message": message, "epoch": 2, "step": 20, "last_steps": steps}))
+    print(f"error: {message}", file=sys.stderr)
     sys.exit(2)
 if (home / f"endless-{effect}").exists():
-    (home / "pid").write_text(str(os.getpid()))
+    def stop(number, frame):
+        (home / f"stopped-{effect}").touch()
+        sys.exit(143)
+    signal.signal(signal.SIGTERM, stop)
+    write(home / f"pid-{effect}", str(os.getpid()))
     while True:
         time.sleep(0.05)
 (home / f"here-{effect}-{seed}").touch()
@@ -118,13 +128,29 @@ baseline: B
 rows: ablation
 """
 
+REGDB = """\
+name: regdb
+title: Splits
+preset: regdb
+seeds: [0]
+until: evaluate
+score: test
+mean_over_rows: true
+rows:
+  - { name: split-1, overrides: { preprocess.regdb_split: 1 } }
+  - { name: split-2, overrides: { preprocess.regdb_split: 2 } }
+  - { name: split-3, overrides: { preprocess.regdb_split: 3 } }
+"""
+
 FILES = {
     "dvc.yaml": STAGES,
     "params.yaml": PARAMS,
     "presets/small.yaml": PARAMS,
     "presets/smoke.yaml": PARAMS,
+    "presets/regdb.yaml": PARAMS.replace("dataset: synthetic", "dataset: regdb"),
     "experiments/ablation.yaml": ABLATION,
     "experiments/screening.yaml": SCREENING,
+    "experiments/regdb.yaml": REGDB,
     "common.py": COMMON,
     "train.py": TRAIN,
     "evaluate.py": EVALUATE,
@@ -149,6 +175,13 @@ def trained(home: Path) -> list[str]:
     return [f"{run[1]} {run[2]}" for run in runs]
 
 
+def records(root: Path, grid: str) -> dict[tuple[str, int], dict[str, Any]]:
+    """The committed records of a grid by row and seed."""
+    file = root / "experiments" / "results" / f"{grid}.jsonl"
+    found = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    return {(record["row"], record["seed"]): record for record in found}
+
+
 def record(root: Path, grid: str, row: str, seed: int) -> dict[str, Any]:
     """A cell's committed record."""
-    return json.loads((root / "experiments" / "results" / grid / f"{row}-s{seed}.json").read_text())
+    return records(root, grid)[row, seed]

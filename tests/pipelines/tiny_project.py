@@ -20,6 +20,9 @@ from typing import Any
 import psutil
 import pytest
 
+from pipelines.orchestration.dvc_files import output_files
+from pipelines.orchestration.workspace import cache_folder
+
 STAGES = """\
 stages:
   prepare:
@@ -32,9 +35,7 @@ stages:
     deps: [train.py, data/prepared]
     params: [train]
     outs: [results/model]
-    metrics:
-      - results/train/run.json:
-          cache: false
+    metrics: [results/train/run.json]
   evaluate:
     cmd: python evaluate.py
     deps: [evaluate.py, results/model]
@@ -84,7 +85,7 @@ from common import *
 
 epochs = params["train"]["epochs"]
 ran(f"train {epochs}")
-given = os.environ.get("MSCLNET_RAW", "no address")
+given = os.environ.get("GIVEN", "no address")
 print(f"images from {given}")
 if epochs == 404:
     print("error: data/raw is missing: run download", file=sys.stderr)
@@ -120,6 +121,14 @@ pathlib.Path("results/figures").mkdir(parents=True, exist_ok=True)
 pathlib.Path("results/figures/cmc.png").write_bytes(base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAAFklEQVR4nGP8z8DAwMDAxMDAwMDAAAANHQEDasKb6QAAAABJRU5ErkJggg=="
 ))
+"""
+
+# The command line without the schema of the real params.yaml.
+COMMAND = """
+from pipelines import cli
+from pipelines.orchestration import runs
+runs.load_params = lambda path: None
+cli.main()
 """
 
 FILES = {
@@ -179,6 +188,7 @@ def setup(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
         monkeypatch.setenv(name, value)
     for name in ("MSCLNET_HOME", "MSCLNET_FLOW_RUN_ID", "PREFECT_API_URL", "DVC_ROOT"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pipelines.orchestration.runs.load_params", lambda path: None)  # another schema
     root = folder / "project"
     shutil.copytree(_template(), root, symlinks=True)
     return root, home
@@ -214,6 +224,15 @@ def runs(home: Path) -> list[str]:
 def read_from(root: Path, rev: str, path: str) -> str:
     """A file of a commit."""
     return git(root, "show", f"{rev}:{path}")
+
+
+def output_of(root: Path, rev: str, path: str) -> str:
+    """A stage's output in a commit of the project, as the project's DVC cache keeps it."""
+    lock = git(root, "show", f"{rev}:dvc.lock")
+    stages = [line.strip(" :") for line in lock.splitlines() if line.startswith("  ") and line[2] != " "]
+    files = output_files(lock, stages=stages, cache=cache_folder(root))
+    assert files is not None
+    return files[path].read_text()
 
 
 def experiments(root: Path) -> dict[str, Any]:

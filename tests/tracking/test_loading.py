@@ -22,9 +22,9 @@ from msclnet.tracking.loading import load_registered
 from msclnet.tracking.model import log_model
 from msclnet.tracking.registry import promote
 from msclnet.tracking.run import Tracker
-from pipelines.stages.config import load_params
+from pipelines.stages.presets import preset_params
 
-PARAMS = load_params(Path(__file__).resolve().parents[2] / "presets/smoke.yaml")
+PARAMS = preset_params("smoke", Path(__file__).resolve().parents[2])
 SPEC = {"identities": 4, "model": PARAMS.section("model"), "synergy": PARAMS.section("synergy")}
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 64, 32, 3), dtype=np.uint8)
 INFRARED = np.array([True, False, False, True, True])

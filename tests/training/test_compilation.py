@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from msclnet.errors import UserError
 from msclnet.training.step import compile_backbone, not_compiled
-from pipelines.stages.config import load_params
+from pipelines.stages.config import check_params
+from pipelines.stages.presets import load_preset
 from pipelines.stages.train import train
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -76,11 +77,9 @@ def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_without_a_compiler_no_run_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    smoke = (ROOT / "presets/smoke.yaml").read_text()
-    assert "compile: false" in smoke
-    (tmp_path / "params.yaml").write_text(smoke.replace("compile: false", "compile: true"))
+    smoke = load_preset("smoke", ROOT)
     monkeypatch.setenv("CXX", "no-such-compiler")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"train\.compile is true"):
-        train(load_params(Path("params.yaml")))
-    assert [path.name for path in tmp_path.iterdir()] == ["params.yaml"], "no run, no folder"
+        train(check_params({**smoke, "train": {**smoke["train"], "compile": True}}, source="smoke"))
+    assert list(tmp_path.iterdir()) == [], "no run, no folder"

@@ -41,7 +41,7 @@ from msclnet.models.build import build_network
 from msclnet.models.network import MSCLNet
 from msclnet.training.loop import Recorder
 from msclnet.training.step import gradient_sizes
-from pipelines.stages.config import load_params
+from pipelines.stages.presets import preset_params
 
 EVERYTHING = {
     "divergence": {"on": True, "weight": 0.5, "form": "js", "temperature": 1.0, "reach": "affine"},
@@ -52,7 +52,7 @@ EVERYTHING = {
 
 def sections(case: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Sections `loss` and `synergy`: a preset's, or one with all terms on."""
-    params = load_params(ROOT / f"presets/{'smoke' if case == 'everything' else case}.yaml")
+    params = preset_params("smoke" if case == "everything" else case, ROOT)
     loss, synergy = params.section("loss"), params.section("synergy")
     if case == "everything":
         loss |= EVERYTHING

@@ -9,7 +9,7 @@ from tiny_training import ROOT
 from msclnet.errors import UserError
 from msclnet.losses.objective import Objective
 from msclnet.training.loop import DivergedError, check_losses, check_norm, remedy_for
-from pipelines.stages.config import load_params
+from pipelines.stages.presets import preset_params
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -56,7 +56,7 @@ def test_norms_in_range(norm: float) -> None:
 def test_only_settings_in_use_are_named_as_the_remedy(
     preset: str, changes: dict[str, dict[str, Any]], unstable: list[str]
 ) -> None:
-    params = load_params(ROOT / f"presets/{preset}.yaml")
+    params = preset_params(preset, ROOT)
     loss = params.section("loss")
     for term, values in changes.items():
         loss[term] |= values

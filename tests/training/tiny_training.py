@@ -20,10 +20,10 @@ from msclnet.models.network import MSCLNet
 from msclnet.training.checkpoint import CheckpointFolder
 from msclnet.training.loop import Recorder, Training
 from msclnet.training.optimizer import Schedule, build_optimizer
-from pipelines.stages.config import load_params
+from pipelines.stages.presets import preset_params
 
 ROOT = Path(__file__).resolve().parents[2]
-PARAMS = load_params(ROOT / "presets/smoke.yaml")
+PARAMS = preset_params("smoke", ROOT)
 HEIGHT, WIDTH = 64, 32
 EPOCHS, STEPS = 4, 3
 IDENTITIES, CAMERAS, IMAGES = 5, (1, 2, 3, 6), 2

@@ -1,1 +1,0 @@
-"""What all measurements share: interleaved turns, limits, targets, growth."""

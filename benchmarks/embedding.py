@@ -1,0 +1,123 @@
+"""Embedding: every installed back end next to the textbook network with the same weights."""
+
+from collections.abc import Callable
+from functools import partial
+from statistics import median
+from typing import Any
+
+import torch
+
+from benchmarks.networks import (
+    Embedder,
+    check,
+    our_embedders,
+    people,
+    textbook_function,
+    trained_like_network,
+)
+from benchmarks.tables import Row, Section, Target, network_row
+from benchmarks.timing import (
+    NO_BF16,
+    Elsewhere,
+    Settings,
+    count_operations,
+    in_turns,
+    precisions,
+    product_rates,
+    product_ways,
+    synchroniser,
+)
+from msclnet.precision import native_bf16
+from pipelines import settings as machine
+
+BATCH = {"cpu": 32, "cuda": 256}
+QUICK_BATCH = 16
+BUDGET = 100.0  # seconds
+TIMES, SHARE = 3.0, 85.0
+REFERENCE = "textbook, fp32 contiguous"
+KEEPING = f"{REFERENCE}, memory kept"
+
+
+def run(settings: Settings) -> Section:
+    """Check that all ways agree, then time them in turns."""
+    on = machine.device()
+    images = people(QUICK_BATCH if settings.quick else BATCH[on.type])
+    network = trained_like_network(images, device=on)
+    textbook = partial(Elsewhere, textbook_function, device=on, images=images)
+    with textbook() as plain, textbook(keep_memory=True) as keeping:
+        expected = plain()
+        ways: dict[str, Callable[[], object]] = {REFERENCE: plain, KEEPING: keeping}
+        notes: dict[str, str] = {}
+        embedders = list(our_embedders(network, device=on))
+        for embedder in embedders:
+            if embedder.embed is not None:
+                ways[embedder.name] = _bound(embedder.embed, images)
+                agreed = check(embedder.name, embedder.precision, expected, embedder.embed(images))
+                notes[embedder.name] = f"agrees to {agreed:.6f}"
+        timed = dict(ways)
+        for precision in precisions(on):
+            timed |= product_ways(precision, on)
+        timings = in_turns(timed, turns=settings.turns(9), budget=BUDGET, synchronise=synchroniser(on))
+    rates = {precision: product_rates(timings, precision, on) for precision in precisions(on)}
+    with torch.no_grad():
+        operations = count_operations(
+            lambda: network.embed(torch.from_numpy(images).to(on), infrared=True), precision="fp32"
+        )["fp32"]
+
+    embedders = [*(Embedder(name, "fp32", None) for name in (REFERENCE, KEEPING)), *embedders]
+    rows = [
+        Row(name=embedder.name, note=embedder.reason)
+        if embedder.name not in ways
+        else network_row(
+            embedder.name,
+            timings,
+            images=len(images),
+            reference=REFERENCE,
+            operations={embedder.precision: operations},
+            rates=rates,
+            note=notes.get(embedder.name, ""),
+        )
+        for embedder in embedders
+    ]
+    best = max(
+        (row for row in rows if row.times and row.name.startswith("ours")), key=lambda row: row.times or 0.0
+    )
+    fast = native_bf16(on)
+    return Section(
+        key="embedding",
+        title="Embedding",
+        text=(
+            f"ResNet-50, 288 x 144, last stride 1, {len(images)} images of one modality at a time, arrays in and "
+            "arrays out. The textbook starts from normalised floats and has a plain process of its own, ours starts "
+            "from uint8 in a process that is set up as the stages are, which keeps freed memory. `memory kept`: the "
+            "textbook's process does so as well. `folded`: batch norms folded "
+            "into the convolutions. `agrees`: the lowest cosine between a feature and the textbook's, both less the "
+            "mean over the images. The limit is the time of the products alone at the rate of the fastest square "
+            "product of the same precision in the same turns."
+        ),
+        reference=REFERENCE,
+        rows=rows,
+        targets=[
+            Target(
+                f"embedding ({best.name}), times the textbook's",
+                best.times if fast else None,
+                TIMES,
+                least=True,
+                unit="x",
+                reason=NO_BF16,
+            ),
+            Target(
+                f"embedding ({best.name}), share of the bf16 product limit",
+                100 * best.share if fast and best.share is not None else None,
+                SHARE,
+                least=True,
+                unit="%",
+                reason=NO_BF16,
+            ),
+        ],
+        limits={f"{precision} product, GFLOP/s": median(rate) / 1e9 for precision, rate in rates.items()},
+    )
+
+
+def _bound(embed: Callable[[Any], object], images: Any) -> Callable[[], object]:
+    return lambda: embed(images)

@@ -1,1 +1,0 @@
-"""Operations whose cost grows with the data, each at several sizes."""

@@ -1,0 +1,289 @@
+"""The networks that are timed: ours from the presets, and the textbook's; their images and training steps."""
+
+import importlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import nn
+
+from benchmarks.textbook import TextbookNetwork, baseline_loss, copy_weights, normalised
+from benchmarks.timing import NO_BF16
+from msclnet.errors import UserError
+from msclnet.images.batches import PairBatch
+from msclnet.images.decode import decode, resize
+from msclnet.losses.objective import Objective
+from msclnet.models.build import build_network
+from msclnet.models.network import MSCLNet
+from msclnet.precision import native_bf16
+from msclnet.synthetic.render import render_person
+from msclnet.training.cuda_graph import GraphedStep
+from msclnet.training.optimizer import build_optimizer, set_rate
+from msclnet.training.step import Step, compile_backbone, precision_context
+from pipelines.stages.presets import load_preset
+
+ROOT = Path(__file__).resolve().parents[1]
+IDENTITIES = 395  # SYSU-MM01's
+HEIGHT, WIDTH = 288, 144
+
+WHOLE = "sysu-mm01"  # the whole method
+BASELINE = "agw-sysu-mm01"  # the same network with the baseline's losses alone
+
+
+def preset(name: str) -> dict[str, Any]:
+    """All parameters of a preset."""
+    return load_preset(name, ROOT)
+
+
+def build(parameters: dict[str, Any], *, identities: int = IDENTITIES, seed: int = 0) -> MSCLNet:
+    """The preset's network with random weights."""
+    torch.manual_seed(seed)
+    spec = {"identities": identities, "model": parameters["model"], "synergy": parameters["synergy"]}
+    return build_network(spec, pretrained=False)
+
+
+def random_images(count: int, *, seed: int = 0, device: torch.device | None = None) -> torch.Tensor:
+    """uint8 RGB (count, 288, 144, 3)."""
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 256, (count, HEIGHT, WIDTH, 3), dtype=torch.uint8, generator=generator)
+    return images.to(device or torch.device("cpu"))
+
+
+def jpeg(identity: int, *, camera: int = 1) -> bytes:
+    """One picture as a file."""
+    picture = render_person(seed=1, identity=identity, camera=camera, image=0)
+    return cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
+
+
+def load(data: bytes) -> np.ndarray:
+    """uint8 RGB (288, 144, 3), decoded and resized as the pipeline does it."""
+    return resize(decode(data).pixels, height=HEIGHT, width=WIDTH)
+
+
+def people(count: int) -> np.ndarray:
+    """uint8 RGB (count, 288, 144, 3), each of another person."""
+    return np.stack([load(jpeg(identity)) for identity in range(count)])
+
+
+LEAST = {"fp32": 0.9999, "bf16": 0.7}  # of `agreement`, by the precision of the way that is checked
+
+
+def agreement(expected_ND: np.ndarray, found_ND: np.ndarray) -> float:
+    """The lowest cosine between an image's two features, each less the mean over the images.
+
+    Untrained networks give all images nearly the same feature; the differences between images must agree.
+    """
+    centred = [
+        np.asarray(x, np.float64) - np.mean(x, axis=0, dtype=np.float64) for x in (expected_ND, found_ND)
+    ]
+    products = (centred[0] * centred[1]).sum(axis=1)
+    return float((products / np.prod([np.linalg.norm(x, axis=1) for x in centred], axis=0)).min())
+
+
+def check(name: str, precision: str, expected_ND: np.ndarray, found_ND: np.ndarray) -> float:
+    """The agreement.
+
+    Raises:
+        AssertionError: It is too low.
+    """
+    value = agreement(expected_ND, found_ND)
+    if not value >= LEAST[precision]:
+        raise AssertionError(f"{name}: features agree to {value:.5f} only, {LEAST[precision]} is asked for")
+    return value
+
+
+BACKENDS = ("torch", "folded", "openvino")
+INFRARED = True  # the stream that is measured; the other one is as large
+
+
+@dataclass(frozen=True)
+class Embedder:
+    """One way.
+
+    Attributes:
+        name: For the table.
+        precision: Of the convolutions.
+        embed: From uint8 RGB images (N, 288, 144, 3) to BNNeck features (N, 2048); None where it cannot run here.
+        reason: Why not.
+    """
+
+    name: str
+    precision: str
+    embed: Callable[[np.ndarray], np.ndarray] | None
+    reason: str = ""
+
+
+def trained_like_network(images: np.ndarray, *, device: torch.device) -> MSCLNet:
+    """ResNet-50 with random weights whose batch norms have seen some images, as after loading; channels last."""
+    network = build(preset(WHOLE)).to(device)
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = 1.0  # statistics of this one batch
+    some = torch.from_numpy(images[:16]).to(device)
+    with torch.no_grad():
+        network.train()(some, some, with_synergy=False)
+    return network.eval().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+
+def textbook_function(images: np.ndarray, *, device: torch.device) -> Callable[[], np.ndarray]:
+    """The textbook network with our weights, on images that are floating-point numbers already.
+
+    Args:
+        images: What it embeds, uint8 RGB (N, 288, 144, 3).
+        device: Where.
+
+    Returns:
+        A function that gives BNNeck features float32 (N, 2048).
+    """
+    network = trained_like_network(images, device=device)
+    model = preset(WHOLE)["model"]
+    with torch.device("meta"):
+        textbook = TextbookNetwork(IDENTITIES, inner=model["non_local_inner"], p=model["gem_p"])
+    textbook = textbook.to_empty(device=device).eval()
+    copy_weights(network, textbook)
+    textbook = textbook.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
+    floats = normalised(torch.from_numpy(images)).to(device)
+
+    def embed() -> np.ndarray:
+        with torch.no_grad():
+            return textbook.embed(floats, infrared=INFRARED)[1].cpu().numpy()
+
+    return embed
+
+
+def our_embedders(network: MSCLNet, *, device: torch.device) -> Iterator[Embedder]:
+    """Every back end in every precision, those that are missing here included."""
+    try:
+        build_embedder = importlib.import_module("msclnet.export.backends").build_embedder
+    except ImportError:
+        build_embedder = None
+    for backend in BACKENDS:
+        for precision in ("fp32", "bf16"):
+            name = f"ours, {backend}, {precision}"
+            if precision == "bf16" and not native_bf16(device):
+                yield Embedder(name, precision, None, NO_BF16)
+                continue
+            if build_embedder is None:
+                plain = _plain(network, precision, device) if backend == "torch" else None
+                yield Embedder(name, precision, plain, "" if plain else "not installed")
+                continue
+            if backend == "openvino" and device.type != "cpu":
+                yield Embedder(name, precision, None, "not measured: runs on the CPU alone")
+                continue
+            try:
+                embed = build_embedder(
+                    network, backend=backend, precision=precision, height=HEIGHT, width=WIDTH, device=device
+                )
+            except UserError as error:
+                missing = isinstance(error.__cause__, ImportError)
+                yield Embedder(
+                    name, precision, None, "not installed" if missing else f"not measured: {error}"
+                )
+                continue
+            yield Embedder(name, precision, _bnneck(embed))
+
+
+def _bnneck(embed: Any) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda images: embed(images, infrared=INFRARED)[1]
+
+
+def _plain(network: MSCLNet, precision: str, device: torch.device) -> Callable[[np.ndarray], np.ndarray]:
+    def embed(images: np.ndarray) -> np.ndarray:
+        with torch.inference_mode(), precision_context(precision, device):
+            return (
+                network.embed(torch.from_numpy(images).to(device), infrared=INFRARED)[1].float().cpu().numpy()
+            )
+
+    return embed
+
+
+RATE = 1e-3
+IMAGES_PER_IDENTITY = 4  # of each modality
+
+TimedStep = Callable[..., object]
+
+
+def our_step(
+    parameters: dict[str, Any],
+    *,
+    images: int,
+    precision: str,
+    channels_last: bool,
+    device: torch.device,
+    compiled: bool = False,
+    recorded: bool = True,
+) -> TimedStep:
+    """A step as msclnet.training.loop takes it: `step()` on images that are there, or `step(batch)`.
+
+    Args:
+        parameters: All of a preset: network, losses, optimizer.
+        images: Of both modalities together.
+        precision: `fp32` or `bf16`.
+        channels_last: The order of weights and maps in memory.
+        device: Where.
+        compiled: Whether torch.compile makes the backbone.
+        recorded: Whether a GPU takes it from a CUDA graph.
+    """
+    network = build(parameters).to(device).train()
+    if channels_last:
+        network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    optimizer = build_optimizer(network, parameters["train"]["optimizer"], pretrained=network.backbone)
+    set_rate(optimizer, RATE)
+    objective = Objective(parameters["loss"], parameters["synergy"])
+    if compiled:
+        compile_backbone(network)
+    plain = Step(network, objective, optimizer, precision=precision, device=device)
+    take = GraphedStep(plain) if recorded and device.type == "cuda" else plain
+    ready = random_batch(images // 2, device)
+    return lambda batch=ready: take(batch)
+
+
+def random_batch(pairs: int, device: torch.device) -> PairBatch:
+    """Images that are on the device, and labels where a loader leaves them."""
+    visible, infrared = (random_images(pairs, seed=seed, device=device) for seed in (0, 1))
+    cameras = torch.arange(pairs) % 2
+    labels = (identities_of(pairs, torch.device("cpu")), cameras + 1, cameras + 3)
+    if device.type == "cuda":
+        labels = tuple(tensor.pin_memory() for tensor in labels)
+    return PairBatch(visible, infrared, *labels)
+
+
+def textbook_step(parameters: dict[str, Any], *, images: int, device: torch.device) -> TimedStep:
+    """A step of the baseline in float32 and contiguous, on images that are floating-point numbers already.
+
+    Args:
+        parameters: All of a preset.
+        images: Of both modalities together.
+        device: Where.
+    """
+    torch.manual_seed(0)
+    model, settings = parameters["model"], parameters["train"]["optimizer"]
+    network = TextbookNetwork(IDENTITIES, inner=model["non_local_inner"], p=model["gem_p"]).to(device).train()
+    optimizer = torch.optim.SGD(
+        [parameter for parameter in network.parameters() if parameter.requires_grad],
+        lr=RATE,
+        momentum=settings["momentum"],
+        nesterov=settings["nesterov"],
+        weight_decay=settings["weight_decay"],
+    )
+    pairs = images // 2
+    visible, infrared = (normalised(random_images(pairs, seed=seed)).to(device) for seed in (0, 1))
+    identities = identities_of(pairs, device).repeat(2)
+
+    def step() -> None:
+        pooled, logits = network(visible, infrared)
+        loss = baseline_loss(pooled, logits, identities)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def identities_of(pairs: int, device: torch.device) -> torch.Tensor:
+    """Four pairs of each identity."""
+    return torch.arange(pairs, device=device) // IMAGES_PER_IDENTITY

@@ -1,1 +1,0 @@
-"""From sections to a table, a picture and JSON."""

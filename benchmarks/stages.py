@@ -1,0 +1,161 @@
+"""Stages and DVC: the start of each stage, and `dvc repro` with nothing to do; on a copy of the project."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from benchmarks.networks import ROOT
+from benchmarks.tables import Section, seconds_row
+from benchmarks.timing import Settings, in_turns
+from pipelines.settings import QUIET
+from pipelines.stages.paths import PARAMS
+from pipelines.stages.presets import apply_preset
+from pipelines.stages.stage import USER_MISTAKE
+
+COPIED = (
+    "dvc.yaml",
+    ".dvcignore",
+    ".dvc/config",
+    ".gitignore",
+    "data/permutations",
+    "data/source",
+    "msclnet",
+    "pipelines",
+    "presets",
+)
+
+# What would lead the stages to other files, or let them write to somebody's server.
+SURROUNDINGS = ("DVC_", "GIT_", "MLFLOW_", "MSCLNET_", "PREFECT_")
+MACHINE = ("MSCLNET_DEVICE", "MSCLNET_THREADS")
+
+
+@dataclass(frozen=True)
+class SmallProject:
+    """A project folder with its own git, DVC cache and MLflow database."""
+
+    root: Path
+
+    @classmethod
+    def make(cls, root: Path) -> "SmallProject":
+        """Copy the project's files into a new folder."""
+        for name in COPIED:
+            source, target = ROOT / name, root / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if source.is_dir():
+                shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "*.json"))
+            else:
+                shutil.copyfile(source, target)
+        apply_preset(ROOT, "smoke", target=root / PARAMS)
+        project = cls(root)
+        project.run(["git", "init", "--quiet"])
+        return project
+
+    def environment(self) -> dict[str, str]:
+        """Variables of its programs: this interpreter first, and this copy's code instead of the installed one."""
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if name in MACHINE or not name.startswith(SURROUNDINGS)
+        }
+        interpreter = str(Path(sys.executable).parent)
+        return {
+            **kept,
+            **QUIET,
+            "PATH": os.pathsep.join([interpreter, kept.get("PATH", os.defpath)]),
+            "PYTHONPATH": str(self.root),
+            "MSCLNET_HOME": str(self.root),
+            "MSCLNET_PROJECT": str(self.root),
+        }
+
+    def run(self, command: Sequence[str], *, expected: int = 0) -> str:
+        """Run a program in the project.
+
+        Args:
+            command: Program and arguments.
+            expected: Its exit status.
+
+        Returns:
+            Standard output and standard error together.
+
+        Raises:
+            RuntimeError: Another exit status.
+        """
+        done = subprocess.run(
+            command,
+            cwd=self.root,
+            env=self.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
+        if done.returncode != expected:
+            raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout[-2000:]}")
+        return done.stdout
+
+
+STAGES = ("download", "preprocess", "train", "embed", "evaluate", "visualize")
+BARE = "python alone"
+BUDGET, QUICK_BUDGET = 120.0, 20.0  # seconds
+
+
+def startup(settings: Settings) -> Section:
+    """Start every stage with parameters that it refuses, in turns."""
+    with tempfile.TemporaryDirectory() as folder:
+        project = SmallProject.make(Path(folder))
+        parameters = project.root / PARAMS
+        parameters.write_text(parameters.read_text(encoding="utf-8") + "\nunknown: 1\n", encoding="utf-8")
+        ways: dict[str, Callable[[], object]] = {
+            BARE: partial(project.run, [sys.executable, "-c", "pass"]),
+            "import torch": partial(project.run, [sys.executable, "-c", "import torch"]),
+        }
+        for stage in STAGES:
+            command = [sys.executable, "-m", f"pipelines.stages.{stage}"]
+            ways[stage] = partial(project.run, command, expected=USER_MISTAKE)
+        timings = in_turns(
+            ways,
+            turns=settings.turns(5),
+            warm=settings.quick,
+            budget=QUICK_BUDGET if settings.quick else BUDGET,
+        )
+    return Section(
+        key="startup",
+        title="Start-up of each stage",
+        text=(
+            "Seconds until a stage has imported what it needs and has read params.yaml, in which the last line is a "
+            "mistake. What a stage imports later, such as MLflow, is not in it."
+        ),
+        rows=[seconds_row(name, timings) for name in ways],
+    )
+
+
+REPRO, START = "dvc repro with nothing to do", "dvc root"
+UP_TO_DATE = "Data and pipelines are up to date."
+
+
+def no_op(settings: Settings) -> Section:
+    """Run the whole pipeline once at smoke size, then time what is left to do: nothing."""
+    with tempfile.TemporaryDirectory() as folder:
+        project = SmallProject.make(Path(folder))
+        project.run(["dvc", "repro"])
+
+        def repro() -> None:
+            output = project.run(["dvc", "repro"])
+            if UP_TO_DATE not in output:
+                raise AssertionError(f"a stage ran again:\n{output[-1000:]}")
+
+        ways: dict[str, Callable[[], object]] = {START: lambda: project.run(["dvc", "root"]), REPRO: repro}
+        timings = in_turns(ways, turns=settings.turns(7), warm=settings.quick, budget=60)
+    return Section(
+        key="no-op",
+        title="Nothing to do",
+        text="A project of its own at smoke size. `dvc root` shows what DVC needs to start.",
+        reference=START,
+        rows=[seconds_row(name, timings, reference=START) for name in ways],
+    )

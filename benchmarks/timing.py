@@ -1,0 +1,335 @@
+"""Interleaved timing, and the limits of the machine.
+
+All ways of doing a thing run in turns, so that a busy moment of the machine slows all of them. A limit (matrix products
+by precision, reading memory) is measured in the same turns as what it bounds. Several libraries compute the same
+product, and none is the fastest everywhere: the fastest one is the limit.
+"""
+
+import math
+import multiprocessing
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from msclnet.precision import native_bf16
+from pipelines import settings
+
+NO_BF16 = "not applicable: no bf16 instructions"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to measure.
+
+    Attributes:
+        quick: Small sizes and few turns: shows that everything works, and decides nothing.
+        compile: Whether torch.compile takes part in the training step; it takes minutes to start.
+        batch: Images of a training step; 0 for the default.
+    """
+
+    quick: bool = False
+    compile: bool = False
+    batch: int = 0
+
+    def turns(self, full: int) -> int:
+        """How many turns to take the median of."""
+        return 2 if self.quick else full
+
+
+def synchroniser(device: torch.device) -> Callable[[], None]:
+    """A function that waits for the device."""
+    return torch.cuda.synchronize if device.type == "cuda" else lambda: None
+
+
+LEAST_SECONDS = 0.1  # of a way in one turn; quicker ones are repeated until they have taken as long
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Seconds of each way, one value a turn.
+
+    Attributes:
+        seconds: By way; the i-th value of each was measured in the i-th turn.
+    """
+
+    seconds: Mapping[str, list[float]]
+
+    def median(self, way: str) -> float:
+        """Seconds."""
+        return statistics.median(self.seconds[way])
+
+    def quartiles(self, way: str) -> tuple[float, float]:
+        """First and third quartile in seconds, both inclusive; of one turn both are its value."""
+        values = self.seconds[way]
+        if len(values) == 1:
+            return values[0], values[0]
+        first, _, third = statistics.quantiles(values, n=4, method="inclusive")
+        return first, third
+
+    def times(self, way: str, reference: str) -> float:
+        """How many times as fast a way is as the reference: the median over the turns of the ratio within a turn."""
+        return self.share(way, self.seconds[reference])
+
+    def share(self, way: str, ideal: Sequence[float]) -> float:
+        """Which share of its time a way would take at best: the median over the turns.
+
+        Args:
+            way: Its name.
+            ideal: Seconds at best, one value a turn.
+        """
+        return statistics.median(best / taken for best, taken in zip(ideal, self.seconds[way], strict=True))
+
+
+def in_turns(
+    ways: Mapping[str, Callable[[], object]],
+    *,
+    turns: int,
+    warm: bool = False,
+    budget: float = float("inf"),
+    synchronise: Callable[[], None] = lambda: None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Timings:
+    """Time all ways in turns; every second turn goes through them in the opposite order.
+
+    Args:
+        ways: What to time, by name.
+        turns: At most this many, at least 1.
+        warm: Whether all have run before; otherwise each runs once, untimed.
+        budget: Seconds after which no further turn starts, the untimed one included; one turn always runs.
+        synchronise: Waits for what a way has set going on another device.
+        clock: Seconds.
+    """
+    started = clock()
+    for way in () if warm else ways.values():
+        way()
+    synchronise()
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(turns):
+        before = clock()
+        for name in list(ways) if turn % 2 == 0 else reversed(list(ways)):
+            seconds[name].append(_seconds(ways[name], synchronise, clock))
+        now = clock()
+        if now - started + (now - before) > budget:
+            break
+    return Timings(seconds)
+
+
+def _seconds(way: Callable[[], object], synchronise: Callable[[], None], clock: Callable[[], float]) -> float:
+    calls, start = 0, clock()
+    while True:
+        way()
+        synchronise()
+        calls += 1
+        taken = clock() - start
+        if taken >= LEAST_SECONDS:
+            return taken / calls
+
+
+SIDE = {"cpu": 2048, "cuda": 8192}
+BYTES = {"cpu": 2**28, "cuda": 2**31}
+Ways = dict[str, Callable[[], object]]
+
+
+def precisions(device: torch.device) -> list[str]:
+    """Those that the device computes by its own instructions."""
+    return ["fp32", "bf16"] if native_bf16(device) else ["fp32"]
+
+
+def product_ways(precision: str, device: torch.device) -> Ways:
+    """Square matrix products in one precision, by each library that could be the fastest.
+
+    The names start with `limit`; see `product_rates`.
+
+    Args:
+        precision: `fp32` (on a GPU with TF32, as its convolutions compute) or `bf16`.
+        device: Where.
+    """
+    side = SIDE[device.type]
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    matrix = torch.rand(side, side, device=device).to(dtype)
+
+    def product() -> None:
+        former = torch.backends.cuda.matmul.allow_tf32
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32
+        torch.mm(matrix, matrix)
+        torch.backends.cuda.matmul.allow_tf32 = former
+
+    ways: Ways = {f"limit {precision} torch": product}
+    if device.type == "cpu" and torch.backends.mkldnn.is_available():
+        packed = matrix.to_mkldnn()  # the library of the convolutions; torch.mm does not use it for float32
+        ways[f"limit {precision} oneDNN"] = lambda: F.linear(packed, packed)
+    if device.type == "cpu" and precision == "fp32":
+        array = matrix.numpy()
+        ways["limit fp32 numpy"] = lambda: array @ array
+    return ways
+
+
+def product_rates(timings: Timings, precision: str, device: torch.device) -> list[float]:
+    """The fastest product's floating-point operations a second, by turn (a multiplication and an addition are two).
+
+    Raises:
+        ValueError: No product of this precision was timed.
+    """
+    return _fastest(timings, f"limit {precision} ", 2 * SIDE[device.type] ** 3)
+
+
+def reading_ways(device: torch.device) -> Ways:
+    """Reading much more memory than the caches hold."""
+    values = torch.ones(BYTES[device.type] // 4, device=device)
+    ways: Ways = {"limit reading torch": values.sum}
+    if device.type == "cpu":
+        array = values.numpy()
+        ways["limit reading numpy"] = lambda: np.dot(array, array)
+    return ways
+
+
+def reading_rates(timings: Timings, device: torch.device) -> list[float]:
+    """Bytes a second of the fastest reader, by turn.
+
+    Raises:
+        ValueError: No reading was timed.
+    """
+    return _fastest(timings, "limit reading ", BYTES[device.type])
+
+
+def _fastest(timings: Timings, start: str, amount: float) -> list[float]:
+    names = [name for name in timings.seconds if name.startswith(start)]
+    if not names:
+        raise ValueError(f"nothing that starts with {start!r} was timed")
+    # One library for all turns: the fastest in a single turn may only have been lucky.
+    best = min(names, key=timings.median)
+    return [amount / seconds for seconds in timings.seconds[best]]
+
+
+def ideal_seconds(operations: Mapping[str, float], rates: Mapping[str, Sequence[float]]) -> list[float]:
+    """Time at the limit, by turn, of work that mixes precisions.
+
+    Args:
+        operations: Floating-point operations by precision.
+        rates: What the machine did in a second of each turn, by precision.
+    """
+    turns = len(next(iter(rates.values())))
+    return [sum(count / rates[precision][i] for precision, count in operations.items()) for i in range(turns)]
+
+
+def count_operations(work: Callable[[], object], *, precision: str) -> dict[str, float]:
+    """Operations of one run; a multiplication and an addition are two.
+
+    Args:
+        work: Run once.
+        precision: Of the convolutions; all other products are float32, as heads and losses always are.
+
+    Returns:
+        By precision.
+    """
+    with FlopCounterMode(display=False) as counter:
+        work()
+    counts = counter.get_flop_counts()["Global"]
+    convolutions = float(sum(n for operator, n in counts.items() if "convolution" in str(operator)))
+    others = float(sum(counts.values())) - convolutions
+    operations = {"fp32": others}
+    operations[precision] = operations.get(precision, 0.0) + convolutions
+    return operations
+
+
+def exponent(sizes: Sequence[float], seconds: Sequence[float]) -> float:
+    """Slope of log(seconds) over log(size), by least squares over the larger half of the sizes, at least three.
+
+    Small sizes show fixed costs; what matters is where the cost goes.
+
+    Raises:
+        ValueError: There are fewer than two sizes, or a value is not positive.
+    """
+    if len(sizes) < 2 or len(sizes) != len(seconds) or min(*sizes, *seconds) <= 0:
+        raise ValueError(
+            f"two or more positive sizes and as many times are needed, not {sizes} and {seconds}"
+        )
+    used = max(min(3, len(sizes)), math.ceil(len(sizes) / 2))
+    points = sorted(zip(sizes, seconds, strict=True))[-used:]
+    x, y = ([math.log(point[i]) for point in points] for i in (0, 1))
+    mean_x, mean_y = sum(x) / used, sum(y) / used
+    covariance = sum((a - mean_x) * (b - mean_y) for a, b in zip(x, y, strict=True))
+    return covariance / sum((a - mean_x) ** 2 for a in x)
+
+
+class Elsewhere:
+    """Calls what `make` gives, over there. To be used as a context manager.
+
+    Args:
+        make: A function of a module; called once over there with the other arguments.
+        device: Where it works; a call waits for the device.
+        keep_memory: Whether that process keeps the memory that it frees as well.
+        arguments: For `make`, by name.
+    """
+
+    def __init__(
+        self,
+        make: Callable[..., Callable[[], Any]],
+        *,
+        device: torch.device,
+        keep_memory: bool = False,
+        **arguments: Any,
+    ) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._connection, other = context.Pipe()
+        self._process = context.Process(
+            target=_serve,
+            args=(other, make, device, keep_memory, arguments, torch.get_num_threads()),
+            daemon=True,
+        )
+        self._process.start()
+        other.close()
+
+    def __call__(self) -> Any:
+        """One call; what it returns must be plain values or arrays.
+
+        Raises:
+            RuntimeError: It failed over there.
+        """
+        try:
+            self._connection.send(None)
+            return self._connection.recv()
+        except (EOFError, OSError) as error:
+            self._process.join()
+            raise RuntimeError(f"the process elsewhere ended with {self._process.exitcode}") from error
+
+    def __enter__(self) -> "Elsewhere":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._connection.close()
+        self._process.terminate()
+        self._process.join()
+
+
+def _serve(
+    connection: Connection,
+    make: Callable[..., Callable[[], Any]],
+    device: torch.device,
+    keep_memory: bool,
+    arguments: dict[str, Any],
+    threads: int,
+) -> None:
+    torch.set_num_threads(threads)
+    if keep_memory:
+        settings.keep_freed_memory()
+    function, synchronise = make(device=device, **arguments), synchroniser(device)
+    while True:
+        try:
+            connection.recv()
+        except EOFError:
+            return
+        result = function()
+        synchronise()
+        connection.send(result)

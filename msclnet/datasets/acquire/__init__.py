@@ -1,1 +1,0 @@
-"""From the user's folder, archive or address to one archive of the wanted files."""

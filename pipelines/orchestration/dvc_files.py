@@ -1,0 +1,128 @@
+"""Reads dvc.yaml and dvc.lock: the stages in order, their outputs, and where the cache keeps these."""
+
+import difflib
+import json
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from msclnet.errors import UserError
+from pipelines.stages.config import load_yaml
+
+METRICS = "results/metrics/metrics.json"
+FIGURES = "results/figures/"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of dvc.yaml: its name and the paths it writes, relative to the project."""
+
+    name: str
+    outputs: tuple[str, ...]
+
+
+def read_stages(project: Path) -> list[Stage]:
+    """The stages of the project's dvc.yaml, in its order; a `foreach` over a key of params.yaml is expanded.
+
+    Raises:
+        UserError: the file is missing, is no YAML, or has no stages.
+    """
+    file = project / "dvc.yaml"
+    stages = (_load(file) or {}).get("stages")
+    if not stages:
+        raise UserError(f"{file} has no stages")
+    return [Stage(name, tuple(_outputs(stage))) for name, stage in _expanded(stages, project)]
+
+
+def stages_between(stages: list[Stage], *, since: str | None = None, until: str | None = None) -> list[Stage]:
+    """The stages from `since` up to and with `until`; None stands for the first and the last.
+
+    Raises:
+        UserError: there is no such stage.
+    """
+    names = [stage.name for stage in stages]
+    for name in (since, until):
+        if name is not None and name not in names:
+            close = difflib.get_close_matches(name, names, n=1)
+            hint = f" (did you mean {close[0]}?)" if close else ""
+            raise UserError(f"no stage {name!r} in dvc.yaml{hint}; there are: {', '.join(names)}")
+    first = names.index(since) if since is not None else 0
+    last = names.index(until) if until is not None else len(names) - 1
+    return stages[first : last + 1]
+
+
+def output_files(lock: bytes | str, *, stages: Collection[str], cache: Path) -> dict[str, Path] | None:
+    """Find the stages' outputs in the DVC cache.
+
+    Args:
+        lock: the text of a dvc.lock.
+        stages: names of the stages whose outputs are wanted.
+        cache: the project's DVC cache.
+
+    Returns:
+        Path in the project -> file in the cache, folders expanded into their files; None where a stage or one
+        of its files is missing.
+    """
+    entries = (load_yaml(lock, source="dvc.lock") or {}).get("stages", {})
+    files: dict[str, Path] = {}
+    for name in stages:
+        if name not in entries:
+            return None
+        for output in entries[name].get("outs", []):
+            digest = output.get("md5", "")
+            stored = _stored(cache, digest)
+            if not stored.is_file():
+                return None
+            if not digest.endswith(".dir"):
+                files[output["path"]] = stored
+                continue
+            for member in json.loads(stored.read_bytes()):
+                files[f"{output['path']}/{member['relpath']}"] = _stored(cache, member["md5"])
+    return files if all(file.is_file() for file in files.values()) else None
+
+
+def read_metrics(files: dict[str, Path]) -> dict[str, Any]:
+    """The evaluation's metrics among the outputs; empty where there are none."""
+    return json.loads(files[METRICS].read_bytes()) if METRICS in files else {}
+
+
+def figures(files: dict[str, Path]) -> dict[str, Path]:
+    """The PNG figures among the outputs: file name -> file."""
+    return {
+        name.removeprefix(FIGURES): file
+        for name, file in sorted(files.items())
+        if name.startswith(FIGURES) and name.endswith(".png")
+    }
+
+
+def _stored(cache: Path, digest: str) -> Path:
+    return cache / "files" / "md5" / digest[:2] / digest[2:]
+
+
+def _outputs(stage: dict[str, Any]) -> Iterable[str]:
+    """The paths that a stage writes; an entry with options is a mapping of the path to them."""
+    for section in ("outs", "metrics", "plots"):
+        for entry in stage.get(section, []):
+            yield entry if isinstance(entry, str) else next(iter(entry))
+
+
+def _expanded(stages: dict[str, Any], project: Path) -> Iterable[tuple[str, dict[str, Any]]]:
+    """Stages by the names that DVC gives them: `name@key` for each key of what `foreach` names."""
+    for name, stage in stages.items():
+        if "foreach" not in stage:
+            yield name, stage
+            continue
+        values = _load(project / "params.yaml")
+        for part in stage["foreach"].removeprefix("${").removesuffix("}").split("."):
+            values = values[part]
+        for key in values:
+            yield f"{name}@{key}", json.loads(json.dumps(stage["do"]).replace("${key}", key))
+
+
+def _load(file: Path) -> Any:
+    try:
+        text = file.read_bytes()
+    except OSError as error:
+        raise UserError(f"{file} cannot be read: {error}") from None
+    return load_yaml(text, source=str(file))

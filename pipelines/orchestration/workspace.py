@@ -1,0 +1,359 @@
+"""Isolated runs: a shared clone of the project that a run has for itself, and the experiment that it leaves.
+
+A clone in `.dvc/tmp/flows/<n>` shares the project's git objects and DVC cache, and has the user's present files,
+uncommitted and untracked ones included. A run owns it while it holds the lock next to it. What the stages write there
+reaches the user as cache entries and, once published, as an experiment; his files, index and stash are never touched.
+The stages' outputs stay in the clone, so that the next run links only what differs.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+
+from filelock import FileLock, Timeout
+
+from msclnet.errors import UserError
+from pipelines.orchestration.stage_process import StageCancelledError
+
+FLOWS = Path(".dvc/tmp/flows")
+# The user's links to raw data: ignored by git, a dependency for DVC.
+SOURCES = (Path("data/source"), Path("data/permutations"))
+RECORDS = "experiments/results"  # of finished grid cells: no input of the next one
+
+# Set by git while it runs a hook; they would redirect every command below.
+_REDIRECTING = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX")
+_START = "run `git init && git add -A && git commit -m start` in it, then try again"
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Where a run's stages work: the project itself, or a shared clone of it.
+
+    Attributes:
+        root: the user's project.
+        path: where the stages work.
+        base: the commit that the run's experiment belongs to.
+    """
+
+    root: Path
+    path: Path
+    base: str = ""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables for the processes that run here."""
+        isolated = self.path != self.root
+        return {"DVC_SITE_CACHE_DIR": str(self.path / ".dvc" / "tmp" / "site")} if isolated else {}
+
+    def inputs(self, commit: str | None = None, *, outputs: Iterable[str] = ()) -> str:
+        """Digest of all files but outputs, dvc.lock and records: of the present ones, or of those of a commit."""
+        excluded = ("dvc.lock", RECORDS, *outputs)
+        digest = hashlib.sha256()
+        for line in git_line(self.path, "ls-tree", "-r", commit or self._stage_all()).splitlines():
+            name = line.partition("\t")[2]
+            if not any(name == path or name.startswith(f"{path}/") for path in excluded):
+                digest.update(f"{line}\n".encode("utf-8", "surrogateescape"))
+        return digest.hexdigest()
+
+    def prepare_to_save(self) -> None:
+        """Put the present files into the clone's index, for `dvc exp run` saves what git tracks."""
+        tree = self._stage_all()
+        _empty_index(self.path)
+        git(self.path, "read-tree", tree)
+
+    def publish(self, name: str) -> str:
+        """Push the experiment that `dvc exp run` has saved into the user's repository; returns its commit."""
+        ref = experiment_ref(self.base, name)
+        git(self.path, "push", "--quiet", "--no-verify", "--force", str(self.root), f"{ref}:{ref}")
+        return git_line(self.path, "rev-parse", ref)
+
+    def _stage_all(self) -> str:
+        """Write the tree of all tracked and all untracked, unignored files."""
+        index = self.path / ".git" / "tree.index"
+        return _write_tree(self.path, index=index, entries_of=self.path)
+
+
+@contextmanager
+def isolated(root: Path) -> Iterator[Workspace]:
+    """Hold a clone that has the user's present files.
+
+    Args:
+        root: the user's project: a git repository with at least one commit and a `.dvc` folder.
+
+    Yields:
+        A clone that nobody uses, a new one where there is none.
+
+    Raises:
+        UserError: no git history, no DVC project, or a DVC cache that cannot be written.
+    """
+    root = root.resolve()
+    base = base_commit(root)
+    if not (root / ".dvc").is_dir():
+        raise UserError(f"{root} is no DVC project: run `dvc init` in it")
+    check_cache(root)
+    path, lock = _acquire(root)
+    try:
+        try:
+            _fill(root, path, base)
+        except UserError:
+            # A clone whose run was killed half-way may be beyond repair; there is nothing in it that could be lost.
+            shutil.rmtree(path, ignore_errors=True)
+            _fill(root, path, base)
+        _configure(root, path)
+        _link_sources(root, path)
+        yield Workspace(root=root, path=path, base=base)
+    finally:
+        lock.release()
+
+
+@contextmanager
+def held(
+    path: Path, *, waiting: str, log: Callable[[str], None], stop: Event | None = None
+) -> Iterator[None]:
+    """Hold a file lock; where another process has it, log `waiting` and wait, until `stop` is set.
+
+    Raises:
+        StageCancelledError: `stop` was set meanwhile.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path, is_singleton=False, thread_local=False)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        log(waiting)
+        try:
+            lock.acquire(poll_interval=0.2, cancel_check=(stop or Event()).is_set)
+        except Timeout:
+            raise StageCancelledError("stopped while waiting for another run") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def git(
+    folder: Path, *arguments: str, environment: Mapping[str, str] | None = None, stdin: bytes = b""
+) -> bytes:
+    """Run one git command; it leaves the user's index as it is.
+
+    Args:
+        folder: the repository, or any folder inside it.
+        arguments: the command and its arguments.
+        environment: variables on top of the present ones.
+        stdin: bytes for the command's standard input.
+
+    Returns:
+        The command's standard output.
+
+    Raises:
+        UserError: git is not installed, or the command failed; the message holds git's own.
+    """
+    variables = {key: value for key, value in os.environ.items() if key not in _REDIRECTING}
+    # Without optional locks even `git status` leaves the user's index as it is.
+    variables |= {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C", **(environment or {})}
+    command = ["git", "-C", str(folder), "-c", "advice.addEmbeddedRepo=false", *arguments]
+    try:
+        done = subprocess.run(command, input=stdin, env=variables, capture_output=True, check=True)
+    except FileNotFoundError:
+        raise UserError("git is not installed: experiments are git commits; install git") from None
+    except subprocess.CalledProcessError as error:
+        message = error.stderr.decode(errors="replace").strip()
+        raise UserError(f"git {arguments[0]} failed in {folder}: {message}") from error
+    return done.stdout
+
+
+def git_line(folder: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> str:
+    """Run one git command and return its output as stripped text; arguments and errors as in `git`."""
+    return git(folder, *arguments, environment=environment).decode(errors="surrogateescape").strip()
+
+
+def base_commit(root: Path) -> str:
+    """The commit that experiments are attached to: the project's present HEAD.
+
+    Raises:
+        UserError: the project is no git repository of its own, or has no commit yet.
+    """
+    try:
+        top = Path(git_line(root, "rev-parse", "--show-toplevel"))
+        head = git_line(root, "rev-parse", "--verify", "HEAD^{commit}")
+    except UserError as error:
+        if "not installed" in str(error) or "dubious ownership" in str(error):
+            raise
+        raise UserError(f"{root} has no git history, and experiments are git commits: {_START}") from None
+    if top.resolve() != root.resolve():
+        raise UserError(f"{root} is a folder inside the git repository {top}, not one of its own: {_START}")
+    return head
+
+
+def check_name(root: Path, name: str) -> None:
+    """Raise UserError where `name` cannot be the last part of a git ref."""
+    try:
+        git(root, "check-ref-format", f"refs/exps/{name}")
+        valid = "/" not in name
+    except UserError:
+        valid = False
+    if not valid:
+        raise UserError(f"{name!r} cannot be an experiment's name: use letters, digits, dots and dashes")
+
+
+def experiment_ref(base: str, name: str) -> str:
+    """The git ref where DVC looks for the experiment `name` of the commit `base`."""
+    return f"refs/exps/{base[:2]}/{base[2:]}/{name}"
+
+
+def experiment_commit(root: Path, base: str, name: str) -> str | None:
+    """The commit of the experiment `name` of the commit `base`, or None."""
+    return git_line(root, "for-each-ref", "--format=%(objectname)", experiment_ref(base, name)) or None
+
+
+def cache_folder(root: Path) -> Path:
+    """The DVC cache of the project, as configured by the user."""
+    from dvc.config import Config
+
+    configured = Config(dvc_dir=str(root / ".dvc"))["cache"].get("dir")
+    return Path(configured or root / ".dvc" / "cache").resolve()
+
+
+def check_cache(root: Path) -> None:
+    """Fail now where the cache cannot be written; DVC itself would notice after the first stage has run.
+
+    Raises:
+        UserError: the cache cannot be written.
+    """
+    folder = cache_folder(root)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = error.strerror or error
+        remedy = "make room, repair its permissions, or choose another with `dvc cache dir --local PATH`"
+        raise UserError(f"the DVC cache {folder} cannot be written ({reason}): {remedy}") from error
+
+
+def _acquire(root: Path) -> tuple[Path, FileLock]:
+    flows = root / FLOWS
+    flows.mkdir(parents=True, exist_ok=True)
+    number = 0
+    while True:
+        path, lock = flows / str(number), FileLock(flows / f"{number}.lock", is_singleton=False)
+        with suppress(Timeout):
+            lock.acquire(timeout=0)
+            if not _in_use(path):
+                return path, lock
+            lock.release()
+        number += 1
+
+
+def _in_use(path: Path) -> bool:
+    """Whether a process works in the clone: an orphaned stage, whose run was killed and so lost the lock."""
+    import psutil
+
+    if not path.exists():
+        return False
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if Path(process.cwd()).is_relative_to(path):
+                return True
+    return False
+
+
+def _fill(root: Path, path: Path, base: str) -> None:
+    """Bring the clone to the user's present files; ignored ones, DVC's outputs, stay for reuse."""
+    repository = path / ".git"
+    if not (repository / "HEAD").is_file():
+        shutil.rmtree(path, ignore_errors=True)
+        path.mkdir(parents=True)
+        kind = git_line(root, "rev-parse", "--show-object-format")
+        git(path, "init", "--quiet", "--template=", f"--object-format={kind}")
+        for key, value in {"gc.auto": "0", "core.hooksPath": os.devnull}.items():
+            git(path, "config", key, value)
+        for key, value in _identity(root).items():
+            git(path, "config", key, value)
+    # `git clone --shared` by hand: it also takes a shallow clone, the user's new commits, and a project that has moved.
+    objects = (root / git_line(root, "rev-parse", "--git-path", "objects")).resolve()
+    (repository / "objects" / "info").mkdir(exist_ok=True)
+    (repository / "objects" / "info" / "alternates").write_bytes(os.fsencode(objects) + b"\n")
+    shallow = (root / git_line(root, "rev-parse", "--git-path", "shallow")).resolve()
+    (repository / "shallow").unlink(missing_ok=True)
+    if shallow.is_file():
+        shutil.copy(shallow, repository / "shallow")
+
+    index = repository / "snapshot.index"
+    tree = _write_tree(root, index=index, entries_of=root, objects=repository / "objects")
+    git(path, "update-ref", "--no-deref", "HEAD", base)
+    _empty_index(path)
+    git(path, "read-tree", tree)
+    git(path, "checkout-index", "--all", "--force", "--quiet")
+    git(path, "clean", "-d", "--force", "--force", "--quiet")
+    stale = git_line(path, "for-each-ref", "--format=delete %(refname)", "refs/exps", "refs/stash")
+    git(path, "update-ref", "--no-deref", "--stdin", stdin=f"{stale}\n".encode() if stale else b"")
+
+
+def _write_tree(folder: Path, *, index: Path, entries_of: Path, objects: Path | None = None) -> str:
+    """Write a folder's tracked and untracked, unignored files as a git tree, through an index of its own.
+
+    That index starts from the entries of another one without their sizes and times: git would otherwise take a file
+    for unchanged that was edited within the same second to the same size.
+    """
+    index.unlink(missing_ok=True)
+    environment = {"GIT_INDEX_FILE": str(index)}
+    if objects is not None:
+        environment["GIT_OBJECT_DIRECTORY"] = str(objects)
+    entries = git(entries_of, "ls-files", "--stage", "-z")
+    git(folder, "update-index", "-z", "--index-info", environment=environment, stdin=entries)
+    git(folder, "add", "--all", ":/", environment=environment)
+    return git_line(folder, "write-tree", environment=environment)
+
+
+def _empty_index(path: Path) -> None:
+    """Forget the index: DVC writes it so that git can take an edited params.yaml for clean."""
+    (path / ".git" / "index").unlink(missing_ok=True)
+    (path / ".git" / "index.lock").unlink(missing_ok=True)
+
+
+def _identity(root: Path) -> dict[str, str]:
+    """The author of experiments: the user where git knows one, otherwise a stand-in."""
+    found = {}
+    for key, fallback in (("user.name", "msclnet"), ("user.email", "msclnet@localhost")):
+        found[key] = fallback
+        with suppress(UserError):
+            found[key] = git_line(root, "config", key) or fallback
+    return found
+
+
+def _configure(root: Path, path: Path) -> None:
+    """Give the clone the user's cache and temporary files of its own.
+
+    The cache is a link, so that the configuration names no path of this machine: DVC writes ASCII alone.
+    """
+    from dvc.config import Config
+
+    kind = Config(dvc_dir=str(root / ".dvc"))["cache"].get("type", ["reflink", "hardlink", "copy"])
+    lines = ["[cache]", "dir = cache", f'type = "{",".join(kind)}"']
+    lines += ["[core]", "analytics = false", "check_update = false", "autostage = false"]
+    (path / ".dvc" / "config.local").write_text("\n".join(lines) + "\n")
+    cache = path / ".dvc" / "cache"
+    cache.unlink(missing_ok=True)
+    cache.symlink_to(cache_folder(root))
+    (path / ".dvc" / "tmp" / "rwlock").unlink(missing_ok=True)
+
+
+def _link_sources(root: Path, path: Path) -> None:
+    """Show the clone the user's raw data: a link to the real place of each entry that git does not track."""
+    for folder in SOURCES:
+        for link in (path / folder).glob("*"):
+            if link.is_symlink():
+                link.unlink()
+        for entry in (root / folder).glob("*"):
+            target = path / folder / entry.name
+            if not target.exists():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.symlink_to(entry.resolve())
