@@ -1,6 +1,4 @@
-"""The processes that share one run, and the few things that they tell each other.
-
-One training over several processes: each computes its share of the batch, all losses see the whole.
+"""Collective operations of a run, a thin layer over torch.distributed: training and embedding over several processes.
 
 Every process has whole identities of the batch. Their features are put together, and each process computes all
 losses on them, so that triplets, centres and pairs of identities are those of one process with the whole batch. Of the
@@ -31,14 +29,14 @@ from torch import Tensor, nn
 from msclnet.errors import UserError
 from msclnet.features import Features, PairLabels
 
-# How long a process waits for the others: the first one validates, saves and writes while they wait. A process that
-# ends is noticed at once, so this only bounds how long one that hangs goes unnoticed.
-PATIENCE = timedelta(minutes=30)
+# How long a process waits for the others, while rank 0 validates, saves and writes. The end of a process is noticed at
+# once: this only bounds how long one that hangs goes unnoticed.
+TIMEOUT = timedelta(minutes=30)
 
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among those that share the run. One that is alone tells nobody anything.
+    """This process among those that share the run. With world size 1 all operations are no-ops.
 
     Each method but `first` is called by all processes, in the same order.
 
@@ -52,7 +50,7 @@ class Processes:
 
     @property
     def first(self) -> bool:
-        """Whether this is the process that writes files and talks to the tracking server."""
+        """Whether this is rank 0, which alone writes files and logs."""
         return self.rank == 0
 
     def gather(self, rows: Tensor) -> Tensor:
@@ -86,7 +84,7 @@ class Processes:
                 values.copy_(sent)
 
     def state_from_first(self, state: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-        """The first process's state (tensors and plain values) or None; what the others give is not looked at."""
+        """The first process's state (tensors and plain values) or None, whatever the others give."""
         if self.world == 1:
             return state
         body = torch.empty(0, dtype=torch.uint8)
@@ -103,12 +101,12 @@ class Processes:
         self.copy_from_first(body)
         return state if self.first else torch.load(io.BytesIO(body.numpy().tobytes()), weights_only=True)
 
-    def require_same(self, digest: str, *, what: str) -> None:
+    def require_same(self, digest: str, *, description: str) -> None:
         """Compare hexadecimal digits with those of the other processes.
 
         Args:
             digest: As long in each process.
-            what: What it stands for, in a word for the user.
+            description: What it stands for, in the error.
 
         Raises:
             UserError: In all processes, if one has another digest than the first.
@@ -117,8 +115,8 @@ class Processes:
         others = (digests != digests[0]).any(dim=1).nonzero().flatten().tolist()
         if others:
             raise UserError(
-                f"rank {', '.join(map(str, others))} of {self.world} has other {what} than rank 0: give all machines "
-                "the same project folder and the same environment"
+                f"rank {', '.join(map(str, others))} of {self.world} has other {description} than rank 0: give all "
+                "machines the same project folder and the same environment"
             )
 
 
@@ -129,8 +127,8 @@ ALONE = Processes()
 def connected(*, device: torch.device) -> Iterator[Processes]:
     """Meet the processes that were started together, for the length of the block.
 
-    The variables RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT tell who they are, as torchrun sets them. Tensors on the
-    CPU travel by gloo, tensors on a GPU by NCCL.
+    torchrun sets RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT. Tensors on the CPU travel by gloo, tensors on a GPU by
+    NCCL.
 
     Args:
         device: Of this process.
@@ -141,10 +139,10 @@ def connected(*, device: torch.device) -> Iterator[Processes]:
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
     processes = Processes(dist.get_rank(), world)
     yield processes
-    # Not after a failure, for then somebody would wait in vain. NCCL wants its end to come for all at the same time.
+    # Not after a failure: the others may never come here. NCCL must be shut down by all at the same time.
     processes.add(torch.zeros(1))
     dist.destroy_process_group()
 
@@ -226,7 +224,7 @@ def average_statistics(network: nn.Module, processes: Processes) -> None:
                     statistics /= processes.world
 
 
-def same_start(network: nn.Module, processes: Processes) -> None:
+def copy_weights_from_first(network: nn.Module, processes: Processes) -> None:
     """Give all processes the first one's weights."""
     for value in network.state_dict().values():
         processes.copy_from_first(value)
@@ -273,8 +271,6 @@ def _replaced(record: Record, whole: Mapping[int, Tensor]) -> Record:
     return type(record)(**{name: None if t is None else whole[id(t)] for name, t in values.items()})
 
 
-# Embedding over several processes: each embeds its share of the images, the first one gets all features.
-
 Embed = Callable[[Any, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
@@ -283,8 +279,8 @@ def embed_together(
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Features of all images, of which each process embeds some.
 
-    The processes share whole batches, the very ones that one process would make: a feature's last digits may depend
-    on how many images stand beside it.
+    The processes share whole batches, the same as those of one process: a feature's last digits may depend on how many
+    images are next to it.
 
     Args:
         embed: msclnet.embedding.embed_images with all but its images and streams given.
@@ -301,9 +297,8 @@ def embed_together(
     shares = [share_of(infrared, batch=batch, rank=i, world=processes.world) for i in range(processes.world)]
     own = shares[processes.rank]
     features = np.concatenate(embed(_Chosen(images, own), infrared[own]), axis=1)
-    width = int(
-        processes.gather(torch.tensor([features.shape[1]])).max()
-    )  # a process without images knows none
+    # A process without images does not know the width.
+    width = int(processes.gather(torch.tensor([features.shape[1]])).max())
     sent = np.zeros((max(map(len, shares)), width), dtype=np.float32)
     sent[: len(own), : features.shape[1]] = features
     parts = processes.gather_to_first(torch.from_numpy(sent))

@@ -1,22 +1,30 @@
-"""Worker processes that may die: killed for want of memory, most of the time."""
+"""Worker processes: pools that report a worker killed for want of memory, and what the loader's workers need."""
 
 import multiprocessing
+import multiprocessing.util
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
 from msclnet.errors import UserError
 
-_DEAD_WORKER = "DataLoader worker (pid"
-_SECONDS_FOR_THE_NEWS = 0.5
+PREFETCHED = 4  # batches that each worker of a loader prepares ahead
+MIB = 2**20
+_LOADER_ERRORS = ("DataLoader worker (pid", "DataLoader timed out", "shared memory", "AF_UNIX path too long")
+_DEATH_REPORT_SECONDS = 0.5
+# A socket's path has at most 107 characters; multiprocessing appends /pymp-xxxxxxxx/listener-xxxxxxxx.
+_LONGEST_SOCKET_FOLDER = 107 - len("/pymp-xxxxxxxx/listener-xxxxxxxx")
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -32,7 +40,7 @@ def in_processes(
 ) -> Iterator[Iterator[Result]]:
     """Results of `job` for all items, in their order, made by worker processes that end with the block.
 
-    multiprocessing's own pool waits for ever for what a killed worker had begun.
+    multiprocessing's own pool waits without end for the result of a killed worker.
 
     Args:
         job: A function of a module; it, the items and the results travel between processes.
@@ -61,48 +69,94 @@ def in_processes(
 
 
 @contextmanager
-def dead_workers_explained() -> Iterator[None]:
-    """Turns the death of a process that prepares training batches into a UserError.
+def loader_errors_explained() -> Iterator[None]:
+    """Turn the death of a process that prepares training batches, or the loss of its batch, into a UserError.
 
-    torch tells it as a RuntimeError, wherever the main process is at that moment; a batch that was on its way ends
-    as a broken connection.
+    torch raises a RuntimeError wherever the main process is at that moment; a batch on its way ends as a broken
+    connection.
     """
     try:
         yield
     except (RuntimeError, ConnectionError, EOFError) as error:
-        if isinstance(error, RuntimeError) and not str(error).startswith(_DEAD_WORKER):
+        if isinstance(error, RuntimeError) and not any(words in str(error) for words in _LOADER_ERRORS):
             raise
-        reason = _what_torch_says(error)
         raise UserError(
-            f"a process that prepares batches died ({reason}): mostly the memory ran out, or "
-            "the shared memory (/dev/shm) of a container is too small; give it more or set MSCLNET_WORKERS to a "
-            "smaller number (0: no such processes), then start again: training goes on from its last checkpoint"
+            f"a process that prepares batches failed ({_reason(error)}): the memory or the shared memory (/dev/shm) is "
+            "used up; start the container with a larger --shm-size, or set MSCLNET_WORKERS to a smaller number (0: no "
+            "such processes), then start again: training is resumed from its last checkpoint"
         ) from error
 
 
-def _what_torch_says(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     if not isinstance(error, RuntimeError):
         try:
-            # A connection breaks a moment before the kernel tells of the death. torch's word on it must not come
-            # when somebody else is at work.
-            time.sleep(_SECONDS_FOR_THE_NEWS)
-        except RuntimeError as news:
-            error = news
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+            # A connection breaks a moment before the kernel reports the death: wait here, so that torch's RuntimeError
+            # is raised inside this handler.
+            time.sleep(_DEATH_REPORT_SECONDS)
+        except RuntimeError as report:
+            error = report
+    lines = str(error).strip().splitlines()
+    if not lines:
+        return type(error).__name__
+    # An error of a worker comes with the worker's traceback, whose last line says what happened.
+    return lines[-1] if lines[0].startswith("Caught ") else lines[0]
+
+
+def require_shared_memory(batch_bytes: int, *, workers: int, free: int | None = None) -> None:
+    """Check that the batches which the workers prepare ahead fit into /dev/shm.
+
+    Args:
+        batch_bytes: Size of a batch.
+        workers: Processes of all loaders on this machine.
+        free: Bytes free there; looked up if None.
+
+    Raises:
+        UserError: They do not fit.
+    """
+    shared = Path("/dev/shm")
+    if free is None:
+        free = shutil.disk_usage(shared).free if shared.is_dir() else sys.maxsize
+    needed = (workers * PREFETCHED + 1) * batch_bytes
+    if needed > free:
+        most = max(0, (free // batch_bytes - 1) // PREFETCHED)
+        raise UserError(
+            f"/dev/shm has {free / MIB:.0f} MiB free, but the batches of {workers} worker processes need "
+            f"{needed / MIB:.0f} MiB: start the container with a larger --shm-size, or set MSCLNET_WORKERS to {most}"
+        )
+
+
+def use_short_socket_paths() -> None:
+    """Let multiprocessing create its sockets in /tmp where the path of the temporary folder is too long for a socket.
+
+    Raises:
+        UserError: /tmp is not writable.
+    """
+    if len(tempfile.gettempdir()) <= _LONGEST_SOCKET_FOLDER:
+        return
+    former, tempfile.tempdir = tempfile.tempdir, "/tmp"
+    try:
+        multiprocessing.util.get_temp_dir()  # created now, and kept by this process and its children
+    except OSError as error:
+        raise UserError(
+            f"TMPDIR is longer than {_LONGEST_SOCKET_FOLDER} characters, too long for the sockets of worker processes, "
+            "and /tmp is not writable: set TMPDIR to a shorter folder, or MSCLNET_WORKERS to 0"
+        ) from error
+    finally:
+        tempfile.tempdir = former
 
 
 def begin_worker(*_: object) -> None:
-    """For a new worker: its parent says when it ends.
+    """Set a new worker up: its parent ends it.
 
     SIGTERM and Ctrl-C reach all processes at once and are ignored here: a worker's death would end the parent in the
-    middle of a step, before it could save its state. What a parent that ends breaks off is not worth a traceback.
+    middle of a step, before it could save its state. A connection that an ending parent breaks gets no traceback.
     """
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
-    sys.excepthook = _tell_all_but_broken_connections
+    sys.excepthook = _print_unless_broken_connection
 
 
-def _tell_all_but_broken_connections(
+def _print_unless_broken_connection(
     kind: type[BaseException], error: BaseException, where: TracebackType | None
 ) -> None:
     if not issubclass(kind, (ConnectionError, EOFError)):

@@ -145,7 +145,7 @@ def test_padding_for_the_tensor_cores_changes_nothing() -> None:
 
 
 def on_gpu(folder: Path, **changes: Any) -> Any:
-    return make_training(folder, network=seeded_network().to(GPU), device=GPU, **changes)
+    return make_training(folder, network=seeded_network().to(GPU), **changes)
 
 
 @pytest.mark.parametrize("switch", ["on", "off"])

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from msclnet.precision import choose_precision, native_bf16
-from pipelines.stages.config import load_params
+from pipelines.stages.presets import preset_params
 from pipelines.stages.train import with_precision
 
 CPU = torch.device("cpu")
-PRESETS = Path(__file__).resolve().parents[1] / "presets"
+ROOT = Path(__file__).resolve().parents[1]
 NATIVE = {"architecture": "x86_64", "avx512_bf16": True, "amx_bf16": False}
 WITHOUT = {"architecture": "x86_64", "avx512_bf16": False, "amx_bf16": False, "avx512_f": True}
 
@@ -65,7 +65,7 @@ def test_emulated_bf16_is_taken_with_a_warning(monkeypatch, caplog) -> None:
 
 def test_what_was_chosen_is_part_of_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
     """Checkpoint key, run.json and MLflow all read the section that this returns."""
-    params = load_params(PRESETS / "synthetic.yaml")
+    params = preset_params("synthetic", ROOT)
     assert params.train.precision == params.embed.precision == "auto"
     for capabilities, chosen in ((NATIVE, "bf16"), (WITHOUT, "fp32")):
         pretend(monkeypatch, capabilities)
@@ -75,5 +75,5 @@ def test_what_was_chosen_is_part_of_the_training(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("preset", ["agw-sysu-mm01", "agw-star-sysu-mm01", "smoke"])
 def test_what_repeats_other_runs_stays_in_fp32(preset: str) -> None:
-    params = load_params(PRESETS / f"{preset}.yaml")
+    params = preset_params(preset, ROOT)
     assert params.train.precision == params.embed.precision == "fp32"

@@ -6,12 +6,16 @@ import albumentations as A
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from msclnet.images.augmentation import seed_steps, skip_image
 from msclnet.images.sampler import IdentitySampler
 from msclnet.images.table import Rows
-from msclnet.worker_processes import begin_worker
+from msclnet.worker_processes import PREFETCHED, begin_worker, use_short_socket_paths
+
+LOST_AFTER_SECONDS = (
+    600  # a batch takes seconds; without a bound, the training would wait for a lost one without end
+)
 
 
 @dataclass(frozen=True)
@@ -63,13 +67,23 @@ class TrainingBatches(Dataset[PairBatch]):
         seed = np.random.SeedSequence([self.sampler.seed, step, 1]).generate_state(1)[0]
         seed_steps(self.augmentation, int(seed))
         labels = [self.label_of[int(identity)] for identity in self.rows.identities[visible]]
-        return PairBatch(
+        batch = PairBatch(
             visible=self._load(visible),
             infrared=self._load(infrared),
             labels=torch.tensor(labels),
             cameras_visible=torch.from_numpy(self.rows.cameras[visible]),
             cameras_infrared=torch.from_numpy(self.rows.cameras[infrared]),
         )
+        if get_worker_info() is not None:
+            # Otherwise a thread shares it, whose error would lose the batch without a word to the training.
+            for tensor in vars(batch).values():
+                tensor.share_memory_()
+        return batch
+
+    @property
+    def batch_bytes(self) -> int:
+        """Bytes of the images of a batch."""
+        return 2 * len(self.sampler.places) * int(np.prod(self.images.shape[1:]))
 
     def _load(self, rows: np.ndarray) -> Tensor:
         """Rows of one modality; random numbers are drawn for those of the other processes too."""
@@ -86,12 +100,15 @@ class TrainingBatches(Dataset[PairBatch]):
 
 def step_loader(batches: TrainingBatches, *, first: int, last: int, workers: int, pinned: bool) -> DataLoader:
     """Batches of steps first to last - 1, in order, made by `workers` processes (0: in this one)."""
+    if workers:
+        use_short_socket_paths()
     return DataLoader(
         batches,
         batch_size=None,
         sampler=range(first, last),
         num_workers=workers,
         pin_memory=pinned,
-        prefetch_factor=4 if workers else None,
+        prefetch_factor=PREFETCHED if workers else None,
+        timeout=LOST_AFTER_SECONDS if workers else 0,
         worker_init_fn=begin_worker if workers else None,
     )

@@ -66,13 +66,19 @@ def write_manifest(path: Path, entries: Iterable[Entry]) -> None:
 
 
 def read_manifest(path: Path, split: Split) -> Rows:
-    """Rows of one split.
+    """Rows of one split; see `read_splits`."""
+    return read_splits(path)[split]
+
+
+def read_splits(path: Path) -> dict[Split, Rows]:
+    """Rows of each split.
 
     Raises:
         UserError: The file is missing, is no manifest, or is not as it was written.
     """
     try:
-        return _rows(line for line in _lines(path.read_bytes()) if line["split"] == split)
+        lines = _lines(path.read_bytes())
+        return {split: _rows(line for line in lines if line["split"] == split) for split in SPLITS}
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; run `dvc repro preprocess`") from error
     except (KeyError, ValueError, TypeError, OverflowError, csv.Error) as error:

@@ -81,6 +81,18 @@ class Objective:
         total = torch.stack([weight * values[name] for name, weight in self.weights.items()]).sum()
         return Terms(values=values, total=total)
 
+    @property
+    def unstable(self) -> list[str]:
+        """Settings in use that have no bound or divide by what may become 0, as `key: value`."""
+        cascade, inter, local = (self.loss[name] for name in ("cascade", "inter", "local"))
+        cascaded = any(name in self.weights for name in ("sub", "intra", "inter"))
+        found = {
+            "loss.cascade.normalised: false": cascaded and not cascade["normalised"],
+            "loss.inter.form: negative": "inter" in self.weights and inter["form"] == "negative",
+            "loss.local.form: printed": "local" in self.weights and local["form"] == "printed",
+        }
+        return [setting for setting, used in found.items() if used]
+
     def share_of_singletons(self, labels: PairLabels) -> float:
         """Share of the cascade's sub-classes with one row in the batch, for which L_sub is 0; in [0, 1]."""
         return share_of_singletons(self._subclasses(labels))

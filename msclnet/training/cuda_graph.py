@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from msclnet.errors import UserError
+from msclnet.errors import UserError, ran_out_of_memory
 from msclnet.training.step import Batch, Step, distinct_in, tensors_of
 
 WARM_UP = 3  # steps before the recording: the optimizer's state, the libraries' choices
@@ -79,6 +79,8 @@ class GraphedStep:
                 measured = step.take(*self._inputs, distinct=distinct_in(batch))
                 self._names, self._measured = list(measured), torch.stack(list(measured.values()))
         except RuntimeError as error:
+            if ran_out_of_memory(error):
+                raise
             reason = str(error).splitlines()[0]
             raise UserError(
                 f"the training step could not be recorded as a CUDA graph ({reason}); set the variable {SWITCH} to "

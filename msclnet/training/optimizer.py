@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-# SGD with a smaller rate for pretrained layers.
+WARM_UP = 10  # of the moving average
 
 
 def build_optimizer(
@@ -44,9 +44,6 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = rate * group["factor"]
 
 
-# The learning rate as a function of the step.
-
-
 @dataclass(frozen=True)
 class Schedule:
     """Piecewise constant by epoch, with a linear warm-up in front.
@@ -69,11 +66,6 @@ class Schedule:
         rate = next(rate for first, rate in reversed(self.points) if first <= epoch)
         warmup = self.warmup_epochs * self.steps_per_epoch
         return rate * min(1.0, (step + 1) / warmup) if warmup else rate
-
-
-# A moving average of the weights, which moves less than they do and tests better.
-
-WARM_UP = 10
 
 
 def moving_average(network: nn.Module, decay: float) -> AveragedModel:

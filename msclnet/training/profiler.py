@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile, schedule
 
-PASSED_OVER = 2  # the first step sets things up, and the second one the profiler
+SKIPPED = 2  # steps: the first one sets torch up, the second one the profiler
 
 logger = logging.getLogger("msclnet.training")
 
@@ -19,7 +19,7 @@ logger = logging.getLogger("msclnet.training")
 def traced(
     target: Path, *, steps: int, device: torch.device, written: Callable[[Path], None]
 ) -> Iterator[Callable[[], None]]:
-    """Trace the steps within the block that follow on the first two. Tracing changes no result.
+    """Trace the steps within the block that follow the first two. Tracing changes no result.
 
     Args:
         target: The trace, JSON in gzip (`.json.gz`): operators with their input shapes, memory, and on a GPU its
@@ -49,7 +49,7 @@ def traced(
 
     with profile(
         activities=activities,
-        schedule=schedule(wait=PASSED_OVER - 1, warmup=1, active=steps, repeat=1),
+        schedule=schedule(wait=SKIPPED - 1, warmup=1, active=steps, repeat=1),
         on_trace_ready=write,
         record_shapes=True,
         profile_memory=True,

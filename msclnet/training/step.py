@@ -14,16 +14,11 @@ from msclnet.errors import UserError
 from msclnet.features import PairLabels
 from msclnet.losses.objective import Objective
 
-# How strongly each loss pulls at the extractors.
-
 
 def gradient_sizes(
     values: Mapping[str, Tensor], weights: Mapping[str, float], maps: Tensor
 ) -> dict[str, float]:
-    """Norm of each weighted term's gradient with respect to the extractors' maps.
-
-    Terms that do not reach the extractors (eq. 14 to 16) have size 0.
-    """
+    """Norm of each weighted term's gradient with respect to the extractors' maps; 0 where none reaches them."""
     sizes = {}
     for name, value in values.items():
         gradient = None
@@ -33,17 +28,11 @@ def gradient_sizes(
     return sizes
 
 
-# torch.compile for the part of the network that costs most.
-
-
 def compile_backbone(network: nn.Module) -> None:
-    """Let torch.compile fuse what stands between the backbone's convolutions; it happens at the first step.
+    """Let torch.compile fuse the operations between the backbone's convolutions, in place, at the first step.
 
-    The names of the weights stay as they are. Heads and losses are left alone: they are small, and their branches
-    would be compiled one by one.
-
-    Args:
-        network: See msclnet.models.network.MSCLNet; changed in place.
+    The weights keep their names. Heads and losses are not compiled: they are small, and each of their branches would
+    be compiled by itself.
 
     Raises:
         UserError: There is no C++ compiler.
@@ -54,11 +43,7 @@ def compile_backbone(network: nn.Module) -> None:
 
 
 def require_compiler() -> None:
-    """Refuse where torch.compile could do nothing.
-
-    Raises:
-        UserError: There is no C++ compiler.
-    """
+    """Raise a UserError if there is no C++ compiler for torch.compile."""
     compiler = os.environ.get("CXX") or "g++"
     if shutil.which(compiler) is None:
         raise UserError(
@@ -68,10 +53,7 @@ def require_compiler() -> None:
 
 
 def not_compiled(validate: Callable[[Any], Mapping[str, float]]) -> Callable[[Any], Mapping[str, float]]:
-    """`validate` with the network as it was before `compile_backbone`.
-
-    Otherwise each of validation's batch sizes would be compiled as well, minutes for seconds of work.
-    """
+    """`validate` without compilation, which would take minutes for each of validation's batch sizes."""
 
     def run(network: Any) -> Mapping[str, float]:
         with torch.compiler.set_stance("force_eager"):
@@ -81,7 +63,7 @@ def not_compiled(validate: Callable[[Any], Mapping[str, float]]) -> Callable[[An
 
 
 class Batch(Protocol):
-    """What a step reads of a batch; see msclnet.images.batches.PairBatch."""
+    """What a step reads of msclnet.images.batches.PairBatch."""
 
     @property
     def visible(self) -> Tensor: ...
@@ -133,12 +115,12 @@ class Step:
 
         Args:
             batch: N pairs, in the memory of any device.
-            figures: Gets the size of each term's gradient, and the share of sub-classes with one image, where it is
-                given; that costs a backward pass for each term.
+            figures: If given, gets the size of each term's gradient and the share of sub-classes with one image; that
+                costs a backward pass for each term.
 
         Returns:
             Each unweighted term as `loss_<term>`, their weighted sum `total`, and `feature_norm`, the mean norm of the
-            pooled features: tensors without dimensions on the device, for which nobody has waited.
+            pooled features: 0-d tensors on the device, without synchronisation.
         """
         return self.take(*self.moved(batch), distinct=distinct_in(batch), figures=figures)
 
@@ -157,7 +139,7 @@ class Step:
         distinct: int,
         figures: dict[str, float] | None = None,
     ) -> dict[str, Tensor]:
-        """A step on tensors that are on the device. Without `figures` it never waits for a GPU.
+        """Take a step on tensors that are on the device. Without `figures` it never synchronises with a GPU.
 
         Args:
             visible: uint8 RGB (N, H, W, 3).
@@ -197,5 +179,5 @@ def distinct_in(batch: Batch) -> int:
 
 
 def precision_context(precision: str, device: torch.device) -> Any:
-    """Autocast to bfloat16, or nothing."""
+    """Autocast to bfloat16 for `bf16`, no change for `fp32`."""
     return torch.autocast(device.type, dtype=torch.bfloat16) if precision == "bf16" else nullcontext()

@@ -1,17 +1,30 @@
-"""What every stage does around its work: validate all of params.yaml first, end with a clear word."""
+"""Runs a stage as a program: validates params.yaml, starts several processes, turns errors into exit codes."""
 
+import ctypes
 import errno
+import json
+import logging
+import multiprocessing
+import os
 import signal
 import sys
-from collections.abc import Callable
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from msclnet.errors import UserError
+from msclnet.errors import UserError, ran_out_of_memory
+from pipelines import settings
 from pipelines.console import mask_tracebacks, tellable
 from pipelines.settings import prepare_process
 from pipelines.stages.config import Params, load_params
 from pipelines.stages.paths import PARAMS
+
+if TYPE_CHECKING:
+    from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 # What the user can do about the operating system's refusals.
 REMEDIES = {
@@ -22,63 +35,202 @@ REMEDIES = {
     errno.EROFS: "the file system is read-only; work in a copy of the project on a writable one",
 }
 
+DEFECT = 1
 USER_MISTAKE = 2
 TERMINATED = 128 + signal.SIGTERM
 INTERRUPTED = 128 + signal.SIGINT
 
+# A rank whose partner has died gets a RuntimeError. In this time torchrun ends it because of the partner's error.
+FIRST_FAILURE_GRACE = 2.0
+SECONDS_TO_END = 15  # between SIGTERM and SIGKILL for the ranks
+SET_PARENT_DEATH_SIGNAL = 1  # prctl(2)
 
-def run_stage(work: Callable[[Params], None]) -> None:
+
+def run_stage(work: Callable[[Params], None], *, parallel: bool = False) -> None:
     """Run a stage as a program.
 
-    Exit code 0: done. 2: a mistake that the user can repair, told in lines that start with `error: `.
+    Exit code 0: done. 2: a mistake that the user can repair, reported in lines that start with `error: `.
     143: stopped by SIGTERM; 130: by Ctrl-C. Anything else: a defect, with its traceback.
+
+    Args:
+        work: The stage.
+        parallel: Whether it can run in MSCLNET_PROCESSES processes, or as one of those that torchrun has started.
     """
     prepare()
-    report_user_errors(lambda: work(load_params(PARAMS)))
+    rank = parallel and settings.started_together()
+    with rank_errors_recorded() if rank else user_errors_reported():
+        params = load_params(PARAMS)
+        if parallel and not rank and (processes := settings.processes()) > 1:
+            start_ranks(processes)
+        else:
+            work(params)
+
+
+def report_user_errors(work: Callable[[], None]) -> None:
+    """Run `work` as `run_stage` runs a stage, without params.yaml."""
+    with user_errors_reported():
+        work()
 
 
 def prepare() -> None:
-    """What a stage's process needs before it does anything: libraries that stay quiet, and SIGTERM as an exit."""
+    """Set the process up: no telemetry, and SIGTERM as an orderly exit."""
     prepare_process()
     signal.signal(signal.SIGTERM, _terminate)
 
 
-def report_user_errors(work: Callable[[], None]) -> None:
-    """Run `work`; a UserError, a full disk or a missing permission becomes a message and exit code 2.
+@contextmanager
+def user_errors_reported() -> Iterator[None]:
+    """Turn a user's mistake within the block into a message and exit code 2, and Ctrl-C into exit code 130.
 
-    Ctrl-C becomes exit code 130. No secret is shown, neither in a message nor in a defect's traceback.
+    No secret is shown, neither in a message nor in a defect's traceback.
     """
     mask_tracebacks()
     try:
-        work()
+        yield
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None
-    except (UserError, OSError) as error:
+    except Exception as error:
+        kill_workers()
         message = mistake_in(error)
         if message is None:
             raise
-        fail(message)
+        print(f"error: {tellable(message)}", file=sys.stderr)
+        raise SystemExit(USER_MISTAKE) from None
+
+
+def kill_workers() -> None:
+    """End what multiprocessing has started: at its exit Python waits for a loader's workers, which ignore SIGTERM."""
+    for child in multiprocessing.active_children():
+        child.kill()
 
 
 def mistake_in(error: BaseException) -> str | None:
-    """What to tell the user who can repair this; None for a defect."""
+    """The message for an error that the user can repair; None for a defect."""
     if isinstance(error, UserError):
         return str(error)
+    if ran_out_of_memory(error):
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        return f"the memory is used up ({reason}); free some, or set MSCLNET_WORKERS to a smaller number"
     if not isinstance(error, OSError):
         return None
-    # numpy tells a short write without an error number.
+    # numpy reports a short write without an error number.
     short_write = error.errno is None and "requested and" in str(error)
     remedy = REMEDIES.get(errno.ENOSPC if short_write else error.errno or 0)
     return None if remedy is None else f"{error.filename or Path.cwd()}: {remedy}"
 
 
-def fail(message: str) -> None:
-    """Print a user's mistake and end."""
-    print(f"error: {tellable(message)}", file=sys.stderr)
-    raise SystemExit(USER_MISTAKE)
-
-
 def _terminate(number: int, frame: FrameType | None) -> None:
-    # A second signal must not interrupt what the first one set going.
+    # A second signal must not interrupt what the first one started.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise SystemExit(TERMINATED)
+
+
+def start_ranks(processes: int) -> None:
+    """Run this program in several processes, as `torchrun --standalone --nproc-per-node` does.
+
+    Raises:
+        SystemExit: A rank failed, and the others were ended; its error is printed. Or SIGTERM or Ctrl-C ended all.
+    """
+    os.environ.setdefault(
+        "LOGLEVEL", "ERROR"
+    )  # of torch's launcher, which reports each signal that it passes on
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, settings.cores() // processes)))
+    for variable in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
+        os.environ.setdefault(variable, "lo")  # the machine's own name need not have an address
+    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    for name in ("agent.server.api", "multiprocessing.api"):  # which log each signal that they pass on
+        logging.getLogger(f"torch.distributed.elastic.{name}").setLevel(logging.CRITICAL)
+    module = sys.modules["__main__"].__spec__
+    program = ["-m", module.name] if module else sys.argv[:1]
+    configuration = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=processes,
+        run_id=f"msclnet-{os.getpid()}",
+        rdzv_backend="c10d",
+        rdzv_endpoint="127.0.0.1:0",
+        local_addr="127.0.0.1",
+        max_restarts=0,
+        shutdown_timeout=SECONDS_TO_END,
+        signals_to_handle="SIGTERM,SIGINT",
+    )
+    try:
+        elastic_launch(configuration, sys.executable)(*program)
+    except SignalException as stop:
+        raise SystemExit(128 + stop.sigval) from None
+    except ChildFailedError as error:
+        rank, failure = error.get_first_failure()
+        raise SystemExit(_print_failure(f"rank {rank} of {processes}", failure)) from None
+
+
+def _print_failure(rank: str, failure: "ProcessFailure") -> int:
+    """Print why a rank failed; returns the exit code for it."""
+    report: Any = failure.message  # what `record_failure` wrote, or torch's own words
+    if isinstance(report, dict) and failure.exitcode == USER_MISTAKE:
+        print(f"error: {report['message']} ({rank})", file=sys.stderr)
+        return USER_MISTAKE
+    if isinstance(report, dict):
+        print(report["extraInfo"]["py_callstack"], file=sys.stderr)
+        print(f"error: {rank} failed: {report['message']}", file=sys.stderr)
+    elif failure.exitcode < 0:
+        remedy = "; if memory ran out, use fewer processes" if failure.exitcode == -signal.SIGKILL else ""
+        print(f"error: {rank} was ended by {failure.signal_name()}{remedy}", file=sys.stderr)
+    else:
+        print(f"error: {rank} exited with status {failure.exitcode} and no error message", file=sys.stderr)
+    return DEFECT
+
+
+@contextmanager
+def rank_errors_recorded() -> Iterator[None]:
+    """Within a process that torchrun has started: its errors go into the file that torchrun reads."""
+    # Ask the kernel for SIGTERM when the launcher dies: it may have been killed.
+    ctypes.CDLL(None).prctl(SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
+    try:
+        yield
+    except KeyboardInterrupt:
+        _leave(INTERRUPTED)
+    except SystemExit as stop:
+        _leave(stop.code if isinstance(stop.code, int) else DEFECT)
+    except BaseException as error:
+        text = traceback.format_exc()
+        try:
+            if isinstance(error, RuntimeError):
+                time.sleep(FIRST_FAILURE_GRACE)
+        except SystemExit as stop:  # ended because of another rank, which has reported why
+            _leave(stop.code if isinstance(stop.code, int) else DEFECT)
+        _leave(record_failure(error, text))
+
+
+def record_failure(error: BaseException, text: str) -> int:
+    """Record why this rank fails, in the form that torchrun reads; returns the exit code for it.
+
+    Args:
+        error: Why.
+        text: Its traceback.
+    """
+    mistake = mistake_in(error)
+    code = DEFECT if mistake is None else USER_MISTAKE
+    message, text = mistake and tellable(mistake), tellable(text)
+    file = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if not file:  # started by something else, such as a cluster's operator
+        who = f"rank {os.environ.get('RANK')} of {os.environ.get('WORLD_SIZE')}"
+        print(text if message is None else f"error: {message} ({who})", file=sys.stderr)
+        return code
+    report = {
+        "message": message or tellable(f"{type(error).__name__}: {error}"),
+        "extraInfo": {"py_callstack": message or text, "timestamp": str(int(time.time()))},
+    }
+    Path(file).write_text(json.dumps({"message": report}), encoding="utf-8")
+    return code
+
+
+def _leave(code: int) -> NoReturn:
+    # An orderly exit may wait for collective operations that the lost rank never joins.
+    kill_workers()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -158,3 +158,12 @@ def test_flipping_says_nothing_of_erasing() -> None:
     assert table.sum() > 250
     chance = float(stats.fisher_exact(table)[1])  # pyright: ignore[reportArgumentType]
     assert chance > 0.001, table
+
+
+def test_a_worker_shares_its_batch_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a full /dev/shm is an error of the worker, not of a thread whose error nobody gets."""
+    batches = batches_of(noise(), augmented=False)
+    assert batches.batch_bytes == sum(images.nbytes for images in (batches[0].visible, batches[0].infrared))
+    assert not any(tensor.is_shared() for tensor in vars(batches[0]).values())
+    monkeypatch.setattr("msclnet.images.batches.get_worker_info", object)
+    assert all(tensor.is_shared() for tensor in vars(batches[0]).values())

@@ -82,7 +82,7 @@ def test_a_stopped_training_ends_as_if_nothing_had_happened(project, how, status
         assert "Traceback" not in errors.decode()
         told = errors.decode().splitlines()[-1]
         epoch, _, step = place.stem.partition(".step-")
-        words = f"to go on after epoch {int(epoch.removeprefix('epoch-'))}"
+        words = f"to resume after epoch {int(epoch.removeprefix('epoch-'))}"
         words += f" and {int(step)} steps of the next" if step else ""
         assert told == f"stopped by SIGTERM: start the same command again {words} (saved in {place.parent})"
 
@@ -92,7 +92,7 @@ def test_a_stopped_training_ends_as_if_nothing_had_happened(project, how, status
     project.edit("map_identities: 4", "map_identities: 5")
     project.edit("profile: 0", "profile: 2")
     again = project.run("python", "-m", "pipelines.stages.train", MSCLNET_KEEP_CHECKPOINTS="3")
-    assert "going on after epoch" in again.stdout
+    assert "resumed after epoch" in again.stdout
     resumed = {name: (project.root / "results/train" / name).read_bytes() for name in RESULTS}
     resumed_history = history(project)
     run = json.loads((project.root / "results/train/run.json").read_text())
@@ -131,7 +131,7 @@ def test_a_killed_worker_and_a_second_training_are_told_and_cost_nothing(project
         worker.kill()
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 2
-    assert "error: a process that prepares batches died" in errors.decode()
+    assert "error: a process that prepares batches failed" in errors.decode()
     assert "Traceback" not in errors.decode()
     assert checkpoints(project)
     assert all(read_checkpoint(path)["progress"]["epoch"] > 0 for path in checkpoints(project))

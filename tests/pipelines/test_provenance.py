@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
@@ -13,7 +14,9 @@ from msclnet.datasets.records import Record
 from msclnet.images.table import Entry, write_manifest
 from pipelines.stages import train as train_stage
 from pipelines.stages.config import Params, check_params
-from pipelines.stages.train import dataset_facts, git_commit, training_key
+from pipelines.stages.paths import images_of
+from pipelines.stages.train import open_training_data, training_key
+from pipelines.stages.training_run import git_commit
 
 ROOT = Path(__file__).resolve().parents[2]
 PRESET: dict[str, Any] = YAML(typ="safe", pure=True).load((ROOT / "presets/synthetic.yaml").read_text())
@@ -33,12 +36,14 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder with a small manifest."""
     (tmp_path / "data/processed").mkdir(parents=True)
     write_manifest(tmp_path / "data/processed/manifest.csv", [Entry(r, "0" * 64) for r in RECORDS])
+    for split in ("train", "val"):
+        np.save(tmp_path / images_of(split), np.zeros((3, 2, 1, 3), dtype=np.uint8))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 def key(params: Params | None = None, *, device: str = "cpu") -> str:
-    return training_key(params or check_params(PRESET, source="preset"), device=device)
+    return training_key(params or check_params(PRESET, source="preset"), open_training_data(), device=device)
 
 
 def with_value(path: tuple[Any, ...], value: Any) -> Params:
@@ -85,8 +90,11 @@ def test_same_facts_same_key() -> None:
 
 
 def test_every_parameter_of_the_training_counts_and_no_other() -> None:
+    data = open_training_data()
     original = key()
-    keys = {path: key(with_value(path, another(value))) for path, value in LEAVES}
+    keys = {
+        path: training_key(with_value(path, another(value)), data, device="cpu") for path, value in LEAVES
+    }
     changing = {path for path, found in keys.items() if found != original}
     assert changing == {path for path, _ in LEAVES if path[0] in TRAINING}
     assert len({keys[path] for path in changing}) == len(changing), "different changes, different keys"
@@ -122,9 +130,9 @@ def test_the_recipe_and_torch_count(monkeypatch: pytest.MonkeyPatch, owner: Any,
 
 
 def test_dataset_facts() -> None:
-    facts = dataset_facts(check_params(PRESET, source="preset"))
-    assert facts["name"] == "synthetic"
-    assert facts["counts"] == {
+    facts = open_training_data().info(check_params(PRESET, source="preset"))
+    assert facts.name == "synthetic"
+    assert facts.counts == {
         "train_visible": 1,
         "train_infrared": 2,
         "train_identities": 2,
@@ -136,7 +144,7 @@ def test_dataset_facts() -> None:
         "test_identities": 1,
     }
     manifest = Path("data/processed/manifest.csv").read_bytes()
-    assert hashlib.sha256(manifest).hexdigest().startswith(facts["digest"])
+    assert hashlib.sha256(manifest).hexdigest().startswith(facts.digest)
 
 
 def git(*arguments: str) -> str:

@@ -1,5 +1,6 @@
 """How a stage ends, seen from outside: exit code, and what is on stderr."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -54,28 +55,40 @@ def test_done(tmp_path: Path) -> None:
     assert ended(start(tmp_path, "pass")) == (0, "working 3\n", "")
 
 
+def here(monkeypatch: pytest.MonkeyPatch, error: Exception) -> int:
+    """Exit code of a program within this process that fails with `error`."""
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+
+    def work() -> None:
+        raise error
+
+    with pytest.raises(SystemExit) as caught:
+        report_user_errors(work)
+    assert isinstance(caught.value.code, int)
+    return caught.value.code
+
+
 @pytest.mark.parametrize(
-    ("body", "message"),
+    ("error", "message"),
     [
-        ("raise UserError('train.epochs is wrong; make it right')", "train.epochs is wrong; make it right"),
-        ("raise OSError(errno.ENOSPC, 'No space', 'data/big.npy')", "data/big.npy: no space left; free some"),
-        ("raise OSError(errno.EDQUOT, 'Quota', 'data/big.npy')", "data/big.npy: the disk quota is used up"),
-        ("raise OSError(errno.EACCES, 'Denied', 'data/raw')", "data/raw: no permission"),
-        ("raise OSError(errno.EROFS, 'Read-only', 'data/raw')", "data/raw: the file system is read-only"),
-        ("raise OSError(errno.EIO, 'I/O', 'data/raw')", "data/raw: the disk reports an input/output error"),
+        (UserError("train.epochs is wrong; make it right"), "train.epochs is wrong; make it right"),
+        (OSError(errno.ENOSPC, "No space", "data/big.npy"), "data/big.npy: no space left; free some"),
+        (OSError(errno.EDQUOT, "Quota", "data/big.npy"), "data/big.npy: the disk quota is used up"),
+        (OSError(errno.EACCES, "Denied", "data/raw"), "data/raw: no permission"),
+        (OSError(errno.EROFS, "Read-only", "data/raw"), "data/raw: the file system is read-only"),
+        (OSError(errno.EIO, "I/O", "data/raw"), "data/raw: the disk reports an input/output error"),
+        (OSError(errno.ENOSPC, "No space"), f"{Path.cwd()}: no space left"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "the memory is used up"),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), "the memory is used up (CUDA out"),
     ],
 )
-def test_mistakes_of_the_user(tmp_path: Path, body: str, message: str) -> None:
-    code, _, err = ended(start(tmp_path, body))
-    assert code == 2
-    assert err.startswith(f"error: {message}")
-    assert len(err.splitlines()) == 1
-
-
-def test_a_full_disk_without_a_name_tells_the_folder(tmp_path: Path) -> None:
-    code, _, err = ended(start(tmp_path, "raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))"))
-    assert code == 2
-    assert err.startswith(f"error: {tmp_path.resolve()}: no space left")
+def test_mistakes_of_the_user(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception, message: str
+) -> None:
+    assert here(monkeypatch, error) == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith(f"error: {message}")
+    assert len(printed.splitlines()) == 1
 
 
 @pytest.mark.parametrize("device", ["/dev/full"])
@@ -86,29 +99,23 @@ def test_a_device_without_space(tmp_path: Path, device: str) -> None:
     assert "Traceback" not in err
 
 
-@pytest.mark.parametrize(
-    ("body", "name"),
-    [
-        ("1 / 0", "ZeroDivisionError"),
-        ("open('missing')", "FileNotFoundError"),
-        ("raise ValueError('x')", "ValueError"),
-    ],
-)
-def test_defects_keep_their_traceback(tmp_path: Path, body: str, name: str) -> None:
-    code, _, err = ended(start(tmp_path, body))
+def test_defects_keep_their_traceback(tmp_path: Path) -> None:
+    code, _, err = ended(start(tmp_path, "1 / 0"))
     assert code == 1
     assert "Traceback (most recent call last)" in err
-    assert name in err.splitlines()[-1]
+    assert "ZeroDivisionError" in err.splitlines()[-1]
     assert not err.startswith("error: ")
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError(2, "No such file", "missing"), ValueError("x")])
+def test_other_errors_are_defects(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    with pytest.raises(type(error)):
+        here(monkeypatch, error)
 
 
 @pytest.mark.parametrize(
     ("params", "message"),
-    [
-        ("", "params.yaml: no such file"),
-        ("train: [1\n", "params.yaml is no valid YAML"),
-        ("trian: {}\n", "params.yaml is not valid:"),
-    ],
+    [("", "params.yaml: no such file"), ("trian: {}\n", "params.yaml is not valid:")],
 )
 def test_params_are_checked_before_any_work(tmp_path: Path, params: str, message: str) -> None:
     code, out, err = ended(start(tmp_path, "pass", params=params))
@@ -162,11 +169,19 @@ def test_nothing_phones_home(tmp_path: Path) -> None:
     assert out.splitlines()[1] == "['true', 'true', '1']"
 
 
-def test_the_same_within_a_process(capsys: pytest.CaptureFixture[str]) -> None:
-    def mistaken() -> None:
-        raise UserError("x: wrong; put it right")
+def test_a_worker_that_ignores_sigterm_holds_no_failed_stage_up(tmp_path: Path) -> None:
+    """As the loader's workers do, which are left where the memory ends while a loader is set up."""
+    body = """
+    import multiprocessing
 
-    with pytest.raises(SystemExit) as caught:
-        report_user_errors(mistaken)
-    assert caught.value.code == 2
-    assert capsys.readouterr().err == "error: x: wrong; put it right\n"
+    def wait():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        time.sleep(600)
+
+    multiprocessing.get_context("fork").Process(target=wait, daemon=True).start()
+    time.sleep(0.5)
+    raise MemoryError
+    """
+    code, _, err = ended(start(tmp_path, body))
+    assert code == 2
+    assert err.startswith("error: the memory is used up (MemoryError)")

@@ -8,7 +8,17 @@ from typing import Any
 import pytest
 import tiny_training
 import torch
-from tiny_training import ROOT, SPEC, at, equal_weights, make_training, pixels, rows, without_timings
+from tiny_training import (
+    ROOT,
+    SPEC,
+    FolderRecorder,
+    at,
+    equal_weights,
+    make_training,
+    pixels,
+    rows,
+    without_timings,
+)
 from together import CPU, together
 from torch import Tensor, nn
 
@@ -29,6 +39,7 @@ from msclnet.images.sampler import IdentitySampler
 from msclnet.losses.objective import Objective
 from msclnet.models.build import build_network
 from msclnet.models.network import MSCLNet
+from msclnet.training.loop import Recorder
 from msclnet.training.step import gradient_sizes
 from pipelines.stages.presets import preset_params
 
@@ -211,10 +222,13 @@ def train(processes: Processes, folder: Path, *, frozen: bool, **changes: Any) -
         processes=processes,
         **{"report": lambda row, epoch: reported.append(epoch)} | changes,
     )
-    if not processes.first:
-        training.checkpoints = None
-    state = training.checkpoints.load_latest() if training.checkpoints is not None else None
-    resumed = processes.state_from_first(state[1] if state else None)
+    state = None
+    if processes.first:
+        assert isinstance(training.recorder, FolderRecorder)
+        state = training.recorder.checkpoints.load_latest()
+    else:
+        training.recorder = Recorder()
+    resumed = processes.state_from_first(state)
     if resumed is not None:
         training.resume(resumed)
     weights = training.run()

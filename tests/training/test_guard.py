@@ -1,11 +1,15 @@
 """What counts as gone wrong, and what is said of it."""
 
 import math
+from typing import Any
 
 import pytest
+from tiny_training import ROOT
 
 from msclnet.errors import UserError
-from msclnet.training.loop import DivergedError, check_losses, check_norm
+from msclnet.losses.objective import Objective
+from msclnet.training.loop import DivergedError, check_losses, check_norm, remedy_for
+from pipelines.stages.presets import preset_params
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -33,3 +37,32 @@ def test_norms_out_of_range(norm: float) -> None:
 @pytest.mark.parametrize("norm", [1e-9, 1.0, 10.0])
 def test_norms_in_range(norm: float) -> None:
     check_norm(norm, limit=10.0, epoch=2, step=5)
+
+
+@pytest.mark.parametrize(
+    ("preset", "changes", "unstable"),
+    [
+        ("smoke", {}, []),
+        ("smoke", {"inter": {"form": "negative"}}, ["loss.inter.form: negative"]),
+        ("smoke", {"inter": {"form": "negative", "on": False}}, []),
+        (
+            "paper-printed",
+            {},
+            ["loss.cascade.normalised: false", "loss.inter.form: negative", "loss.local.form: printed"],
+        ),
+        ("baseline", {}, []),
+    ],
+)
+def test_only_settings_in_use_are_named_as_the_remedy(
+    preset: str, changes: dict[str, dict[str, Any]], unstable: list[str]
+) -> None:
+    params = preset_params(preset, ROOT)
+    loss = params.section("loss")
+    for term, values in changes.items():
+        loss[term] |= values
+    assert Objective(loss, params.section("synergy")).unstable == unstable
+    remedy = remedy_for("fp32", unstable)
+    assert "train.optimizer.schedule" in remedy
+    assert all(setting in remedy for setting in unstable)
+    assert "train.precision" not in remedy
+    assert "train.precision: fp32" in remedy_for("bf16", unstable)

@@ -232,7 +232,7 @@ def test_a_loss_that_is_not_finite_ends_the_training(tmp_path: Path, spoilt: flo
     assert not math.isfinite(caught.value.steps[-1]["total"])
     found = CheckpointFolder(tmp_path).load_latest()
     assert found is not None
-    assert found[0] == 1, "the spoilt state must not be saved"
+    assert found["progress"]["epoch"] == 1, "the spoilt state must not be saved"
 
 
 def test_a_loss_that_is_not_finite_for_one_step_alone_is_noticed(tmp_path: Path) -> None:
@@ -243,7 +243,7 @@ def test_a_loss_that_is_not_finite_for_one_step_alone_is_noticed(tmp_path: Path)
         training.run()
     found = CheckpointFolder(tmp_path).load_latest()
     assert found is not None
-    assert found[0] == 1
+    assert found["progress"]["epoch"] == 1
 
 
 def test_a_feature_that_runs_away_ends_the_training(tmp_path: Path) -> None:

@@ -17,9 +17,8 @@ from torch import Tensor
 from msclnet.errors import UserError
 from msclnet.images.batches import step_loader
 from msclnet.training import checkpoint
-from msclnet.training.checkpoint import CheckpointFolder
 from msclnet.training.loop import Training
-from msclnet.worker_processes import dead_workers_explained
+from msclnet.worker_processes import loader_errors_explained
 
 
 class StoppedError(Exception):
@@ -180,8 +179,8 @@ def test_a_dead_worker_of_the_loader_costs_the_epoch_and_no_bit(tmp_path: Path, 
         return step_loader(batches, first=first, last=last, workers=1, pinned=False)
 
     with (
-        pytest.raises(UserError, match=r"a process that prepares batches died .*MSCLNET_WORKERS"),
-        dead_workers_explained(),
+        pytest.raises(UserError, match=r"a process that prepares batches failed .*MSCLNET_WORKERS"),
+        loader_errors_explained(),
     ):
         make_training(tmp_path, loader=load).run()
     training = resumed(tmp_path)
@@ -201,11 +200,3 @@ def test_the_best_weights_outlive_a_stop(tmp_path: Path) -> None:
     with pytest.raises(StoppedError):
         run(tmp_path / "stopped", report=at(3, stop))
     assert equal_weights(run(tmp_path / "stopped"), whole)
-
-
-def test_plain_values_travel_with_the_checkpoint(tmp_path: Path) -> None:
-    with pytest.raises(StoppedError):
-        make_training(tmp_path, report=at(1, stop), extra={"key": "k", "run": {"id": "r", "n": None}}).run()
-    found = CheckpointFolder(tmp_path).load_latest()
-    assert found is not None
-    assert found[1]["extra"] == {"key": "k", "run": {"id": "r", "n": None}}

@@ -10,7 +10,7 @@ import torch
 from tiny_training import STEPS, equal_weights, make_training
 
 from msclnet.training import profiler as trace
-from msclnet.training.profiler import PASSED_OVER, traced
+from msclnet.training.profiler import SKIPPED, traced
 
 CPU = torch.device("cpu")
 
@@ -62,7 +62,7 @@ def test_a_trace_holds_the_networks_operators_of_its_steps(tmp_path: Path) -> No
 def test_a_training_that_ends_early_leaves_the_trace_of_what_there_was(tmp_path: Path) -> None:
     _, told, target = run_traced(tmp_path, steps=100, epochs=1)
     assert told == [target]
-    assert count(events(target), "Optimizer.step#SGD.step") == STEPS - PASSED_OVER == 1
+    assert count(events(target), "Optimizer.step#SGD.step") == STEPS - SKIPPED == 1
 
 
 def test_too_few_steps_leave_no_trace(tmp_path: Path) -> None:

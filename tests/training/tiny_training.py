@@ -1,7 +1,8 @@
 """A whole training in a second: the real network, losses, sampler and augmentation, all as small as they go."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from msclnet.losses.objective import Objective
 from msclnet.models.build import build_network
 from msclnet.models.network import MSCLNet
 from msclnet.training.checkpoint import CheckpointFolder
-from msclnet.training.loop import Settings, Training
+from msclnet.training.loop import Recorder, Training
 from msclnet.training.optimizer import Schedule, build_optimizer
 from pipelines.stages.presets import preset_params
 
@@ -66,12 +67,28 @@ def validate(network: MSCLNet) -> dict[str, float]:
     return {"score": float(np.abs(vectors).mean()), "spread": float(vectors.std())}
 
 
+Report = Callable[[Mapping[str, float], int], Any]
+
+
+class FolderRecorder(Recorder):
+    """Writes checkpoints to a folder and hands each epoch's figures to a function."""
+
+    def __init__(self, folder: Path, report: Report = lambda row, epoch: None) -> None:
+        self.checkpoints = CheckpointFolder(folder)
+        self.call = report
+
+    def save(self, state: Mapping[str, Any], *, epoch: int, step: int = 0) -> None:
+        self.checkpoints.save(state, epoch=epoch, step=step)
+
+    def report(self, history: Sequence[Mapping[str, float]]) -> None:
+        self.call(history[-1], len(history))
+
+
 def make_training(folder: Path, **changes: Any) -> Training:
-    """A training as its stage builds one; `changes` replace arguments of Training, Settings or Schedule."""
+    """A training as its stage builds one; `changes` replace the section's values or arguments of Training."""
     network = changes.pop("network", None) or seeded_network()
-    settings = {
+    section = {
         "epochs": EPOCHS,
-        "steps_per_epoch": STEPS,
         "precision": "fp32",
         "validate_every": 2,
         "gradients_every": 3,
@@ -79,22 +96,21 @@ def make_training(folder: Path, **changes: Any) -> Training:
         "weight_average": 0.9,
         "keep": "last",
     }
-    settings |= {name: changes.pop(name) for name in list(changes) if name in settings}
+    section |= {name: changes.pop(name) for name in list(changes) if name in section}
+    steps = changes.pop("steps_per_epoch", STEPS)
+    if "report" in changes:
+        changes["recorder"] = FolderRecorder(folder, changes.pop("report"))
     arguments: dict[str, Any] = {
+        "section": SimpleNamespace(**section),
         "network": network,
         "objective": Objective(PARAMS.section("loss"), PARAMS.section("synergy")),
         "optimizer": build_optimizer(network, PARAMS.train.optimizer.model_dump(), pretrained=None),
-        "schedule": Schedule(
-            points=((1, 0.05), (3, 0.01)), warmup_epochs=1.0, steps_per_epoch=settings["steps_per_epoch"]
-        ),
-        "settings": Settings(**settings),
-        "device": torch.device("cpu"),
+        "schedule": Schedule(points=((1, 0.05), (3, 0.01)), warmup_epochs=1.0, steps_per_epoch=steps),
         "loader": load,
         "validate": validate,
-        "report": lambda row, epoch: None,
-        "checkpoints": CheckpointFolder(folder),
-        "extra": {"key": "abc"},
     }
+    if "recorder" not in changes:
+        arguments["recorder"] = FolderRecorder(folder)
     return Training(**(arguments | changes))
 
 
@@ -102,10 +118,10 @@ def resumed(folder: Path, **changes: Any) -> Training:
     """The training that a new process would go on with."""
     found = CheckpointFolder(folder).load_latest()
     torch.manual_seed(99)  # what the network starts from must not matter
-    network = build_network(SPEC).to(changes.get("device", "cpu")) if found else None
+    network = build_network(SPEC).to(changes.pop("device", "cpu")) if found else None
     training = make_training(folder, network=network, **changes)
     if found:
-        training.resume(found[1])
+        training.resume(found)
     return training
 
 

@@ -1,11 +1,11 @@
-"""What a stopped training says: where the next start goes on, whatever stopped it."""
+"""What a stopped training prints: from where the next start resumes, whatever stopped it."""
 
 from pathlib import Path
 
 import pytest
 
 from msclnet.training.checkpoint import CheckpointFolder
-from pipelines.stages.train import tells_how_to_go_on
+from pipelines.stages.training_run import stop_reported
 
 WORDS = "start the same command again"
 
@@ -16,16 +16,16 @@ WORDS = "start the same command again"
         (
             SystemExit(143),
             (3, 57),
-            f"stopped by SIGTERM: {WORDS} to go on after epoch 3 and 57 steps of the next",
+            f"stopped by SIGTERM: {WORDS} to resume after epoch 3 and 57 steps of the next",
         ),
-        (KeyboardInterrupt(), (3, 0), f"stopped by Ctrl-C: {WORDS} to go on after epoch 3"),
+        (KeyboardInterrupt(), (3, 0), f"stopped by Ctrl-C: {WORDS} to resume after epoch 3"),
         (SystemExit(143), None, f"stopped by SIGTERM: nothing was trained yet; {WORDS}"),
         (SystemExit(2), (3, 57), ""),
         (SystemExit("why"), (3, 57), ""),
         (ValueError("why"), (3, 57), ""),
     ],
 )
-def test_where_it_goes_on(
+def test_where_it_resumes(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     stop: BaseException,
@@ -35,7 +35,7 @@ def test_where_it_goes_on(
     checkpoints = CheckpointFolder(tmp_path)
     if saved:
         checkpoints.save({}, epoch=saved[0], step=saved[1])
-    with pytest.raises(type(stop)), tells_how_to_go_on(checkpoints):
+    with pytest.raises(type(stop)), stop_reported(checkpoints):
         raise stop
     place = f" (saved in {tmp_path})" if line and saved else ""
     assert capsys.readouterr().err.rstrip("\n") == line + place

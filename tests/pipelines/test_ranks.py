@@ -1,0 +1,174 @@
+"""Several processes of a stage, seen from outside: how they end together, and what is reported of it once."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import tiny_project
+
+from pipelines.stages.presets import apply_preset
+from pipelines.stages.stage import record_failure
+
+ROOT = Path(__file__).resolve().parents[2]
+WORLD = 2
+
+
+def start(folder: Path, body: str, *, params: str | None = None) -> subprocess.Popen[str]:
+    """A stage in several processes, which meet; `body` sees `params`, `torch` and `processes`."""
+    if params is None:
+        apply_preset(ROOT, "smoke", target=folder / "params.yaml")
+    else:
+        (folder / "params.yaml").write_text(params)
+    program = f"""
+import os, signal, time
+from pathlib import Path
+from pipelines.stages.stage import run_stage
+
+def work(params):
+    import torch
+    from msclnet.distributed import connected
+
+    with connected(device=torch.device("cpu")) as processes:
+        Path(f"pid-{{processes.rank}}").write_text(f"{{os.getpid()}}\\n")
+{textwrap.indent(textwrap.dedent(body), "        ")}
+    print("done", processes.rank)
+
+run_stage(work, parallel=True)
+"""
+    (folder / "stage.py").write_text(program)
+    variables = {"PYTHONPATH": str(ROOT), "MSCLNET_PROCESSES": str(WORLD), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "stage.py"],
+        cwd=folder,
+        env=os.environ | variables,
+        # A test run in the background ignores SIGINT, and its children would inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def ended(process: subprocess.Popen[str], folder: Path) -> tuple[int, str, str]:
+    """Exit code and output; no rank is left."""
+    out, err = process.communicate(timeout=300)
+    assert not any(tiny_project.lives(pid) for pid in pids(folder))
+    return process.returncode, out, err
+
+
+def pids(folder: Path) -> list[int]:
+    return [int(file.read_text()) for file in folder.glob("pid-*") if file.read_text().endswith("\n")]
+
+
+def test_done(tmp_path: Path) -> None:
+    code, out, err = ended(start(tmp_path, "processes.add(torch.zeros(1))"), tmp_path)
+    assert (code, err) == (0, "")
+    assert sorted(out.splitlines()) == ["done 0", "done 1"]
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["SIGTERM", "Ctrl-C"]
+)
+def test_a_signal_lets_all_end_in_order(tmp_path: Path, number: signal.Signals, code: int) -> None:
+    body = """
+    try:
+        Path(f"ready-{processes.rank}").touch()
+        time.sleep(600)
+    finally:
+        Path(f"saved-{processes.rank}").touch()
+    """
+    stage = start(tmp_path, body)
+    tiny_project.wait_for(lambda: len(list(tmp_path.glob("ready-*"))) == WORLD, what="the ranks", seconds=300)
+    stage.send_signal(number)
+    assert ended(stage, tmp_path) == (code, "", "")
+    assert {file.name for file in tmp_path.glob("saved-*")} == {"saved-0", "saved-1"}
+
+
+def test_no_rank_outlives_its_launcher(tmp_path: Path) -> None:
+    stage = start(tmp_path, "time.sleep(600)")
+    tiny_project.wait_for(lambda: len(pids(tmp_path)) == WORLD, what="the ranks", seconds=300)
+    ranks = pids(tmp_path)
+    stage.kill()
+    stage.communicate(timeout=60)
+    tiny_project.wait_for(
+        lambda: not any(tiny_project.lives(pid) for pid in ranks), what="their end", seconds=300
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "last", "tracebacks"),
+    [
+        (
+            "if processes.rank == 1: raise ValueError('a defect')",
+            1,
+            "error: rank 1 of 2 failed: ValueError: a defect",
+            1,
+        ),
+        (
+            "processes.require_same('ab12' if processes.rank else '12ab', description='code')",
+            2,
+            "error: rank 1 of 2 has other code than rank 0: give all machines the same",
+            0,
+        ),
+        (
+            "if processes.rank == 0: os.kill(os.getpid(), signal.SIGKILL)",
+            1,
+            "error: rank 0 of 2 was ended by SIGKILL; if memory ran out, use fewer processes",
+            0,
+        ),
+        (
+            "if processes.rank == 1: os._exit(7)",
+            1,
+            "error: rank 1 of 2 exited with status 7 and no error message",
+            0,
+        ),
+    ],
+    ids=["defect", "mistake", "killed", "silent"],
+)
+def test_the_first_failure_is_reported_once_and_last(
+    tmp_path: Path, body: str, code: int, last: str, tracebacks: int
+) -> None:
+    """While the other rank waits for the one that fails: that it has lost a partner is not reported."""
+    found, out, err = ended(start(tmp_path, f"{body}\nprocesses.add(torch.zeros(1))"), tmp_path)
+    assert (found, out) == (code, "")
+    assert err.splitlines()[-1].startswith(last)
+    assert err.count("error:") == 1
+    assert err.count("Traceback") == tracebacks
+
+
+def test_a_mistake_in_params_is_reported_before_anything_is_started(tmp_path: Path) -> None:
+    code, out, err = ended(start(tmp_path, "pass", params="trian: {}\n"), tmp_path)
+    assert (code, out) == (2, "")
+    assert err.startswith("error: params.yaml is not valid:")
+    assert not pids(tmp_path)
+
+
+def test_started_by_something_else_each_rank_prints_its_own_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Such as a cluster's operator, which sets RANK and WORLD_SIZE and reads no error files."""
+    monkeypatch.delenv("TORCHELASTIC_ERROR_FILE", raising=False)
+    monkeypatch.setenv("RANK", "3")
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    assert record_failure(OSError(28, "No space", "results/a"), "a traceback") == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith("error: results/a: no space left")
+    assert printed.endswith("(rank 3 of 8)\n")
+    assert record_failure(ValueError("x"), "a traceback") == 1
+    assert capsys.readouterr().err == "a traceback\n"
+
+
+def test_no_secret_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "error.json"
+    monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(file))
+    for error in (
+        ValueError("http://anna:s3cret@tracker/"),
+        OSError(28, "full", "http://anna:s3cret@tracker/"),
+    ):
+        record_failure(error, f"a traceback of {error}")
+        assert "tracker" in file.read_text()
+        assert "s3cret" not in file.read_text()
