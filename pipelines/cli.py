@@ -23,7 +23,7 @@ class Commands(TyperGroup):
 
     def invoke(self, ctx: typer.Context) -> Any:
         """Run the chosen command."""
-        from pipelines.console import tellable
+        from pipelines.console import printable
         from pipelines.orchestration.stage_process import StageFailedError, sigterm_raises
         from pipelines.settings import prepare_process
         from pipelines.stages.stage import report_user_errors
@@ -33,7 +33,7 @@ class Commands(TyperGroup):
             with sigterm_raises():
                 report_user_errors(lambda: super(Commands, self).invoke(ctx))
         except StageFailedError as error:
-            print(tellable(error), file=sys.stderr)
+            print(printable(error), file=sys.stderr)
             raise SystemExit(1) from None
 
 
@@ -287,7 +287,7 @@ def _run_stages(flow: str, given: dict[str, Any], experiment: Any, first_stage: 
 
 def _run_grid(grid: str, chosen: dict[str, Any], how: dict[str, Any]) -> None:
     from msclnet.errors import UserError
-    from pipelines.console import tellable
+    from pipelines.console import printable
     from pipelines.experiments.grid import load_grid
     from pipelines.experiments.plan import make_plan
     from pipelines.experiments.run import ending, run_grid
@@ -305,14 +305,14 @@ def _run_grid(grid: str, chosen: dict[str, Any], how: dict[str, Any]) -> None:
     if conclusion.failure and conclusion.mistaken:
         raise UserError(conclusion.failure)
     if conclusion.failure:
-        print(tellable(conclusion.failure), file=sys.stderr)
+        print(printable(conclusion.failure), file=sys.stderr)
         raise typer.Exit(1)
 
 
 def _run_flow(name: str, given: dict[str, Any]) -> bool:
     """Run a flow where there is a Prefect server to record it; False without one."""
     from msclnet.errors import UserError
-    from pipelines.console import tellable
+    from pipelines.console import printable
     from pipelines.orchestration.prefect_server import server_address
     from pipelines.settings import project_root
 
@@ -326,7 +326,7 @@ def _run_flow(name: str, given: dict[str, Any]) -> bool:
     os.chdir(project_root())
     with temporary_settings({PREFECT_API_URL: address}):
         state = getattr(flows, name)(**given, return_state=True)
-    message = tellable(state.message or "")
+    message = printable(state.message or "")
     if state.is_completed():
         return True
     if message.startswith("error: "):
@@ -336,6 +336,6 @@ def _run_flow(name: str, given: dict[str, Any]) -> bool:
 
 
 def _print(line: str) -> None:
-    from pipelines.console import tellable
+    from pipelines.console import printable
 
-    print(tellable(line), flush=True)
+    print(printable(line), flush=True)

@@ -18,9 +18,6 @@ def printable(text: object) -> str:
     return re.sub(r"[^\n\t]+", lambda part: one_line(part[0]), mask(str(text)))
 
 
-tellable, in_one_line = printable, one_line  # former names
-
-
 def mask_tracebacks() -> None:
     """Hide credentials in the tracebacks of this process: libraries quote addresses in their exceptions."""
     sys.excepthook = _print_masked

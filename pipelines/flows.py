@@ -20,8 +20,7 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled, Failed
 
 from msclnet.errors import UserError
-from msclnet.tracking.masking import mask_logs
-from pipelines.console import tellable
+from pipelines.console import printable
 from pipelines.experiments.grid import load_grid
 from pipelines.experiments.plan import GridCell, make_plan
 from pipelines.experiments.run import CellEnd, CellOutcome, ending, run_grid, run_grid_cell
@@ -141,7 +140,6 @@ def regdb(
 
 
 def _run_stages(experiment: Experiment, first_stage: str | None = None) -> Any:
-    mask_logs()  # before a library puts an address into a record, which Prefect would keep
     rows: dict[str, dict[str, Any]] = {}
 
     def stage_as_task(path: Path, stage: str, /, **how: Any) -> StageStatus:
@@ -163,7 +161,7 @@ def _run_stages(experiment: Experiment, first_stage: str | None = None) -> Any:
             log=_log,
         )
     except UserError as error:
-        return _failed(f"error: {tellable(error)}")
+        return _failed(f"error: {printable(error)}")
     finally:
         if rows:  # also after a failure: what was done, and where it stopped
             create_table_artifact([*rows.values()], key="stages", description="What each stage did")
@@ -190,14 +188,13 @@ def _run_cells(
     identical: bool = False,
     preset: str | None = None,
 ) -> Any:
-    mask_logs()
     logger = get_run_logger()
 
     def cell_as_task(root: Path, cell: GridCell, **how: Any) -> CellEnd:
         return _as_task(cell.cell.title, lambda: run_grid_cell(root, cell, **how))
 
     def report(outcome: CellOutcome) -> None:
-        logger.log(logging.WARNING if outcome.error else logging.INFO, "%s", tellable(ending(outcome)))
+        logger.log(logging.WARNING if outcome.error else logging.INFO, "%s", printable(ending(outcome)))
 
     root = project_root()
     try:
@@ -221,7 +218,7 @@ def _run_cells(
             on_end=report,
         )
     except UserError as error:
-        return _failed(f"error: {tellable(error)}")
+        return _failed(f"error: {printable(error)}")
     description = f"{plan.grid.title}; percent, over the seeds"
     create_table_artifact(conclusion.rows, key=f"grid-{_key(plan.name)}", description=description)
     for path in conclusion.written:
@@ -229,7 +226,7 @@ def _run_cells(
     if conclusion.warning:
         logger.warning("%s", conclusion.warning)
     if conclusion.failure:
-        return _failed(f"{'error: ' if conclusion.mistaken else ''}{tellable(conclusion.failure)}")
+        return _failed(f"{'error: ' if conclusion.mistaken else ''}{printable(conclusion.failure)}")
     return {"grid": plan.name, "rows": conclusion.rows}
 
 
@@ -252,9 +249,9 @@ def _as_task(name: str, work: Callable[[], Any], *, retries: int = 0) -> Any:
             return work()
         except UserError as error:
             # Returned, not raised: a mistake needs its message and no traceback.
-            return Failed(message=f"error: {tellable(error)}", data=error)
+            return Failed(message=f"error: {printable(error)}", data=error)
         except StageCancelledError as error:
-            return Cancelled(message=tellable(error), data=error)
+            return Cancelled(message=printable(error), data=error)
 
     state: State[Any] = run(return_state=True)
     outcome = state.result(raise_on_failure=False)
@@ -281,7 +278,7 @@ def _is_no_repetition(record: logging.LogRecord) -> bool:
 
 def _log(line: str) -> None:
     # Within a task this is the task's logger, so that each stage has its own lines.
-    get_run_logger().info("%s", tellable(line))
+    get_run_logger().info("%s", printable(line))
 
 
 def _key(name: str) -> str:

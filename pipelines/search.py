@@ -19,7 +19,7 @@ from msclnet.images.table import file_digest
 from msclnet.images.user_files import ENDINGS, EmbeddedFiles, SearchModel, embed_files, find_images
 from msclnet.retrieval.distance import rank_gallery
 from pipelines import settings
-from pipelines.console import in_one_line, tellable
+from pipelines.console import one_line, printable
 from pipelines.stages import paths
 
 MODALITIES = ("visible", "infrared")
@@ -89,9 +89,9 @@ def search(
     if (more := len(queries.scaled + found.scaled) - SHOWN_SCALED) > 0:
         warnings.append(f"{more} more images of more than 8 bits were scaled in the same way")
     for each in unreadable:
-        print(f"left out: {in_one_line(each.path)}: {in_one_line(each.reason)}", file=sys.stderr)
+        print(f"left out: {one_line(each.path)}: {one_line(each.reason)}", file=sys.stderr)
     for warning in warnings:
-        print(f"warning: {tellable(warning)}", file=sys.stderr)
+        print(f"warning: {printable(warning)}", file=sys.stderr)
     order_QG, similarities_QG = rank_gallery(queries.features_ND, found.features_ND)
     report = {
         "model": network.identity,
@@ -268,11 +268,11 @@ def _ranking(
 
 def _print_results(out: Path, report: Mapping[str, Any]) -> None:
     for query in report["queries"]:
-        print(f"{in_one_line(query['path'])}: the most similar of {report['gallery_images']} images")
+        print(f"{one_line(query['path'])}: the most similar of {report['gallery_images']} images")
         for each in query["ranking"][:SHOWN]:
-            print(f"{each['rank']:4}  {each['similarity']:6.3f}  {in_one_line(each['path'])}")
+            print(f"{each['rank']:4}  {each['similarity']:6.3f}  {one_line(each['path'])}")
     pictures = len(report["queries"])
-    print(f"{in_one_line(out / RANKING)} and {pictures} picture{'s' if pictures > 1 else ''} next to it")
+    print(f"{one_line(out / RANKING)} and {pictures} picture{'s' if pictures > 1 else ''} next to it")
 
 
 def _draw(path: Path, query: Mapping[str, Any], report: Mapping[str, Any]) -> None:

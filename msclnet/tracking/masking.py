@@ -23,7 +23,3 @@ def may_hold_a_secret(address: str) -> bool:
     """Whether an address holds a login, or a query string as presigned addresses do. A path is no address."""
     scheme, separator, rest = address.strip().partition("://")
     return bool(separator) and scheme.lower() not in ("sqlite", "file") and bool(re.search("[@?#]", rest))
-
-
-def mask_logs() -> None:
-    """Former way to mask log records; does nothing and goes with its callers."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from msclnet.recipe import RECIPE
-from msclnet.tracking import naming
+from msclnet.tracking.run import MACHINE_METRICS
 from msclnet.training.history import parse_history, read_history
 from pipelines import settings
 from pipelines.experiments.plan import GridCell
@@ -114,7 +114,7 @@ def _training_cost(params: Mapping[str, Any], rows: Sequence[Mapping[str, float]
 
 def _columns(rows: Sequence[Mapping[str, float | None]]) -> dict[str, list[float | None]]:
     """Rows by column with five digits; None where a row lacks a figure. The machine's speed is left out."""
-    names = dict.fromkeys(name for row in rows for name in row if name not in naming.OF_THE_MACHINE)
+    names = dict.fromkeys(name for row in rows for name in row if name not in MACHINE_METRICS)
     return {name: [_short(row.get(name)) for row in rows] for name in names}
 
 

@@ -19,7 +19,7 @@ from pipelines.orchestration.workspace import FLOWS, held
 from pipelines.settings import home
 
 if TYPE_CHECKING:
-    from msclnet.tracking.group import RunGroup
+    from msclnet.tracking.run import Tracker
 
 
 @dataclass(frozen=True)
@@ -255,11 +255,11 @@ def _failure(number: int, failed: Sequence[CellOutcome]) -> str:
     return "\n".join([f"{len(failed)} of {number} cells failed; started again, only they run", *reasons])
 
 
-def _open_group(root: Path, plan: Plan) -> "RunGroup | None":
+def _open_group(root: Path, plan: Plan) -> "Tracker | None":
     """The MLflow run above those of the cells; None where the parameters name no MLflow experiment."""
     if not plan.tracking:
         return None
-    from msclnet.tracking.group import RunGroup
+    from msclnet.tracking.run import Tracker
 
     tags = {"git_commit": base_commit(root), "score": plan.grid.score}
-    return RunGroup.open(home=home(root), experiment=plan.tracking, name=plan.name, tags=tags)
+    return Tracker.group(home=home(root), experiment=plan.tracking, name=plan.name, tags=tags)

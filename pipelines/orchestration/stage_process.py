@@ -18,7 +18,7 @@ from typing import IO, Literal, NoReturn, TypeAlias
 import psutil
 
 from msclnet.errors import UserError
-from pipelines.console import tellable
+from pipelines.console import printable
 
 StageStatus = Literal["run", "restored", "unchanged"]
 Log = Callable[[str], None]
@@ -239,7 +239,7 @@ def _read(stream: IO[str], lines: "SimpleQueue[str | None]") -> None:
     """Lines without terminal codes; each state of a progress bar, which ends in a carriage return, is one."""
     with suppress(ValueError), stream:  # closed by the other thread
         for line in stream:
-            lines.put(tellable(_ESCAPES.sub("", line).rstrip()))
+            lines.put(printable(_ESCAPES.sub("", line).rstrip()))
     lines.put(None)
 
 

@@ -11,7 +11,7 @@ from msclnet.datasets.records import SPLITS
 from msclnet.errors import UserError
 from msclnet.retrieval.protocols import read_permutations
 from pipelines import settings
-from pipelines.console import tellable
+from pipelines.console import printable
 from pipelines.stages import paths
 from pipelines.stages.config import Params
 from pipelines.stages.paths import check_outputs_inside, check_permutations, write_json
@@ -73,7 +73,7 @@ def report(params: Params) -> None:
         return
     message = f"{dataset.title}: {found.summary()}"
     if params.download.differences == "warn":
-        print(f"warning: {tellable(message)}", file=sys.stderr)
+        print(f"warning: {printable(message)}", file=sys.stderr)
         return
     paths.RAW.unlink()
     raise UserError(

@@ -14,7 +14,7 @@ from msclnet.retrieval.evaluation import validation_figures
 from msclnet.retrieval.protocols import INFRARED_TO_VISIBLE, VISIBLE_TO_INFRARED, Images
 from msclnet.retrieval.re_ranking import ReRanking
 from pipelines import settings
-from pipelines.console import tellable
+from pipelines.console import printable
 from pipelines.stages import paths
 from pipelines.stages.config import Params
 from pipelines.stages.mlflow_run import dataset_digest, joined_run, read_run, register_network
@@ -190,7 +190,7 @@ def track(tracker: "Tracker", params: Params, figures: dict[str, Any], reports: 
         scores = {f"test_{name}": 100 * own[name]["mean"] for name in SHOWN}
         announce(tracker, scores, figures["validation"].get("score"))
     except UserError as error:  # the scores are written; only the aliases are missing
-        print(f"warning: the model's aliases were not set: {tellable(error)}", file=sys.stderr)
+        print(f"warning: the model's aliases were not set: {printable(error)}", file=sys.stderr)
 
 
 def announce(tracker: "Tracker", scores: dict[str, float], validation_score: float | None) -> None:

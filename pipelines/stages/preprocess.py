@@ -18,7 +18,7 @@ from msclnet.images.writer import Range, camera_ranges, write_array
 from msclnet.retrieval.evaluation import EXCLUSIONS
 from msclnet.retrieval.protocols import SYSU_MM01_GALLERY_CAMERAS
 from pipelines import settings
-from pipelines.console import tellable
+from pipelines.console import printable
 from pipelines.stages import paths
 from pipelines.stages.config import Params
 from pipelines.stages.paths import check_outputs_inside, fresh, write_json
@@ -194,7 +194,7 @@ def report_ranges(ranges: dict[int, Range]) -> None:
 
 
 def _warn(message: str) -> None:
-    print(f"warning: {tellable(message)}", file=sys.stderr)
+    print(f"warning: {printable(message)}", file=sys.stderr)
 
 
 def _draw_augmentation(params: Params, ranges: dict[int, Range]) -> None:

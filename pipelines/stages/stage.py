@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from msclnet.errors import UserError, ran_out_of_memory
 from pipelines import settings
-from pipelines.console import mask_tracebacks, tellable
+from pipelines.console import mask_tracebacks, printable
 from pipelines.settings import prepare_process
 from pipelines.stages.config import Params, load_params
 from pipelines.stages.paths import PARAMS
@@ -94,7 +94,7 @@ def user_errors_reported() -> Iterator[None]:
         message = mistake_in(error)
         if message is None:
             raise
-        print(f"error: {tellable(message)}", file=sys.stderr)
+        print(f"error: {printable(message)}", file=sys.stderr)
         raise SystemExit(USER_MISTAKE) from None
 
 
@@ -214,14 +214,14 @@ def record_failure(error: BaseException, text: str) -> int:
     """
     mistake = mistake_in(error)
     code = DEFECT if mistake is None else USER_MISTAKE
-    message, text = mistake and tellable(mistake), tellable(text)
+    message, text = mistake and printable(mistake), printable(text)
     file = os.environ.get("TORCHELASTIC_ERROR_FILE")
     if not file:  # started by something else, such as a cluster's operator
         who = f"rank {os.environ.get('RANK')} of {os.environ.get('WORLD_SIZE')}"
         print(text if message is None else f"error: {message} ({who})", file=sys.stderr)
         return code
     report = {
-        "message": message or tellable(f"{type(error).__name__}: {error}"),
+        "message": message or printable(f"{type(error).__name__}: {error}"),
         "extraInfo": {"py_callstack": message or text, "timestamp": str(int(time.time()))},
     }
     Path(file).write_text(json.dumps({"message": report}), encoding="utf-8")

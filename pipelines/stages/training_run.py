@@ -14,8 +14,7 @@ from torch import Tensor
 
 from msclnet.distributed import ALONE, Processes
 from msclnet.errors import UserError
-from msclnet.tracking.run import Tracker
-from msclnet.tracking.run_setup import DatasetInfo
+from msclnet.tracking.run import DatasetInfo, Tracker
 from msclnet.training.checkpoint import CheckpointFolder, remove_finished
 from msclnet.training.history import write_history
 from msclnet.training.loop import DivergedError, Recorder, Training
