@@ -1,10 +1,9 @@
 """The user's own image files: found, read and named."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,9 +87,6 @@ def contradiction(pixels: np.ndarray, *, infrared: bool) -> str:
     return ""
 
 
-if TYPE_CHECKING:
-    from msclnet.embedding import Embedder
-
 BATCH = 64
 
 
@@ -104,7 +100,7 @@ class SearchModel:
         identity: Name, version or digest of this model, for a report.
     """
 
-    embed: "Embedder"
+    embed: Callable[[np.ndarray, np.ndarray], np.ndarray]
     height: int
     width: int
     identity: dict[str, str]
