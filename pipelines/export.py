@@ -113,7 +113,7 @@ def real_images(modality: str) -> np.ndarray:
 
 def _formats() -> Sequence[Format]:
     for package in ("onnx", "onnxscript", ONNX.package):
-        optional(package, what_for="the export")
+        optional(package, purpose="the export")
     if is_installed(OPENVINO.package):
         return (ONNX, OPENVINO)
     print("the package openvino is not installed, so its format is left out")

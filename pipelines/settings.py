@@ -140,14 +140,13 @@ def prepare_process() -> None:
 
 
 def stage_environment(
-    root: Path, *, workspace: Path, flow_run_id: str | None = None, extra: Mapping[str, str] | None = None
+    root: Path, *, workspace: Path, extra: Mapping[str, str] | None = None
 ) -> dict[str, str]:
     """The environment of one stage's process.
 
     Args:
         root: the user's project.
         workspace: where the stage runs: the project itself, or an isolated copy of it.
-        flow_run_id: the Prefect flow run, a tag of the MLflow run.
         extra: further variables.
     """
     variables = {key: value for key, value in os.environ.items() if key not in _MISLEADING}
@@ -163,9 +162,7 @@ def stage_environment(
         variables["PYTHONPATH"] = os.pathsep.join(paths)
         # Byte code is matched by second and size, too coarse for files that each run writes again.
         variables["PYTHONDONTWRITEBYTECODE"] = "1"
-    variables.pop("MSCLNET_FLOW_RUN_ID", None)
-    if flow_run_id:
-        variables["MSCLNET_FLOW_RUN_ID"] = flow_run_id
+    variables.pop("MSCLNET_FLOW_RUN_ID", None)  # the tag of another run
     return variables | dict(extra or {})
 
 

@@ -55,7 +55,7 @@ def onnx_graph(network: MSCLNet, *, infrared: bool, height: int, width: int) -> 
         UserError: onnx or onnxscript is not installed.
     """
     for package in ("onnx", "onnxscript"):
-        optional(package, what_for="writing ONNX")
+        optional(package, purpose="writing ONNX")
     stream = OneStream(network, infrared=infrared).cpu()
     assert isinstance(network.pixels, Pixels)
     stream.pixels = FloatPixels(network.pixels).cpu()
@@ -97,7 +97,7 @@ def onnx_function(path: Path, *, threads: int) -> ArrayFunction:
     Raises:
         UserError: onnxruntime is not installed.
     """
-    runtime = optional("onnxruntime", what_for="running an ONNX graph")
+    runtime = optional("onnxruntime", purpose="running an ONNX graph")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
     session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])

@@ -30,7 +30,7 @@ GRID = "grid"  # tag of a grid's run: the grid's name
 RESUMED_FROM = "resumed_from"
 LINKED_TO = "linked_to"
 RESEND = (
-    "Afterwards, send the missing metrics with: python -m msclnet.tracking.resend HISTORY.csv RUN.json "
+    "Afterwards, send the missing metrics with: msclnet resend HISTORY.csv RUN.json "
     "(the run's history and its run.json)."
 )
 

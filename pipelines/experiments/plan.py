@@ -8,12 +8,11 @@ from typing import Any
 from msclnet.errors import UserError
 from msclnet.recipe import RECIPE
 from pipelines.experiments.equivalence import effective, same_setting
-from pipelines.experiments.grid import FOLDER, SEED_KEY, Grid, Row, close
+from pipelines.experiments.grid import FOLDER, SEED_KEY, Grid, Row
 from pipelines.experiments.results import read_results, recipe_of, records_file
 from pipelines.orchestration.dvc_files import read_stages, stages_between
 from pipelines.orchestration.experiments import Experiment, check_experiments
-from pipelines.orchestration.overrides import flatten
-from pipelines.stages.config import read_yaml
+from pipelines.stages.config import flatten, read_yaml, suggestion
 
 _SHOWN = 4
 
@@ -111,7 +110,7 @@ def make_plan(
     known = [row.name for row in grid.all_rows]
     chosen = known if rows is None else list(rows)
     if unknown := [row for row in chosen if row not in known]:
-        raise UserError(f"{FOLDER / grid.name}.yaml has no row {unknown[0]!r}{close(unknown[0], known)}")
+        raise UserError(f"{FOLDER / grid.name}.yaml has no row {unknown[0]!r}{suggestion(unknown[0], known)}")
     if not (seeds and chosen):
         raise UserError("no seed or no row is named: name some, or leave them out for all")
     if wrong := [seed for seed in seeds if not 0 <= seed < 2**32]:

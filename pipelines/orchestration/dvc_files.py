@@ -1,6 +1,5 @@
 """Reads dvc.yaml and dvc.lock: the stages in order, their outputs, and where the cache keeps these."""
 
-import difflib
 import json
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from msclnet.errors import UserError
-from pipelines.stages.config import load_yaml
+from pipelines.stages.config import load_yaml, suggestion
 
 METRICS = "results/metrics/metrics.json"
 FIGURES = "results/figures/"
@@ -44,9 +43,7 @@ def stages_between(stages: list[Stage], *, since: str | None = None, until: str 
     names = [stage.name for stage in stages]
     for name in (since, until):
         if name is not None and name not in names:
-            close = difflib.get_close_matches(name, names, n=1)
-            hint = f" (did you mean {close[0]}?)" if close else ""
-            raise UserError(f"no stage {name!r} in dvc.yaml{hint}; there are: {', '.join(names)}")
+            raise UserError(f"no stage {name!r} in dvc.yaml{suggestion(name, names)}")
     first = names.index(since) if since is not None else 0
     last = names.index(until) if until is not None else len(names) - 1
     return stages[first : last + 1]

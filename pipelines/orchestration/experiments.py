@@ -10,8 +10,9 @@ from typing import Any
 from msclnet.errors import UserError
 from pipelines.orchestration import workspace
 from pipelines.orchestration.git import base_commit, git
-from pipelines.orchestration.overrides import apply_overrides, apply_preset, flatten
-from pipelines.stages.config import load_params, load_yaml
+from pipelines.orchestration.overrides import apply_overrides
+from pipelines.stages.config import flatten, load_params, load_yaml
+from pipelines.stages.presets import apply_preset
 
 _SHOWN = 4
 
