@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from msclnet.errors import UserError
 from msclnet.features import Features, PairLabels
 
-# How long a process waits for the others, while rank 0 validates, saves and writes. The end of a process is noticed at
+# How long a process waits for the others, while rank 0 validates, saves and writes. The end of a process is detected at
 # once: this only bounds how long one that hangs goes unnoticed.
 TIMEOUT = timedelta(minutes=30)
 

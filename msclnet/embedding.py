@@ -43,7 +43,7 @@ def load_network(weights: Path, spec: Mapping[str, Any], *, device: torch.device
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
         raise UserError(
-            f"{weights} holds the weights of another configuration than the one beside it ({first}); "
+            f"{weights} holds the weights of another configuration than the one next to it ({first}); "
             "run `dvc repro train`, or `dvc checkout` to bring back files that belong together"
         ) from error
     network = network.to(device or torch.device("cpu")).eval()

@@ -82,8 +82,8 @@ class Format:
 
     Attributes:
         ending: Of the file that is opened.
-        package: What must be installed to write and to check it, besides onnx and onnxscript.
-        write: ONNX model and path -> the file, and others beside it where the format has several.
+        package: What must be installed to write and to check it, in addition to onnx and onnxscript.
+        write: ONNX model and path -> the file, and others next to it where the format has several.
         load: See Loader.
     """
 

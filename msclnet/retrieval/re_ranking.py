@@ -139,7 +139,7 @@ def _indicator(columns_AK: NDArray[np.int32]) -> csr_array:
 
 
 def _mutual_neighbours(nearest_AK: NDArray[np.int32], k: int) -> csr_array:
-    """Sparse (A, A), 1 where each of two images is among the other's k nearest besides itself: R(p, k)."""
+    """Sparse (A, A), 1 where each of two images is among the other's k nearest, itself left out: R(p, k)."""
     neighbours = _indicator(nearest_AK[:, : k + 1])
     return csr_array(neighbours.multiply(neighbours.T))
 

@@ -1,4 +1,4 @@
-"""The model registry: a trained network as a version that anybody with MLflow can load, and its two aliases."""
+"""The model registry: a trained network as a version that any installation of MLflow can load, and its two aliases."""
 
 import json
 import logging

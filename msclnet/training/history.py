@@ -1,4 +1,4 @@
-"""The metrics file: one row an epoch, whatever became of the tracking server."""
+"""The metrics file: one row an epoch, independent of the tracking server."""
 
 import csv
 import io
@@ -10,7 +10,7 @@ HistoryRow = Mapping[str, float]
 
 
 def write_history(path: Path, rows: Sequence[HistoryRow]) -> None:
-    """Write all rows anew, whole or not at all; a figure that an epoch lacks stays empty.
+    """Write all rows to a new file that replaces the old one; a figure that an epoch lacks stays empty.
 
     Args:
         path: CSV file; its columns are `epoch` and all names in order of appearance.

@@ -117,7 +117,7 @@ def make_plan(
         raise UserError(f"a seed is a whole number from 0 to 2^32 - 1, not {wrong[0]}")
     if SEED_KEY in overrides:
         raise UserError("seed is set for each cell: name the seeds instead of overriding it")
-    stages_between(read_stages(root), until=grid.until)
+    stages_between(read_stages(root), last_stage=grid.until)
 
     grid = grid if preset is None else grid.model_copy(update={"preset": preset})
     first: dict[str, str] = {}  # effective parameters -> the row that has them first
@@ -135,7 +135,7 @@ def make_plan(
                 seed=seed,
                 cell=experiment,
                 score=grid.score,
-                params=relevant(root, params, until=grid.until),
+                params=relevant(root, params, last_stage=grid.until),
                 same_as=None if same == row.name else same,
                 reports=grid.mean_over_rows,
             )
@@ -147,17 +147,17 @@ def make_plan(
     return Plan(name, grid, overrides, cells=selected, others=others, tracking=tracking)
 
 
-def relevant(root: Path, params: Mapping[str, Any], *, until: str) -> dict[str, Any]:
-    """The parameters that the stages of dvc.yaml up to `until` read, by dotted key.
+def relevant(root: Path, params: Mapping[str, Any], *, last_stage: str) -> dict[str, Any]:
+    """The parameters that the stages of dvc.yaml up to the last one read, by dotted key.
 
     Args:
         root: the project.
         params: all parameters by dotted key.
-        until: the last stage.
+        last_stage: its name.
     """
     stages = read_yaml(root / "dvc.yaml")["stages"]
     names = list(stages)
-    selected = [stages[name] for name in names[: names.index(until) + 1]]
+    selected = [stages[name] for name in names[: names.index(last_stage) + 1]]
     keys = [key for stage in selected for key in stage.get("do", stage).get("params", [])]
     prefixes = tuple(f"{key}." for key in keys)
     return {name: value for name, value in params.items() if name in keys or name.startswith(prefixes)}

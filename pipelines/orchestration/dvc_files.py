@@ -34,18 +34,20 @@ def read_stages(project: Path) -> list[Stage]:
     return [Stage(name, tuple(_outputs(stage))) for name, stage in stages.items()]
 
 
-def stages_between(stages: list[Stage], *, since: str | None = None, until: str | None = None) -> list[Stage]:
-    """The stages from `since` up to and with `until`; None stands for the first and the last.
+def stages_between(
+    stages: list[Stage], *, first_stage: str | None = None, last_stage: str | None = None
+) -> list[Stage]:
+    """The stages from the first up to and with the last; None: from the start, to the end.
 
     Raises:
         UserError: there is no such stage.
     """
     names = [stage.name for stage in stages]
-    for name in (since, until):
+    for name in (first_stage, last_stage):
         if name is not None and name not in names:
             raise UserError(f"no stage {name!r} in dvc.yaml{suggestion(name, names)}")
-    first = names.index(since) if since is not None else 0
-    last = names.index(until) if until is not None else len(names) - 1
+    first = names.index(first_stage) if first_stage is not None else 0
+    last = names.index(last_stage) if last_stage is not None else len(names) - 1
     return stages[first : last + 1]
 
 

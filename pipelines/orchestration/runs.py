@@ -105,7 +105,7 @@ def run_workspace(
     Other arguments and errors as of `run_experiment`.
     """
     root = root.resolve()
-    selected = stages_between(read_stages(root), since=first_stage, until=last_stage)
+    selected = stages_between(read_stages(root), first_stage=first_stage, last_stage=last_stage)
     workspace.check_cache(root)
     lock = root / workspace.FLOWS / "workspace.lock"
     waiting = "another run works in this working tree: waiting for its end"
@@ -152,7 +152,7 @@ def run_experiment(
     with workspace.isolated(root) as copy:
         write_params(copy.path, experiment, copy.path / "params.yaml")
         stages = read_stages(copy.path)
-        selected = stages_between(stages, until=experiment.until)
+        selected = stages_between(stages, last_stage=experiment.until)
         outputs = [path for stage in stages for path in stage.outputs]
         inputs = copy.inputs(outputs=outputs)
         name = experiment.name or readable_name(experiment, inputs)

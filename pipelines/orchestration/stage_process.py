@@ -171,7 +171,7 @@ def processes_of(process: AnyPopen) -> list[psutil.Process]:
 def sigterm_raises() -> Iterator[None]:
     """Let SIGTERM raise SystemExit(143) here, where it would end this process on the spot.
 
-    A handler that somebody else (Prefect) has set stays, and threads other than the main one get no signals.
+    A handler that another library (Prefect) has set stays, and threads other than the main one get no signals.
     """
 
     def leave(number: int, frame: object) -> NoReturn:

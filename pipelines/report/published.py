@@ -190,7 +190,7 @@ def percent(value: Report | None, *, unit: float = 100, deviation: bool = True) 
 
 
 def conditions(report: Report) -> str:
-    """The conditions of a figure besides data set, mode, shots and direction."""
+    """The conditions of a figure apart from data set, mode, shots and direction."""
     sampler = f"gallery sampler {report['sampler']}, " if report["sampler"] else ""
     parts = [f"feature {report['feature']}, {sampler}{trials(dict(report))}", processing(dict(report))]
     if embedding := report.get("embedding"):

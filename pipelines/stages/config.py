@@ -29,7 +29,7 @@ def load_params(path: Path) -> Params:
 
 
 def read_yaml(path: Path) -> Any:
-    """The plain values of a YAML 1.2 file (1e-3 is a number, `on` a word).
+    """The plain values of a YAML 1.2 file (1e-3 is a number, `on` a string).
 
     Raises:
         UserError: The file is missing or is no YAML.

@@ -118,7 +118,7 @@ class FirstRun(Run):
         """Write weights, network spec, history and run.json, and register the model."""
         done = training.progress
         write_history(paths.HISTORY, done.history)
-        # Whoever loads the network brings its weights.
+        # The loaded weights replace those that it was initialised with.
         write_json(paths.NETWORK_SPEC, {**spec, "model": {**spec["model"], "weights": "none"}})
         save_weights(weights, fresh(paths.WEIGHTS))
         name = self.params.tracking.registered_model

@@ -37,7 +37,7 @@ def project(tmp_path: Path) -> Path:
 def write(root: Path, grid: str, row: str, seed: int, rank1: float, **changes: Any) -> None:
     declared = load_grid(root, grid)
     found = next(each for each in declared.all_rows if each.name == row)
-    params = relevant(root, row_params(root, declared, found), until=declared.until)
+    params = relevant(root, row_params(root, declared, found), last_stage=declared.until)
     figures: dict[str, Any] = {"validation": {"score": rank1}}
     if declared.score == "test":
         figures["test"] = {"all-1shot-agw": {"mean": {"rank1": rank1, "mAP": rank1 - 2}, "std": {}}}
