@@ -16,7 +16,14 @@ from pipelines.stages.config import Params
 ROOT = Path(__file__).resolve().parents[1]
 # From the bottom. A module imports lower floors and its own room: a folder, or a file by itself.
 FLOORS = (
-    ("msclnet.errors", "msclnet.features", "msclnet.precision", "msclnet.progress", "msclnet.recipe"),
+    (
+        "msclnet.errors",
+        "msclnet.features",
+        "msclnet.files",
+        "msclnet.precision",
+        "msclnet.progress",
+        "msclnet.recipe",
+    ),
     (
         "msclnet.datasets",
         "msclnet.figures",
@@ -53,6 +60,7 @@ STAGES = ("download", "preprocess", "train", "embed", "evaluate", "visualize")
 # Changing one of these changes no result: messages, bars, plain types and where the figures are reported.
 WITHOUT_EFFECT = (
     "msclnet/errors.py",
+    "msclnet/files.py",
     "msclnet/progress.py",
     "msclnet/datasets/records.py",
     "msclnet/tracking/",

@@ -2,9 +2,10 @@
 
 import csv
 import io
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from msclnet.files import replaced_file
 
 HistoryRow = Mapping[str, float]
 
@@ -21,9 +22,8 @@ def write_history(path: Path, rows: Sequence[HistoryRow]) -> None:
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows({name: _text(name, value) for name, value in row.items()} for row in rows)
-    temporary = path.with_suffix(".partial")
-    temporary.write_text(text.getvalue(), encoding="utf-8")
-    os.replace(temporary, path)
+    with replaced_file(path) as unfinished:
+        unfinished.write_text(text.getvalue(), encoding="utf-8")
 
 
 def read_history(path: Path) -> list[dict[str, float]]:
