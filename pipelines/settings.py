@@ -142,13 +142,7 @@ def prepare_process() -> None:
 def stage_environment(
     root: Path, *, workspace: Path, extra: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """The environment of one stage's process.
-
-    Args:
-        root: the user's project.
-        workspace: where the stage runs: the project itself, or an isolated copy of it.
-        extra: further variables.
-    """
+    """The environment of one stage's process."""
     variables = {key: value for key, value in os.environ.items() if key not in _MISLEADING}
     variables |= QUIET
     # `python` in the commands of dvc.yaml is this interpreter, whether the environment is activated or not.

@@ -101,10 +101,6 @@ def main() -> int:
 def bring_up(root: Path, down: ExitStack) -> list[Service]:
     """Start all services, register the deployments and print the addresses.
 
-    Args:
-        root: the project.
-        down: receives what ends the services, in the reverse order.
-
     Returns:
         The services, all of them ready.
     """

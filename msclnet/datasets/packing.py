@@ -27,13 +27,7 @@ def pack(
 
     The same files give the same bytes, whatever they came in. The destination appears whole or not at all. Members are
     streamed from one archive into the other under `own_name`: nothing is ever unpacked.
-
-    Args:
-        path: The folder, zip or tar archive.
-        destination: The zip archive; its folder is made where it is missing.
-        wanted: Whether a file is needed, by its name.
-        check: Looks at the opened source before anything is written, and raises UserError where it does not fit.
-        expected: The wanted files in words, for the message when there are none.
+    `check` gets the opened source before anything is written; `expected` names the wanted files in messages.
 
     Returns:
         The number of files.

@@ -90,10 +90,6 @@ def _forget_origins(model: "ModelProto") -> None:
 def onnx_function(path: Path, *, threads: int) -> ArrayFunction:
     """Load an ONNX file of `msclnet.export.onnx`.
 
-    Args:
-        path: The file.
-        threads: Of the CPU.
-
     Raises:
         UserError: onnxruntime is not installed.
     """

@@ -94,12 +94,7 @@ def _brief(error: Exception) -> str:
 
 
 def openvino_function(model: Any, *, precision: str, threads: int) -> ArrayFunction:
-    """Compile a model for the CPU.
-
-    Args:
-        model: See `openvino_model`.
-        precision: `fp32` or `bf16`. OpenVINO's own default differs from processor to processor.
-        threads: Of the CPU.
+    """Compile a model for the CPU, in `fp32` or `bf16`: OpenVINO's own default differs from processor to processor.
 
     Raises:
         UserError: See `check_openvino`.

@@ -102,16 +102,7 @@ def write_array(
     """Decode, resize (LANCZOS) and store images as a .npy array uint8 (N, height, width, 3).
 
     Unreadable images are left out of the array. Pixels go straight to the file and never gather in memory.
-
-    Args:
-        target: The .npy file.
-        records: In the order of the rows.
-        source: Folder or archive that holds the records' paths.
-        height: Pixels.
-        width: Pixels.
-        ranges: From `camera_ranges`: what becomes 0 and 255 of images of more than 8 bits, by camera.
-        workers: Processes.
-        progress: Whether to draw a progress bar.
+    `ranges` (from `camera_ranges`) are what becomes 0 and 255 of images of more than 8 bits, by camera.
 
     Returns:
         The entries of the array's rows, and the odd records with what was done to them.

@@ -13,9 +13,7 @@ HistoryRow = Mapping[str, float]
 def write_history(path: Path, rows: Sequence[HistoryRow]) -> None:
     """Write all rows to a new file that replaces the old one; a figure that an epoch lacks stays empty.
 
-    Args:
-        path: CSV file; its columns are `epoch` and all names in order of appearance.
-        rows: Each with `epoch`.
+    Columns are `epoch` and all names in order of appearance.
     """
     columns = list(dict.fromkeys(name for row in rows for name in row))
     text = io.StringIO()

@@ -148,13 +148,7 @@ def make_plan(
 
 
 def relevant(root: Path, params: Mapping[str, Any], *, last_stage: str) -> dict[str, Any]:
-    """The parameters that the stages of dvc.yaml up to the last one read, by dotted key.
-
-    Args:
-        root: the project.
-        params: all parameters by dotted key.
-        last_stage: its name.
-    """
+    """The parameters that the stages of dvc.yaml up to the last one read, by dotted key."""
     stages = read_yaml(root / "dvc.yaml")["stages"]
     names = list(stages)
     selected = [stages[name] for name in names[: names.index(last_stage) + 1]]

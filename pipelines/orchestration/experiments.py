@@ -61,10 +61,6 @@ def write_params(project: Path, experiment: Experiment, target: Path) -> None:
 def check_experiments(root: Path, experiments: Sequence[Experiment]) -> list[dict[str, Any]]:
     """Find every mistake before the first experiment runs, and protect results of other settings under their names.
 
-    Args:
-        root: the project: a git repository with a commit.
-        experiments: each with a name.
-
     Returns:
         Each experiment's parameters by dotted key.
 

@@ -76,11 +76,7 @@ def run_pipeline(
 ) -> RunResult:
     """Run the pipeline in the user's tree, or as an experiment where a preset or overrides are given.
 
-    Args:
-        root: the project.
-        experiment: what to run.
-        first_stage: in the user's tree; an experiment takes what is not changed from the cache.
-        how: as for `run_workspace` and `run_experiment`.
+    `first_stage` counts in the user's tree; an experiment takes what is not changed from the cache.
     """
     if experiment.preset or experiment.overrides:
         return run_experiment(root, experiment, **how)
@@ -132,13 +128,6 @@ def run_experiment(
     The run starts from the user's present files, committed or not, and ends as a DVC experiment of the present commit.
     A stage whose inputs are those of a former run comes from DVC's cache. A second run with the same inputs at the
     same time waits for the first.
-
-    Args:
-        root: the project: a git repository with a commit.
-        experiment: what to run.
-        replace: whether an experiment of this name with other inputs may be overwritten.
-        environment: further variables for the stages.
-        run_stage, log, stop: as for `stage_process.run_stage`.
 
     Raises:
         UserError: a mistake in the arguments, the parameters, or reported by a stage.
@@ -215,12 +204,6 @@ def run_parallel(
 
     A failing piece is noted and the others go on. Whatever ends the call early (Ctrl-C, SIGTERM, a cancelled flow run)
     sets the event that every call has been given, and waits for those under way to end; no further piece is begun.
-
-    Args:
-        pieces: what is to be done, in the order in which it is begun.
-        run: does one piece.
-        parallel: how many at a time.
-        on_end: called in this thread with each outcome as it comes.
 
     Returns:
         Outcomes in the order of the pieces.

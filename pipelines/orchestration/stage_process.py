@@ -139,10 +139,6 @@ def end_group(process: AnyPopen, *, grace: float) -> None:
 
     Every process of the group gets SIGTERM; `dvc` ends at once and records nothing, the stage saves its state. Whatever
     is left after `grace` seconds is killed, and so is a descendant that has left the group.
-
-    Args:
-        process: the child, started with `start_new_session=True`.
-        grace: seconds between SIGTERM and SIGKILL.
     """
     descendants = _descendants(process)
     try:

@@ -77,13 +77,7 @@ class Workspace:
 
 @contextmanager
 def isolated(root: Path) -> Iterator[Workspace]:
-    """Hold a clone that has the user's present files.
-
-    Args:
-        root: the user's project: a git repository with at least one commit and a `.dvc` folder.
-
-    Yields:
-        A clone that no other run uses; a new one where there is none.
+    """Hold a clone that has the user's present files and that no other run uses; a new one where there is none.
 
     Raises:
         UserError: no git history, no DVC project, or a DVC cache that cannot be written.

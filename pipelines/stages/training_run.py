@@ -143,12 +143,6 @@ def open_run(
 ) -> Iterator[Run]:
     """Begin a run or resume it; how the block ends decides how it ends in MLflow.
 
-    Args:
-        params: All of params.yaml.
-        key: Name of everything that decides the result.
-        dataset: What is trained on.
-        processes: Those that train together.
-
     Raises:
         UserError: Another process trains this configuration, the processes do not agree on it, or MLflow does not
             answer.
