@@ -34,7 +34,7 @@ LOWEST_COSINE = 0.9999
 OUT = Path("results/export")
 
 
-def export(out: Path = OUT) -> None:
+def export(out: Path) -> None:
     """results/train, data/processed -> visible.* and infrared.* in a folder, and in MLflow.
 
     Raises:

@@ -100,13 +100,13 @@ def project() -> Path:
     return _absolute(read_settings().project or Path())
 
 
-def project_root(start: Path | None = None) -> Path:
-    """The nearest folder at or above `start` (default: the present folder) that has a dvc.yaml.
+def project_root() -> Path:
+    """The nearest folder, from the present one upwards, that has a dvc.yaml.
 
     Raises:
         UserError: There is none.
     """
-    start = (start or Path.cwd()).resolve()
+    start = Path.cwd().resolve()
     for folder in (start, *start.parents):
         if (folder / "dvc.yaml").is_file():
             return folder

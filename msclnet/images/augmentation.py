@@ -30,7 +30,7 @@ class RandomErasing(A.ImageOnlyTransform):
         *,
         area: tuple[float, float],
         ratio: tuple[float, float],
-        p: float = 0.5,
+        p: float,
     ) -> None:
         super().__init__(p=p)
         self.area = area

@@ -123,7 +123,7 @@ def log_model(
         return None
 
 
-def find_version(tracker: Tracker, *, name: str = MODEL_NAME) -> str | None:
+def find_version(tracker: Tracker, *, name: str) -> str | None:
     """The newest version that this run registered, or `None`."""
     with explained(tracker.server):
         found = tracker.server.client.search_model_versions(

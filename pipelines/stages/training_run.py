@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from msclnet.distributed import ALONE, Processes
+from msclnet.distributed import Processes
 from msclnet.errors import UserError
 from msclnet.tracking.run import DatasetInfo, Tracker
 from msclnet.training.checkpoint import CheckpointFolder, remove_finished
@@ -138,9 +138,7 @@ class FirstRun(Run):
 
 
 @contextmanager
-def open_run(
-    params: Params, *, key: str, dataset: DatasetInfo, processes: Processes = ALONE
-) -> Iterator[Run]:
+def open_run(params: Params, *, key: str, dataset: DatasetInfo, processes: Processes) -> Iterator[Run]:
     """Begin a run or resume it; how the block ends decides how it ends in MLflow.
 
     Raises:
