@@ -31,7 +31,7 @@ class Difference:
     missing: tuple[str, ...] = ()
 
     def sentence(self) -> str:
-        """In words, with at most SHOWN of the missing names."""
+        """One sentence, with at most SHOWN of the missing names."""
         more = f" and {len(self.missing) - SHOWN} more" if len(self.missing) > SHOWN else ""
         missing = f"; missing: {', '.join(self.missing[:SHOWN])}{more}" if self.missing else ""
         expected = f", expected {self.expected}" if self.expected else ""

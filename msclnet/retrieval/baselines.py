@@ -1,4 +1,4 @@
-"""Features that know nothing, so that a reader sees what chance and mere colour are worth.
+"""Reference features without learning: the figures that chance and colour alone reach.
 
 Both are scored by the same protocols as a network's features.
 

@@ -170,7 +170,7 @@ def validation_protocols(
 ) -> tuple[Protocol, Protocol]:
     """Both directions, with several galleries of one image of each identity and camera.
 
-    The draws are the same at every call, so that epochs and models meet the same galleries.
+    The draws are the same at every call, so that all epochs and models are scored on the same galleries.
 
     Args:
         images: The validation images.

@@ -245,7 +245,7 @@ def draw_agw(cells: Cells, *, cameras: Iterable[int], shots: int, trial: int) ->
 
     Args:
         cells: The images to draw from.
-        cameras: Cameras in the order in which they are visited; it decides which random number meets which.
+        cameras: Cameras in the order in which they are visited; it decides which random number belongs to which.
         shots: Images of each identity and camera.
         trial: Number of the trial, from 0; the seed.
 

@@ -1,7 +1,7 @@
 """k-reciprocal re-ranking: images that are among each other's nearest come closer together.
 
 Each image is described by its k-reciprocal neighbours, and two images are near when these descriptions overlap.
-It looks at all queries and the whole gallery at once, so a query's list depends on the other queries: figures
+It uses all queries and the whole gallery at once, so a query's list depends on the other queries: figures
 with it compare only with figures with it, and a report must say so.
 
 Source: Zhong et al., CVPR 2017 (k1 = 20, k2 = 6, lambda = 0.3 there). Where its equations and its authors' published

@@ -27,7 +27,7 @@ def resend(history: Path, reference: Mapping, *, home: Path, status: Status = "F
 
     Args:
         history: CSV with a header, a column `epoch` and one column per metric; empty cells were not measured.
-        reference: The training tracker's `reference` (run.json). If the server does not know the run, the one that
+        reference: The training tracker's `reference` (run.json). If the server does not have the run, the one that
             stands for it is used or created, as `Tracker.join` does.
         home: As for `server.connect`.
         status: For a run that still counts as running, because its process could not set it. Not to be used on a

@@ -77,7 +77,7 @@ class Plan:
     tracking: str
 
     def to_run(self, *, identical: bool) -> list[GridCell]:
-        """The cells that are worth running; with `identical` those that are identical by construction as well."""
+        """The cells to run; with `identical` also those that are identical by construction."""
         return [cell for cell in self.cells if identical or cell.same_as is None]
 
 

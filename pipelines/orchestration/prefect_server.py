@@ -32,7 +32,7 @@ def server_address() -> str | None:
 
 
 def is_prefect(api: str) -> bool:
-    """Whether a Prefect server answers at an API address: any other server's answer is not the word that it gives."""
+    """Whether a Prefect server answers at an API address; the answer of any other server differs from `true`."""
     return answers(f"{api}/health", expected=b"true")
 
 

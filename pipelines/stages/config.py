@@ -83,7 +83,7 @@ def describe(
     place: Sequence[Any],
     example: str = "presets/synthetic.yaml",
 ) -> str:
-    """One of pydantic's errors in words: the key, what is wrong with its value, and the nearest key there is.
+    """The message for one of pydantic's errors: the key, the fault of its value, and the nearest existing key.
 
     Args:
         problem: an element of `ValidationError.errors()`.

@@ -198,7 +198,7 @@ def announce(tracker: "Tracker", scores: dict[str, float], validation_score: flo
     from msclnet.tracking.registry import find_version, promote, set_candidate
 
     run = read_run()
-    # The server may have been away when the training ended, or does not know the training.
+    # The server may have been down when the training ended, or does not have its run.
     version = run["model_version"] if tracker.run_id == run["run_id"] else None
     version = version or find_version(tracker, name=run["model"])
     version = version or register_network(tracker, name=run["model"])
