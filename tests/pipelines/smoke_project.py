@@ -24,7 +24,7 @@ from pipelines.stages.presets import apply_preset
 ROOT = Path(__file__).resolve().parents[2]
 Run = subprocess.CompletedProcess[str]
 # Of no use to the synthetic data set and the local database; they must not be found anywhere afterwards.
-SECRET_ADDRESS, SECRET_PASSWORD = "https://me:hunter2xyz@host.example/a.zip", "pass4mlflow"
+SECRET_ADDRESS, SECRET_PASSWORD = "http://me:hunter2xyz@127.0.0.1:9", "pass4mlflow"
 
 
 @dataclass(frozen=True)
