@@ -59,10 +59,12 @@ class Project:
     ) -> Run:
         """Run a command in the project; `python` and `dvc` are this interpreter's.
 
-        `python -m pipelines...` runs inside this process, which saves an interpreter's start with all its imports.
-        Where the process itself is the subject of a test, `own_process` starts one.
+        Stages and commands run inside this process, which saves an interpreter's start with all its imports.
+        Where the process itself is the subject of a test, `own_process` starts one. Flows always get one: Prefect
+        reads its settings when it is imported.
         """
-        if command[:2] == ("python", "-m") and not own_process and preexec_fn is None:
+        flow = command[2:3] == ("pipelines",) and command[3:4] in [("train",), ("evaluate",), ("grid",)]
+        if command[:2] == ("python", "-m") and not (flow or own_process or preexec_fn):
             done = self._run_here(*command[2:], environment=self.environment(**environment))
         else:
             done = self._run_process(
