@@ -77,9 +77,6 @@ def mlflow_server(tmp_path: Path, empty_database: Path) -> Iterator[MlflowServer
 @pytest.fixture
 def log_small_model(tmp_path: Path) -> Callable[..., str | None]:
     """Logs and registers a model that can be stored but not run."""
-    package = tmp_path / "msclnet"
-    package.mkdir()
-    (package / "__init__.py").touch()
     weights = tmp_path / "weights.safetensors"
     save_file({"matrix": np.zeros((3, 5), dtype=np.float32)}, weights)
 
@@ -89,7 +86,6 @@ def log_small_model(tmp_path: Path) -> Callable[..., str | None]:
             "spec": {"tensor": "matrix"},
             "example": {"images": np.zeros((2, 48, 24, 3), np.uint8), "infrared": np.array([False, True])},
             "reference_vectors": np.zeros((2, 5), dtype=np.float32),
-            "package": package,
         }
         return log_model(tracker, **(arguments | changes))
 
@@ -103,9 +99,9 @@ def registered_network(session_home: Path, tmp_path_factory: pytest.TempPathFact
 
     from msclnet.embedding import load_embedder
     from msclnet.models.build import build_network
-    from pipelines.stages.config import load_params
+    from pipelines.stages.presets import preset_params
 
-    params = load_params(Path(__file__).resolve().parents[2] / "presets/smoke.yaml")
+    params = preset_params("smoke", Path(__file__).resolve().parents[2])
     spec = {"identities": 4, "model": params.section("model"), "synergy": params.section("synergy")}
     torch.manual_seed(0)
     weights = tmp_path_factory.mktemp("weights") / "model.safetensors"
