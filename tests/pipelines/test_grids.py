@@ -338,7 +338,7 @@ def test_mistakes_are_found_before_anything_runs(
         r"^seed is set for each cell": {"overrides": {"seed": 3}},
         r"row B: .*has no such key \(did you mean train\.epochs\?\)": {"overrides": {"train.epoch": 2}},
         r"row B: 'a/b-B-s0' cannot be an experiment's name": {"name": "a/b"},
-        r"row B: no preset 'smoky' \(did you mean smoke\?\)": {"preset": "smoky"},
+        r"row B: no preset 'smoky' in presets/ \(did you mean 'smoke'\?\)": {"preset": "smoky"},
         r"^parallel is 0: give the number of runs at a time": {"parallel": 0},
     }.items():
         with pytest.raises(UserError, match=words):
@@ -371,7 +371,7 @@ def test_mistakes_are_found_before_anything_runs(
         ("{ train.effect: 3 }", "{ train.effects: 3 }", r"row three: .*did you mean train\.effect\?"),
         ("{ train.effect: 3 }", "{ seed: 3 }", r"overrides must not set the seed"),
         ("name: ablation", "name: abl", r"^experiments/ablation\.yaml: name is 'abl'; name it 'ablation'"),
-        ("preset: small", "preset: smal", r"row B: no preset 'smal' \(did you mean small\?\)"),
+        ("preset: small", "preset: smal", r"row B: no preset 'smal' in presets/ \(did you mean 'small'\?\)"),
         ("rows:\n", "rows: other\nnot_rows:\n", r"not_rows: unknown key"),
     ],
 )
