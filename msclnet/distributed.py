@@ -29,8 +29,8 @@ from torch import Tensor, nn
 from msclnet.errors import UserError
 from msclnet.features import Features, PairLabels
 
-# How long a process waits for the others, while rank 0 validates, saves and writes. The end of a process is noticed at
-# once: this only bounds how long one that hangs goes unnoticed.
+# How long a process waits for the others, while rank 0 validates, saves and writes. The end of a process is detected at
+# once: this only bounds how long one that hangs goes undetected.
 TIMEOUT = timedelta(minutes=30)
 
 
@@ -162,7 +162,7 @@ def gather_batch(features: Features, labels: PairLabels, processes: Processes) -
 
     Returns:
         Features of world * N pairs, in which only this process's rows carry a gradient, and their labels. The maps
-        stay this process's own: they are large, and no loss looks at them.
+        stay this process's own: they are large, and no loss uses them.
     """
     if processes.world == 1:
         return features, labels
@@ -297,7 +297,7 @@ def embed_together(
     shares = [share_of(infrared, batch=batch, rank=i, world=processes.world) for i in range(processes.world)]
     own = shares[processes.rank]
     features = np.concatenate(embed(_Chosen(images, own), infrared[own]), axis=1)
-    # A process without images does not know the width.
+    # A process without images has no feature to take the width from.
     width = int(processes.gather(torch.tensor([features.shape[1]])).max())
     sent = np.zeros((max(map(len, shares)), width), dtype=np.float32)
     sent[: len(own), : features.shape[1]] = features

@@ -43,7 +43,7 @@ def load_network(weights: Path, spec: Mapping[str, Any], *, device: torch.device
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
         raise UserError(
-            f"{weights} holds the weights of another configuration than the one beside it ({first}); "
+            f"{weights} holds the weights of another configuration than the one next to it ({first}); "
             "run `dvc repro train`, or `dvc checkout` to bring back files that belong together"
         ) from error
     network = network.to(device or torch.device("cpu")).eval()
@@ -111,13 +111,12 @@ def embed_images(
     precision: str = "fp32",
     flip: bool = False,
     device: torch.device | None = None,
-    progress: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Features at test time by the network itself; see `embed_streams`.
 
     Args:
         network: Put into eval mode for the call.
-        images, infrared, batch, flip, progress: As for `embed_streams`.
+        images, infrared, batch, flip: As for `embed_streams`.
         precision, device: As for `torch_embedder`.
 
     Returns:
@@ -127,7 +126,7 @@ def embed_images(
     network.eval()
     try:
         embed = torch_embedder(network, precision=precision, device=device)
-        return embed_streams(embed, images, infrared, batch=batch, flip=flip, progress=progress)
+        return embed_streams(embed, images, infrared, batch=batch, flip=flip)
     finally:
         network.train(was_training)
 

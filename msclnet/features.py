@@ -40,7 +40,7 @@ class Synergy:
 class Features:
     """All that the losses read."""
 
-    maps: Tensor  # (2 N, C, h, w), visible rows first: where all losses meet the extractors
+    maps: Tensor  # (2 N, C, h, w), visible rows first: the maps through which all losses reach the extractors
     visible: Stream
     infrared: Stream
     synergy: Synergy | None

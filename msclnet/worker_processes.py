@@ -105,11 +105,6 @@ def _reason(error: Exception) -> str:
 def require_shared_memory(batch_bytes: int, *, workers: int, free: int | None = None) -> None:
     """Check that the batches which the workers prepare ahead fit into /dev/shm.
 
-    Args:
-        batch_bytes: Size of a batch.
-        workers: Processes of all loaders on this machine.
-        free: Bytes free there; looked up if None.
-
     Raises:
         UserError: They do not fit.
     """

@@ -319,13 +319,10 @@ def _run_flow(name: str, given: dict[str, Any]) -> bool:
     address = server_address()
     if address is None:
         return False
-    from prefect.settings import PREFECT_API_URL, temporary_settings
-
-    from pipelines import flows
+    from pipelines.flows import run_on_server
 
     os.chdir(project_root())
-    with temporary_settings({PREFECT_API_URL: address}):
-        state = getattr(flows, name)(**given, return_state=True)
+    state = run_on_server(address, name, given)
     message = printable(state.message or "")
     if state.is_completed():
         return True

@@ -34,7 +34,7 @@ LOWEST_COSINE = 0.9999
 OUT = Path("results/export")
 
 
-def export(out: Path = OUT) -> None:
+def export(out: Path) -> None:
     """results/train, data/processed -> visible.* and infrared.* in a folder, and in MLflow.
 
     Raises:
@@ -113,7 +113,7 @@ def real_images(modality: str) -> np.ndarray:
 
 def _formats() -> Sequence[Format]:
     for package in ("onnx", "onnxscript", ONNX.package):
-        optional(package, what_for="the export")
+        optional(package, purpose="the export")
     if is_installed(OPENVINO.package):
         return (ONNX, OPENVINO)
     print("the package openvino is not installed, so its format is left out")

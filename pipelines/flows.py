@@ -17,6 +17,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.exceptions import FailedRun
 from prefect.runtime import flow_run
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelled, Failed
 
 from msclnet.errors import UserError
@@ -137,6 +138,12 @@ def regdb(
     """
     rows = [f"split-{split}" for split in splits or ()]
     return _run_cells("regdb", seeds, rows, overrides, name, parallel, preset=preset)
+
+
+def run_on_server(address: str, name: str, parameters: dict[str, Any]) -> State[Any]:
+    """Run a flow of this file in this process, recorded by the Prefect server whose API has this address."""
+    with temporary_settings({PREFECT_API_URL: address}):
+        return globals()[name](**parameters, return_state=True)
 
 
 def _run_stages(experiment: Experiment, first_stage: str | None = None) -> Any:

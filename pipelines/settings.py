@@ -100,13 +100,13 @@ def project() -> Path:
     return _absolute(read_settings().project or Path())
 
 
-def project_root(start: Path | None = None) -> Path:
-    """The nearest folder at or above `start` (default: the present folder) that has a dvc.yaml.
+def project_root() -> Path:
+    """The nearest folder, from the present one upwards, that has a dvc.yaml.
 
     Raises:
         UserError: There is none.
     """
-    start = (start or Path.cwd()).resolve()
+    start = Path.cwd().resolve()
     for folder in (start, *start.parents):
         if (folder / "dvc.yaml").is_file():
             return folder
@@ -140,16 +140,9 @@ def prepare_process() -> None:
 
 
 def stage_environment(
-    root: Path, *, workspace: Path, flow_run_id: str | None = None, extra: Mapping[str, str] | None = None
+    root: Path, *, workspace: Path, extra: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """The environment of one stage's process.
-
-    Args:
-        root: the user's project.
-        workspace: where the stage runs: the project itself, or an isolated copy of it.
-        flow_run_id: the Prefect flow run, a tag of the MLflow run.
-        extra: further variables.
-    """
+    """The environment of one stage's process."""
     variables = {key: value for key, value in os.environ.items() if key not in _MISLEADING}
     variables |= QUIET
     # `python` in the commands of dvc.yaml is this interpreter, whether the environment is activated or not.
@@ -163,9 +156,7 @@ def stage_environment(
         variables["PYTHONPATH"] = os.pathsep.join(paths)
         # Byte code is matched by second and size, too coarse for files that each run writes again.
         variables["PYTHONDONTWRITEBYTECODE"] = "1"
-    variables.pop("MSCLNET_FLOW_RUN_ID", None)
-    if flow_run_id:
-        variables["MSCLNET_FLOW_RUN_ID"] = flow_run_id
+    variables.pop("MSCLNET_FLOW_RUN_ID", None)  # the tag of another run
     return variables | dict(extra or {})
 
 

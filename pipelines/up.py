@@ -64,10 +64,10 @@ class Service:
                 raise ServiceError(f"{self.name} was not ready in time; its last lines:\n{self.tail()}")
             time.sleep(0.2)
 
-    def tail(self, lines: int = 15) -> str:
+    def tail(self) -> str:
         """The last lines of the server's output."""
         text = self.log.read_text(errors="replace").strip().splitlines()
-        return "\n".join(f"    {printable(line)}" for line in text[-lines:])
+        return "\n".join(f"    {printable(line)}" for line in text[-15:])
 
 
 def main() -> int:
@@ -100,10 +100,6 @@ def main() -> int:
 
 def bring_up(root: Path, down: ExitStack) -> list[Service]:
     """Start all services, register the deployments and print the addresses.
-
-    Args:
-        root: the project.
-        down: receives what ends the services, in the reverse order.
 
     Returns:
         The services, all of them ready.

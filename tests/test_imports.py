@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,43 +14,53 @@ from ruamel.yaml import YAML
 from pipelines.stages.config import Params
 
 ROOT = Path(__file__).resolve().parents[1]
-FOLDERS = (
-    *(
-        "datasets",
-        "synthetic",
-        "images",
-        "models",
-        "losses",
-        "retrieval",
-        "figures",
-        "tracking",
-        "training",
-        "export",
+# From the bottom. A module imports lower floors and its own room: a folder, or a file by itself.
+FLOORS = (
+    (
+        "msclnet.errors",
+        "msclnet.features",
+        "msclnet.files",
+        "msclnet.precision",
+        "msclnet.progress",
+        "msclnet.recipe",
     ),
+    (
+        "msclnet.datasets",
+        "msclnet.figures",
+        "msclnet.losses",
+        "msclnet.models",
+        "msclnet.retrieval",
+        "msclnet.tracking",
+        "msclnet.worker_processes",
+    ),
+    ("msclnet.distributed", "msclnet.embedding", "msclnet.images", "msclnet.synthetic"),
+    ("msclnet.export", "msclnet.tracking.served_model", "msclnet.training"),
+    ("pipelines.console", "pipelines.settings"),
+    ("pipelines.stages",),
+    ("pipelines.orchestration",),
+    ("pipelines.experiments",),
+    ("pipelines.export", "pipelines.flows", "pipelines.report", "pipelines.search", "pipelines.up"),
+    ("pipelines.cli",),
+    ("pipelines.__main__",),
 )
-FOR_EVERYBODY = ("msclnet.errors", "msclnet.features", "msclnet.progress", "msclnet.datasets.records")
-ALLOWED = {
-    "training": ["msclnet.losses"],
-    "export": ["msclnet.models"],
-    "images": ["msclnet.datasets"],
-    "synthetic": ["msclnet.datasets"],
+# Of the rooms that lie between these and the bottom floor, the only ones that they import.
+KNOWN = {
+    "msclnet.distributed": (),
+    "msclnet.embedding": ("msclnet.models",),
+    "msclnet.images": ("msclnet.datasets", "msclnet.worker_processes"),
+    "msclnet.synthetic": ("msclnet.datasets", "msclnet.worker_processes"),
+    "msclnet.export": ("msclnet.embedding", "msclnet.models"),
+    "msclnet.tracking.served_model": ("msclnet.embedding",),
+    "msclnet.training": ("msclnet.distributed", "msclnet.losses"),
 }
+RUN_BY_MLFLOW = "msclnet.tracking.served_model"  # a file that a registered model carries; no import names it
 DOORS = ("msclnet.models", "msclnet.losses", "msclnet.retrieval")
 STAGES = ("download", "preprocess", "train", "embed", "evaluate", "visualize")
-
-# Of pipelines/, from the ground; a module imports from its own floor and those below.
-FLOORS = (
-    ("settings", "console"),
-    ("stages",),
-    ("orchestration",),
-    ("experiments",),
-    ("flows", "report", "search", "export", "up"),
-    ("cli", "__main__"),
-)
 
 # Changing one of these changes no result: messages, bars, plain types and where the figures are reported.
 WITHOUT_EFFECT = (
     "msclnet/errors.py",
+    "msclnet/files.py",
     "msclnet/progress.py",
     "msclnet/datasets/records.py",
     "msclnet/tracking/",
@@ -83,6 +94,37 @@ def imported(module: str) -> frozenset[str]:
 
 def below(name: str, package: str) -> bool:
     return name == package or name.startswith(f"{package}.")
+
+
+def place(module: str) -> tuple[int, str]:
+    """The floor and the room of a module; the longest name that fits is its room."""
+    fitting = [(floor, room) for floor, rooms in enumerate(FLOORS) for room in rooms if below(module, room)]
+    assert fitting, f"{module} belongs to no floor"
+    return max(fitting, key=lambda found: len(found[1]))
+
+
+@cache
+def uses(module: str) -> frozenset[str]:
+    """The project's modules that a module's import statements name: of `from a import b` either a.b or a."""
+    found = set()
+    for node in ast.walk(ast.parse(modules()[module].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in modules() else str(node.module) for name in names}
+    return frozenset(found & set(modules()) - {"msclnet", "pipelines"})
+
+
+def reached(starts: Iterable[str]) -> set[str]:
+    """All modules that these import, directly or through others, themselves included."""
+    seen: set[str] = set()
+    waiting = list(starts)
+    while waiting:
+        if (name := waiting.pop()) not in seen:
+            seen.add(name)
+            waiting += uses(name)
+    return seen
 
 
 def reached_from(module: str) -> set[str]:
@@ -134,47 +176,39 @@ def test_the_library_never_imports_the_pipelines() -> None:
     assert wrong == []
 
 
-@pytest.mark.parametrize("folder", FOLDERS)
-def test_folders_do_not_import_each_other(folder: str) -> None:
-    allowed = [*FOR_EVERYBODY, f"msclnet.{folder}", *ALLOWED.get(folder, [])]
-    others = [f"msclnet.{other}" for other in FOLDERS if other != folder]
-    assert any(below(module, f"msclnet.{folder}") for module in modules())
-    wrong = [
-        (module, name)
-        for module in modules()
-        if below(module, f"msclnet.{folder}")
-        for name in imported(module)
-        if any(below(name, other) for other in others) and not any(below(name, ok) for ok in allowed)
-    ]
+def test_imports_run_down_only() -> None:
+    wrong = []
+    for module in modules():
+        if module in ("msclnet", "pipelines"):
+            continue
+        floor, room = place(module)
+        for name in uses(module):
+            lower, other = place(name)
+            allowed = KNOWN.get(room, (other,)) if lower else (other,)
+            if other != room and (lower >= floor or other not in allowed):
+                wrong.append((module, name))
     assert wrong == []
 
 
-def test_imports_of_the_pipelines_run_down() -> None:
-    floor = {f"pipelines.{name}": number for number, names in enumerate(FLOORS) for name in names}
-
-    def floor_of(name: str) -> int | None:
-        return floor.get(".".join(name.split(".")[:2]))
-
-    own = [module for module in modules() if below(module, "pipelines") and module != "pipelines"]
-    assert [module for module in own if floor_of(module) is None] == []
-    wrong = [
-        (module, name)
-        for module in own
-        for name in imported(module)
-        if (floor_of(name) or 0) > (floor_of(module) or 0)
-    ]
-    assert wrong == []
+def test_no_module_imports_itself_through_others() -> None:
+    """Imports within functions and for type checking count as well."""
+    assert [module for module in modules() if module in reached(uses(module))] == []
 
 
-def test_only_the_flows_and_the_command_line_import_prefect() -> None:
-    importing = {module for module in modules() if any(below(name, "prefect") for name in imported(module))}
-    assert importing == {"pipelines.flows", "pipelines.cli"}
+def test_every_module_of_the_library_is_used_by_a_stage_or_a_command() -> None:
+    starts = {f"pipelines.stages.{stage}" for stage in STAGES} | {"pipelines.__main__", RUN_BY_MLFLOW}
+    used = reached(starts)
+    packages = {module for module, path in modules().items() if path.name == "__init__.py"}
+    assert sorted(set(modules()) - used - packages) == []
 
 
-def test_only_tracking_imports_mlflow() -> None:
-    importing = {module for module in modules() if any(below(name, "mlflow") for name in imported(module))}
+@pytest.mark.parametrize(
+    ("library", "place"), [("mlflow", "msclnet.tracking"), ("prefect", "pipelines.flows")]
+)
+def test_a_service_is_imported_in_one_place(library: str, place: str) -> None:
+    importing = {module for module in modules() if any(below(name, library) for name in imported(module))}
     assert importing
-    assert [module for module in importing if not below(module, "msclnet.tracking")] == []
+    assert [module for module in importing if not below(module, place)] == []
 
 
 def test_packages_import_nothing_but_their_public_names() -> None:

@@ -48,7 +48,7 @@ class Layout:
         )
         return lists, images
 
-    def wants(self, name: str) -> bool:
+    def includes(self, name: str) -> bool:
         """Whether a file belongs to the data set by its name, whatever folder the data set lies in."""
         return any(pattern.fullmatch(name) for pattern in self.patterns)
 

@@ -1,6 +1,5 @@
 """The wanted files of a folder or an archive, as one archive that is read in place."""
 
-import os
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -8,6 +7,7 @@ from pathlib import Path
 
 from msclnet.datasets.archive import Source, UnreadableFileError, open_source
 from msclnet.errors import UserError
+from msclnet.files import replaced_file
 from msclnet.progress import progress_bar
 
 MOST_BYTES = 128 * 2**30  # of all packed files
@@ -27,13 +27,7 @@ def pack(
 
     The same files give the same bytes, whatever they came in. The destination appears whole or not at all. Members are
     streamed from one archive into the other under `own_name`: nothing is ever unpacked.
-
-    Args:
-        path: The folder, zip or tar archive.
-        destination: The zip archive; its folder is made where it is missing.
-        wanted: Whether a file is needed, by its name.
-        check: Looks at the opened source before anything is written, and raises UserError where it does not fit.
-        expected: The wanted files in words, for the message when there are none.
+    `check` gets the opened source before anything is written; `expected` names the wanted files in messages.
 
     Returns:
         The number of files.
@@ -48,29 +42,25 @@ def pack(
         raise _nothing_found(path, source.names(), expected)
     check(source)
     _check_room(destination.parent, path)
-    unfinished = destination.with_name(f".{destination.name}.partial")
     total = 0
-    try:
-        with (
-            zipfile.ZipFile(unfinished, "w") as archive,
-            progress_bar(total=len(names), desc="pack", unit="file") as bar,
-        ):
-            for name in names:
-                data = _read_for_packing(source, name, path)
-                total += len(data)
-                if total > MOST_BYTES:
-                    raise UserError(
-                        f"{path} holds more than {MOST_BYTES} bytes of images; link the data set alone"
-                    )
-                # A header that says nothing of the day, the machine or the archive that the file came from.
-                member = zipfile.ZipInfo(name, date_time=DAY)
-                member.create_system = 3
-                member.external_attr = 0o644 << 16
-                archive.writestr(member, data, compress_type=zipfile.ZIP_STORED)
-                bar.update()
-        os.replace(unfinished, destination)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with (
+        replaced_file(destination) as unfinished,
+        zipfile.ZipFile(unfinished, "w") as archive,
+        progress_bar(total=len(names), desc="pack", unit="file") as bar,
+    ):
+        for name in names:
+            data = _read_for_packing(source, name, path)
+            total += len(data)
+            if total > MOST_BYTES:
+                raise UserError(
+                    f"{path} holds more than {MOST_BYTES} bytes of images; link the data set alone"
+                )
+            # A header that says nothing of the day, the machine or the archive that the file came from.
+            member = zipfile.ZipInfo(name, date_time=DAY)
+            member.create_system = 3
+            member.external_attr = 0o644 << 16
+            archive.writestr(member, data, compress_type=zipfile.ZIP_STORED)
+            bar.update()
     return len(names)
 
 

@@ -41,7 +41,7 @@ ACCESS = (
     "RegDB is given by Dongguk University, as its Dongguk Body-based Person Recognition Database "
     "(DBPerson-Recog-DB1), to researchers who sign its form: apply at dm.dongguk.edu or, where that page does not "
     "answer, to the authors of Nguyen et al., Sensors 2017. "
-    "Expected are the folders Visible and Thermal (Visible/<identity>/*.bmp) and, for the ten splits that everybody "
+    "Expected are the folders Visible and Thermal (Visible/<identity>/*.bmp) and, for the ten splits that published "
     "reports, idx with {train,test}_{visible,thermal}_{1..10}.txt, lines `<path> <label>`. A copy without idx needs "
     "these lists next to its folders: public code for RegDB includes them, and the author of AGW's (repository "
     "mangye16/Cross-Modal-Re-ID-baseline on GitHub) passes on a prepared copy on request."

@@ -30,10 +30,10 @@ class Difference:
     expected: str
     missing: tuple[str, ...] = ()
 
-    def sentence(self, shown: int = SHOWN) -> str:
-        """In words, with at most `shown` of the missing names."""
-        more = f" and {len(self.missing) - shown} more" if len(self.missing) > shown else ""
-        missing = f"; missing: {', '.join(self.missing[:shown])}{more}" if self.missing else ""
+    def sentence(self) -> str:
+        """One sentence, with at most SHOWN of the missing names."""
+        more = f" and {len(self.missing) - SHOWN} more" if len(self.missing) > SHOWN else ""
+        missing = f"; missing: {', '.join(self.missing[:SHOWN])}{more}" if self.missing else ""
         expected = f", expected {self.expected}" if self.expected else ""
         return f"{self.where}: {self.found}{expected}{missing}"
 

@@ -82,8 +82,8 @@ class Format:
 
     Attributes:
         ending: Of the file that is opened.
-        package: What must be installed to write and to check it, besides onnx and onnxscript.
-        write: ONNX model and path -> the file, and others beside it where the format has several.
+        package: What must be installed to write and to check it, in addition to onnx and onnxscript.
+        write: ONNX model and path -> the file, and others next to it where the format has several.
         load: See Loader.
     """
 
@@ -94,7 +94,7 @@ class Format:
 
 
 def _write_onnx(graph: "ModelProto", path: Path) -> None:
-    optional("onnx", what_for="writing ONNX").save(graph, path)
+    optional("onnx", purpose="writing ONNX").save(graph, path)
 
 
 def _write_openvino(graph: "ModelProto", path: Path) -> None:
@@ -166,7 +166,7 @@ def _folded(network: MSCLNet, *, precision: str, device: torch.device) -> Stream
 def _openvino(network: MSCLNet, *, precision: str, height: int, width: int) -> StreamEmbedder:
     check_openvino(precision)
     for package in ("onnx", "onnxscript"):
-        optional(package, what_for="the back end openvino")
+        optional(package, purpose="the back end openvino")
 
     @cache
     def stream(infrared: bool):

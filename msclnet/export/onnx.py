@@ -55,7 +55,7 @@ def onnx_graph(network: MSCLNet, *, infrared: bool, height: int, width: int) -> 
         UserError: onnx or onnxscript is not installed.
     """
     for package in ("onnx", "onnxscript"):
-        optional(package, what_for="writing ONNX")
+        optional(package, purpose="writing ONNX")
     stream = OneStream(network, infrared=infrared).cpu()
     assert isinstance(network.pixels, Pixels)
     stream.pixels = FloatPixels(network.pixels).cpu()
@@ -90,14 +90,10 @@ def _forget_origins(model: "ModelProto") -> None:
 def onnx_function(path: Path, *, threads: int) -> ArrayFunction:
     """Load an ONNX file of `msclnet.export.onnx`.
 
-    Args:
-        path: The file.
-        threads: Of the CPU.
-
     Raises:
         UserError: onnxruntime is not installed.
     """
-    runtime = optional("onnxruntime", what_for="running an ONNX graph")
+    runtime = optional("onnxruntime", purpose="running an ONNX graph")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
     session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])

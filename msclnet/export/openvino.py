@@ -16,25 +16,11 @@ if TYPE_CHECKING:
 
 PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
 
-# OpenVINO changes the stack on which this thread's signal handlers run.
-
-SS_DISABLE = 2
-
 
 class _Stack(ctypes.Structure):
+    """The kernel's `stack_t`: where a thread's signal handlers run. OpenVINO changes it."""
+
     _fields_ = (("ss_sp", ctypes.c_void_p), ("ss_flags", ctypes.c_int), ("ss_size", ctypes.c_size_t))
-
-
-def _present() -> _Stack:
-    stack = _Stack()
-    ctypes.CDLL(None).sigaltstack(None, ctypes.byref(stack))
-    return stack
-
-
-def signal_stack_size() -> int:
-    """Bytes of the stack set apart for signal handlers; 0 where they use the ordinary one, as Python's do."""
-    stack = _present()
-    return 0 if stack.ss_flags & SS_DISABLE else stack.ss_size
 
 
 @contextmanager
@@ -46,7 +32,8 @@ def signal_stack_kept() -> Iterator[None]:
     the process with a segmentation fault: SIGTERM would not end a stage in order, and the end of a DataLoader's worker
     would not be handled.
     """
-    before = _present()
+    before = _Stack()
+    ctypes.CDLL(None).sigaltstack(None, ctypes.byref(before))
     try:
         yield
     finally:
@@ -59,7 +46,7 @@ def check_openvino(precision: str) -> None:
     Raises:
         UserError: The package is missing, or this processor has no bf16 instructions.
     """
-    openvino = optional("openvino", what_for="the back end openvino")
+    openvino = optional("openvino", purpose="the back end openvino")
     if precision != "bf16":
         return
     with signal_stack_kept():
@@ -77,7 +64,7 @@ def openvino_model(graph: "ModelProto | Path") -> Any:
     Raises:
         UserError: The package is missing.
     """
-    core = optional("openvino", what_for="OpenVINO").Core()
+    core = optional("openvino", purpose="OpenVINO").Core()
     try:
         return core.read_model(graph if isinstance(graph, Path) else graph.SerializeToString())
     except RuntimeError as error:
@@ -92,7 +79,7 @@ def save_openvino(model: Any, path: Path) -> None:
     Raises:
         UserError: A file cannot be written.
     """
-    openvino = optional("openvino", what_for="OpenVINO")
+    openvino = optional("openvino", purpose="OpenVINO")
     try:
         openvino.save_model(model, path, compress_to_fp16=False)
     except RuntimeError as error:
@@ -107,18 +94,13 @@ def _brief(error: Exception) -> str:
 
 
 def openvino_function(model: Any, *, precision: str, threads: int) -> ArrayFunction:
-    """Compile a model for the CPU.
-
-    Args:
-        model: See `openvino_model`.
-        precision: `fp32` or `bf16`. OpenVINO's own default differs from processor to processor.
-        threads: Of the CPU.
+    """Compile a model for the CPU, in `fp32` or `bf16`: OpenVINO's own default differs from processor to processor.
 
     Raises:
         UserError: See `check_openvino`.
     """
     check_openvino(precision)
-    openvino = optional("openvino", what_for="OpenVINO")
+    openvino = optional("openvino", purpose="OpenVINO")
     settings = {
         "INFERENCE_PRECISION_HINT": PRECISIONS[precision],
         "INFERENCE_NUM_THREADS": threads,

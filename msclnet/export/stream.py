@@ -18,12 +18,12 @@ from msclnet.models.pooling import gem
 EXTRA = "pip install --constraint constraints.txt --editable '.[export]'"
 
 
-def optional(name: str, *, what_for: str) -> ModuleType:
+def optional(name: str, *, purpose: str) -> ModuleType:
     """Import a package of the extra `export`.
 
     Args:
         name: Of the package.
-        what_for: What cannot be done without it, for the message.
+        purpose: What cannot be done without it, for the message.
 
     Raises:
         UserError: It is not installed.
@@ -35,7 +35,7 @@ def optional(name: str, *, what_for: str) -> ModuleType:
         return importlib.import_module(name)
     except ImportError as error:
         raise UserError(
-            f"{what_for} needs the package {name}, which cannot be imported ({error}); install this project's extra "
+            f"{purpose} needs the package {name}, which cannot be imported ({error}); install this project's extra "
             f"'export': {EXTRA}"
         ) from error
 
@@ -43,7 +43,7 @@ def optional(name: str, *, what_for: str) -> ModuleType:
 def is_installed(name: str) -> bool:
     """Whether a package of the extra `export` is there."""
     try:
-        optional(name, what_for="")
+        optional(name, purpose="")
     except UserError:
         return False
     return True

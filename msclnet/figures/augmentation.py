@@ -38,12 +38,7 @@ STEPS = ("original", "resized", "cropped", "flipped", "exchanged", "erased")
 
 @styled()
 def augmentation_figure(rows: Sequence[AugmentationSteps], *, caption: str = "") -> Figure:
-    """One row per image, one column per step; all images of a row have the same scale.
-
-    Args:
-        rows: One image or more.
-        caption: The parameters of the steps, such as the padding and the erased area.
-    """
+    """One row per image, one column per step; all images of a row have the same scale."""
     cell_height = 2.6
     figure = new_figure(
         9.3,

@@ -56,9 +56,6 @@ def history_figure(history: Mapping[str, ArrayLike]) -> Figure:
 
     NaN means that the epoch was not measured; the measured points are joined. Infinite values are left out, and the
     panel gives their number. All gradients share one logarithmic axis, so that their sizes compare.
-
-    Args:
-        history: Column name -> one value per epoch; `epoch` is the horizontal axis.
     """
     columns = {name: np.asarray(values, np.float64) for name, values in history.items()}
     epochs = columns.pop("epoch")

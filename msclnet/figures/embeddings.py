@@ -67,7 +67,7 @@ def tsne(features_ND: np.ndarray, *, seed: int, perplexity: float = 30.0) -> np.
         return model.fit_transform(features_ND).astype(np.float32)
 
 
-MOST_IDENTITIES = 20  # more colours cannot be told apart
+MOST_IDENTITIES = 20  # more colours cannot be distinguished
 
 
 @styled()

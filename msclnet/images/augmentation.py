@@ -22,7 +22,6 @@ class RandomErasing(A.ImageOnlyTransform):
     Args:
         area: Smallest and largest share of the image, in [0, 1].
         ratio: Smallest and largest height / width of the rectangle; given up where no such one fits.
-        fill: RGB.
         p: Probability.
     """
 
@@ -31,13 +30,11 @@ class RandomErasing(A.ImageOnlyTransform):
         *,
         area: tuple[float, float],
         ratio: tuple[float, float],
-        fill: tuple[int, int, int] = FILL,
-        p: float = 0.5,
+        p: float,
     ) -> None:
         super().__init__(p=p)
         self.area = area
         self.ratio = ratio
-        self.fill = fill
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
         height, width = params["shape"][:2]
@@ -56,7 +53,7 @@ class RandomErasing(A.ImageOnlyTransform):
         top, left, h, w = box
         erased = img.copy()
         # A whole row of pixels at a time: three values alone are too short a loop.
-        erased[top : top + h, left : left + w] = np.full((w, 3), self.fill, dtype=img.dtype)
+        erased[top : top + h, left : left + w] = np.full((w, 3), FILL, dtype=img.dtype)
         return erased
 
 

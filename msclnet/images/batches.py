@@ -75,7 +75,7 @@ class TrainingBatches(Dataset[PairBatch]):
             cameras_infrared=torch.from_numpy(self.rows.cameras[infrared]),
         )
         if get_worker_info() is not None:
-            # Otherwise a thread shares it, whose error would lose the batch without a word to the training.
+            # Otherwise a thread shares it, whose error would lose the batch silently.
             for tensor in vars(batch).values():
                 tensor.share_memory_()
         return batch

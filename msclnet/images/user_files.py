@@ -1,10 +1,9 @@
 """The user's own image files: found, read and named."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,10 +30,6 @@ class Unreadable:
 
 def find_images(folder: Path, *, exclude: Path | None = None) -> tuple[list[Path], list[Unreadable]]:
     """All image files below a folder, by their ending in any case; links are followed.
-
-    Args:
-        folder: Where to look, at any depth.
-        exclude: A folder to leave out.
 
     Returns:
         The files, sorted by path, and the folders below that could not be opened.
@@ -74,12 +69,7 @@ def _decoded(path: Path) -> Decoded:
 
 
 def contradiction(pixels: np.ndarray, *, infrared: bool) -> str:
-    """Why an image looks like the other modality; empty if it does not.
-
-    Args:
-        pixels: uint8 RGB (H, W, 3).
-        infrared: The stated modality.
-    """
+    """Why an image, uint8 RGB (H, W, 3), looks like the other modality; empty if it does not."""
     spread = float((pixels.max(axis=2) - pixels.min(axis=2)).mean())
     if infrared and spread > COLOUR_SPREAD:
         return f"its channels differ by {spread:.0f} of 255 on average, as in a colour image"
@@ -87,9 +77,6 @@ def contradiction(pixels: np.ndarray, *, infrared: bool) -> str:
         return "its three channels are the same, as in an infrared image"
     return ""
 
-
-if TYPE_CHECKING:
-    from msclnet.embedding import Embedder
 
 BATCH = 64
 
@@ -104,7 +91,7 @@ class SearchModel:
         identity: Name, version or digest of this model, for a report.
     """
 
-    embed: "Embedder"
+    embed: Callable[[np.ndarray, np.ndarray], np.ndarray]
     height: int
     width: int
     identity: dict[str, str]
@@ -132,15 +119,7 @@ class EmbeddedFiles:
 def embed_files(
     paths: Sequence[Path], model: SearchModel, *, infrared: bool, batch: int = BATCH, name: str = ""
 ) -> EmbeddedFiles:
-    """Embed image files by the stream of one modality. No more than one batch of images is held in memory.
-
-    Args:
-        paths: Image files.
-        model: The network.
-        infrared: The modality of all of them.
-        batch: Images at a time.
-        name: Of the progress bar; none is drawn without one.
-    """
+    """Embed image files by the stream of one modality. One batch of images at a time is in memory."""
     kept: list[Path] = []
     features: list[NDArray[np.float32]] = []
     unreadable: list[Unreadable] = []

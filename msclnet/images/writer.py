@@ -12,6 +12,7 @@ import numpy as np
 from msclnet.datasets.archive import Source, UnreadableFileError, open_source
 from msclnet.datasets.records import Record
 from msclnet.errors import UserError
+from msclnet.files import replaced_file
 from msclnet.images.decode import UnreadableImageError, decode, deep_range, resize
 from msclnet.images.table import Entry
 from msclnet.progress import progress_bar
@@ -101,16 +102,7 @@ def write_array(
     """Decode, resize (LANCZOS) and store images as a .npy array uint8 (N, height, width, 3).
 
     Unreadable images are left out of the array. Pixels go straight to the file and never gather in memory.
-
-    Args:
-        target: The .npy file.
-        records: In the order of the rows.
-        source: Folder or archive that holds the records' paths.
-        height: Pixels.
-        width: Pixels.
-        ranges: From `camera_ranges`: what becomes 0 and 255 of images of more than 8 bits, by camera.
-        workers: Processes.
-        progress: Whether to draw a progress bar.
+    `ranges` (from `camera_ranges`) are what becomes 0 and 255 of images of more than 8 bits, by camera.
 
     Returns:
         The entries of the array's rows, and the odd records with what was done to them.
@@ -121,25 +113,24 @@ def write_array(
     if not records:
         raise UserError(f"{source} holds no image for {target.name}; check the identity lists and folders")
     outcomes: list[Outcome] = []
-    temporary = target.with_suffix(".partial")
-    _create(temporary, count=len(records), height=height, width=width)
-    spans = {camera: (found.low, found.high) for camera, found in (ranges or {}).items()}
-    job = partial(_write_chunk, array=temporary, source=source, height=height, width=width, spans=spans)
-    # Only its own records go with each message: all of them would take longer than the images.
-    chunks = [(start, records[start : start + CHUNK]) for start in range(0, len(records), CHUNK)]
-    with (
-        progress_bar(total=len(records), desc=target.stem, unit="image", disable=not progress) as bar,
-        in_processes(job, chunks, workers=workers) as results,
-    ):
-        for chunk in results:
-            outcomes += chunk
-            bar.update(len(chunk))
-    readable = [i for i, outcome in enumerate(outcomes) if outcome.readable]
-    if not readable:
-        raise UserError(f"{source}: not one of the {len(records)} images for {target.name} is readable")
-    if len(readable) < len(records):
-        _keep_rows(temporary, readable)
-    os.replace(temporary, target)
+    with replaced_file(target) as temporary:
+        _create(temporary, count=len(records), height=height, width=width)
+        spans = {camera: (found.low, found.high) for camera, found in (ranges or {}).items()}
+        job = partial(_write_chunk, array=temporary, source=source, height=height, width=width, spans=spans)
+        # Only its own records go with each message: all of them would take longer than the images.
+        chunks = [(start, records[start : start + CHUNK]) for start in range(0, len(records), CHUNK)]
+        with (
+            progress_bar(total=len(records), desc=target.stem, unit="image", disable=not progress) as bar,
+            in_processes(job, chunks, workers=workers) as results,
+        ):
+            for chunk in results:
+                outcomes += chunk
+                bar.update(len(chunk))
+        readable = [i for i, outcome in enumerate(outcomes) if outcome.readable]
+        if not readable:
+            raise UserError(f"{source}: not one of the {len(records)} images for {target.name} is readable")
+        if len(readable) < len(records):
+            _keep_rows(temporary, readable)
     entries = [Entry(records[i], outcomes[i].sha256) for i in readable]
     odd = [(r, o) for r, o in zip(records, outcomes, strict=True) if o.note or not o.readable]
     return entries, odd
@@ -155,12 +146,11 @@ def _data_offset(path: Path) -> int:
 
 def _keep_rows(path: Path, rows: list[int]) -> None:
     old = np.load(path, mmap_mode="r", allow_pickle=False)
-    shorter = path.with_suffix(".shorter")
-    new = np.lib.format.open_memmap(shorter, mode="w+", dtype=np.uint8, shape=(len(rows), *old.shape[1:]))
-    for to, row in enumerate(rows):
-        new[to] = old[row]
-    new.flush()
-    os.replace(shorter, path)
+    with replaced_file(path) as shorter:
+        new = np.lib.format.open_memmap(shorter, mode="w+", dtype=np.uint8, shape=(len(rows), *old.shape[1:]))
+        for to, row in enumerate(rows):
+            new[to] = old[row]
+        new.flush()
 
 
 _SOURCES: dict[tuple[Path, int, int], Source] = {}  # one open archive for each worker process

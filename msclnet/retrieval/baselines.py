@@ -1,4 +1,4 @@
-"""Features that know nothing, so that a reader sees what chance and mere colour are worth.
+"""Reference features without learning: the figures that chance and colour alone reach.
 
 Both are scored by the same protocols as a network's features.
 
@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 CHUNK_IMAGES = 64
+WIDTH = 64  # of a random feature
 
 
-def random_features(count: int, *, seed: int, width: int = 64) -> NDArray[np.float32]:
+def random_features(count: int, *, seed: int) -> NDArray[np.float32]:
     """A random ranker: independent Gaussian features.
 
     For each query the gallery's distances are then independent and alike in distribution, so every order of
@@ -21,12 +22,11 @@ def random_features(count: int, *, seed: int, width: int = 64) -> NDArray[np.flo
     Args:
         count: Number of images.
         seed: Same seed, same features.
-        width: Width of a feature.
 
     Returns:
-        float32 (count, width).
+        float32 (count, WIDTH).
     """
-    return np.random.default_rng(seed).standard_normal((count, width), dtype=np.float32)
+    return np.random.default_rng(seed).standard_normal((count, WIDTH), dtype=np.float32)
 
 
 def colour_histograms(

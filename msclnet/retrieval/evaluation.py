@@ -37,7 +37,6 @@ def evaluate(
     protocol: Protocol,
     *,
     feature: str,
-    ranks: Sequence[int] = RANKS,
     re_ranking: ReRanking | None = None,
     threads: int = 1,
 ) -> dict:
@@ -52,7 +51,6 @@ def evaluate(
         images: What is known of the same images.
         protocol: Who queries whom among them.
         feature: Name of the feature for the report: `pooled`, `bnneck`, `random`, ...
-        ranks: The k of the Rank-k to report.
         re_ranking: Settings of k-reciprocal re-ranking, or None for the distances themselves. Each trial's gallery
             is re-ranked with all queries, then the protocol's exclusion applies: an image that a query must
             ignore may be its neighbour, but is not in its list.
@@ -76,8 +74,8 @@ def evaluate(
         scores_of_trials = _score_trials(features_ND, images, protocol, threads)
     else:
         scores_of_trials = _score_re_ranked(features_ND, images, protocol, re_ranking)
-    rankings = [_mean(scores, protocol, max(ranks)) for scores in scores_of_trials]
-    per_trial = {f"rank{k}": [ranking.at(k) for ranking in rankings] for k in ranks}
+    rankings = [_mean(scores, protocol, max(RANKS)) for scores in scores_of_trials]
+    per_trial = {f"rank{k}": [ranking.at(k) for ranking in rankings] for k in RANKS}
     per_trial["mAP"] = [ranking.mAP for ranking in rankings]
     per_trial["mINP"] = [ranking.mINP for ranking in rankings]
     return {
@@ -168,17 +166,16 @@ def _mean_and_std(values: list[float]) -> dict[str, float]:
 
 
 def validation_protocols(
-    images: Images, *, exclude: Exclusion | None = None, draws: int = 5, dataset: str = "validation"
+    images: Images, *, exclude: Exclusion | None = None, draws: int = 5
 ) -> tuple[Protocol, Protocol]:
     """Both directions, with several galleries of one image of each identity and camera.
 
-    The draws are the same at every call, so that epochs and models meet the same galleries.
+    The draws are the same at every call, so that all epochs and models are scored on the same galleries.
 
     Args:
         images: The validation images.
         exclude: What a query ignores, as in the data set's test (`same_room(2, 3)` for SYSU-MM01's layout).
         draws: Number of galleries in each direction.
-        dataset: Name for the report.
 
     Raises:
         UserError: A modality has no image.
@@ -189,7 +186,7 @@ def validation_protocols(
         cells = group(images, ~is_query_N)
         cameras = sorted({camera for _, camera in cells})
         return Protocol(
-            dataset=dataset,
+            dataset="validation",
             mode=None,
             shots=1,
             sampler="agw",

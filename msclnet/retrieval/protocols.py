@@ -245,7 +245,7 @@ def draw_agw(cells: Cells, *, cameras: Iterable[int], shots: int, trial: int) ->
 
     Args:
         cells: The images to draw from.
-        cameras: Cameras in the order in which they are visited; it decides which random number meets which.
+        cameras: Cameras in the order in which they are visited; it decides which random number belongs to which.
         shots: Images of each identity and camera.
         trial: Number of the trial, from 0; the seed.
 
@@ -372,13 +372,12 @@ def sysu_mm01_protocol(
     )
 
 
-def regdb_protocol(images: Images, *, direction: str, dataset: str = "regdb") -> Protocol:
+def regdb_protocol(images: Images, *, direction: str) -> Protocol:
     """Who queries whom in one split of RegDB.
 
     Args:
         images: The test images of the split that the model was trained for.
-        direction: One of `protocol.DIRECTIONS`, named by the query.
-        dataset: Name for the report.
+        direction: One of `DIRECTIONS`, named by the query.
 
     Raises:
         UserError: A modality has no image.
@@ -386,7 +385,7 @@ def regdb_protocol(images: Images, *, direction: str, dataset: str = "regdb") ->
     """
     is_query_N = images.infrared == query_is_infrared(direction)
     return Protocol(
-        dataset=dataset,
+        dataset="regdb",
         mode=None,
         shots=None,
         sampler=None,
@@ -401,14 +400,13 @@ def regdb_protocol(images: Images, *, direction: str, dataset: str = "regdb") ->
 LLCM_CAMERAS = tuple(range(1, 10))
 
 
-def llcm_protocol(images: Images, *, direction: str, trials: int = 10, dataset: str = "llcm") -> Protocol:
+def llcm_protocol(images: Images, *, direction: str, trials: int = 10) -> Protocol:
     """Who queries whom in LLCM.
 
     Args:
         images: The test images.
-        direction: One of `protocol.DIRECTIONS`, named by the query.
+        direction: One of `DIRECTIONS`, named by the query.
         trials: Number of galleries drawn; the protocol says ten.
-        dataset: Name for the report.
 
     Raises:
         UserError: A modality has no image.
@@ -417,7 +415,7 @@ def llcm_protocol(images: Images, *, direction: str, trials: int = 10, dataset: 
     is_query_N = images.infrared == query_is_infrared(direction)
     cells = group(images, ~is_query_N)
     return Protocol(
-        dataset=dataset,
+        dataset="llcm",
         mode=None,
         shots=1,
         sampler="agw",

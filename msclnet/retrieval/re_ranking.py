@@ -1,7 +1,7 @@
 """k-reciprocal re-ranking: images that are among each other's nearest come closer together.
 
 Each image is described by its k-reciprocal neighbours, and two images are near when these descriptions overlap.
-It looks at all queries and the whole gallery at once, so a query's list depends on the other queries: figures
+It uses all queries and the whole gallery at once, so a query's list depends on the other queries: figures
 with it compare only with figures with it, and a report must say so.
 
 Source: Zhong et al., CVPR 2017 (k1 = 20, k2 = 6, lambda = 0.3 there). Where its equations and its authors' published
@@ -139,7 +139,7 @@ def _indicator(columns_AK: NDArray[np.int32]) -> csr_array:
 
 
 def _mutual_neighbours(nearest_AK: NDArray[np.int32], k: int) -> csr_array:
-    """Sparse (A, A), 1 where each of two images is among the other's k nearest besides itself: R(p, k)."""
+    """Sparse (A, A), 1 where each of two images is among the other's k nearest, itself left out: R(p, k)."""
     neighbours = _indicator(nearest_AK[:, : k + 1])
     return csr_array(neighbours.multiply(neighbours.T))
 

@@ -1,4 +1,4 @@
-"""The model registry: a trained network as a version that anybody with MLflow can load, and its two aliases."""
+"""The model registry: a trained network as a version that any installation of MLflow can load, and its two aliases."""
 
 import json
 import logging
@@ -73,7 +73,6 @@ def log_model(
     example: Mapping[str, np.ndarray],
     reference_vectors: np.ndarray,
     name: str = MODEL_NAME,
-    package: Path | None = None,
 ) -> str | None:
     """Logs the trained network into the run and registers it as a new version.
 
@@ -88,7 +87,6 @@ def log_model(
         reference_vectors: float32 (N, D), the pipeline's embeddings of the example; kept with the model so
             that any installation can be checked against them.
         name: Registered model. Give each data set its own: champions are compared on one data set only.
-        package: The package to store; by default the installed `msclnet`.
 
     Returns:
         The version, or `None` with a warning when the server does not answer.
@@ -109,7 +107,6 @@ def log_model(
                 spec=spec,
                 example=example,
                 reference_vectors=reference_vectors,
-                package=package or Path(msclnet.__path__[0]),
             )
             client.log_model_artifacts(model_id, f"{folder}/model")
         client.finalize_logged_model(model_id, "READY")
@@ -126,7 +123,7 @@ def log_model(
         return None
 
 
-def find_version(tracker: Tracker, *, name: str = MODEL_NAME) -> str | None:
+def find_version(tracker: Tracker, *, name: str) -> str | None:
     """The newest version that this run registered, or `None`."""
     with explained(tracker.server):
         found = tracker.server.client.search_model_versions(
@@ -228,7 +225,6 @@ def _save_model(
     spec: Mapping,
     example: Mapping[str, np.ndarray],
     reference_vectors: np.ndarray,
-    package: Path,
 ) -> None:
     import mlflow.pyfunc
     from mlflow.models import ModelSignature
@@ -248,7 +244,7 @@ def _save_model(
         folder = Path(name)
         (folder / "spec.json").write_text(json.dumps(dict(spec), indent=2, sort_keys=True), encoding="utf-8")
         np.save(folder / "reference.npy", np.asarray(reference_vectors, np.float32), allow_pickle=False)
-        shutil.copytree(package, folder / "msclnet", ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(msclnet.__path__[0], folder / "msclnet", ignore=shutil.ignore_patterns("__pycache__"))
         mlflow.pyfunc.save_model(
             target,
             python_model=str(Path(__file__).with_name("served_model.py")),

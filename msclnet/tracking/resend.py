@@ -1,17 +1,13 @@
 """Sends the metrics that a server missed, out of the run's history file."""
 
-import argparse
 import csv
 import json
-import os
-import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from msclnet.errors import UserError
-from msclnet.tracking.masking import mask
 from msclnet.tracking.run import Status, metric_name, referenced_run
 from msclnet.tracking.server import connect, explained
 
@@ -31,7 +27,7 @@ def resend(history: Path, reference: Mapping, *, home: Path, status: Status = "F
 
     Args:
         history: CSV with a header, a column `epoch` and one column per metric; empty cells were not measured.
-        reference: The training tracker's `reference` (run.json). If the server does not know the run, the one that
+        reference: The training tracker's `reference` (run.json). If the server does not have the run, the one that
             stands for it is used or created, as `Tracker.join` does.
         home: As for `server.connect`.
         status: For a run that still counts as running, because its process could not set it. Not to be used on a
@@ -95,26 +91,3 @@ def read_reference(path: Path) -> Mapping:
     if not isinstance(reference, dict):
         raise UserError(f"{path}: holds no run; name the run.json of a training")
     return reference
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status."""
-    home = os.environ.get("MSCLNET_HOME") or os.environ.get("DVC_ROOT") or "."
-    parser = argparse.ArgumentParser(prog="python -m msclnet.tracking.resend", description=__doc__)
-    parser.add_argument("history", type=Path, help="the training's history file (CSV)")
-    parser.add_argument("run", type=Path, help="the training's run.json")
-    parser.add_argument("--home", type=Path, default=Path(home), help="folder of the local database")
-    parser.add_argument("--status", choices=("FINISHED", "FAILED", "KILLED"), default="FINISHED")
-    options = parser.parse_args(arguments)
-    try:
-        reference = read_reference(options.run)
-        resent = resend(options.history, reference, home=options.home, status=options.status)
-    except UserError as error:
-        print(f"error: {mask(str(error))}", file=sys.stderr)
-        return 2
-    print(f"run {resent.run_id}: {resent.sent} values sent, {resent.present} were there")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -30,7 +30,7 @@ GRID = "grid"  # tag of a grid's run: the grid's name
 RESUMED_FROM = "resumed_from"
 LINKED_TO = "linked_to"
 RESEND = (
-    "Afterwards, send the missing metrics with: python -m msclnet.tracking.resend HISTORY.csv RUN.json "
+    "Afterwards, send the missing metrics with: msclnet resend HISTORY.csv RUN.json "
     "(the run's history and its run.json)."
 )
 
@@ -103,7 +103,7 @@ class Tracker:
             params: Everything that changes the result, nested at will; shown as `train.epochs`.
             tags: Git commit (`git_commit`), stage, flow run and the like.
             dataset: What is trained on.
-            resume: A former tracker's `reference`. That run continues if the server knows it; otherwise a new
+            resume: A former tracker's `reference`. That run continues if the server has it; otherwise a new
                 one begins that names it in the tag `resumed_from`.
             system_metrics: Whether processor, memory, disk, network and GPU figures are logged as well.
 
@@ -136,7 +136,7 @@ class Tracker:
     ) -> "Tracker":
         """Lets a later stage log into the run of the training.
 
-        A server that does not know the run (fresh clone, other address) gets one new run for it, which all
+        A server that does not have the run (fresh clone, other address) gets one new run for it, which all
         later stages share and whose tag `linked_to` names the original.
 
         Args:

@@ -1,29 +1,27 @@
-"""The metrics file: one row an epoch, whatever became of the tracking server."""
+"""The metrics file: one row an epoch, independent of the tracking server."""
 
 import csv
 import io
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from msclnet.files import replaced_file
 
 HistoryRow = Mapping[str, float]
 
 
 def write_history(path: Path, rows: Sequence[HistoryRow]) -> None:
-    """Write all rows anew, whole or not at all; a figure that an epoch lacks stays empty.
+    """Write all rows to a new file that replaces the old one; a figure that an epoch lacks stays empty.
 
-    Args:
-        path: CSV file; its columns are `epoch` and all names in order of appearance.
-        rows: Each with `epoch`.
+    Columns are `epoch` and all names in order of appearance.
     """
     columns = list(dict.fromkeys(name for row in rows for name in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows({name: _text(name, value) for name, value in row.items()} for row in rows)
-    temporary = path.with_suffix(".partial")
-    temporary.write_text(text.getvalue(), encoding="utf-8")
-    os.replace(temporary, path)
+    with replaced_file(path) as unfinished:
+        unfinished.write_text(text.getvalue(), encoding="utf-8")
 
 
 def read_history(path: Path) -> list[dict[str, float]]:

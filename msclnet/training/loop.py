@@ -128,7 +128,7 @@ def time_left(seconds: float, *, done: int, left: int) -> dict[str, float]:
 
 @dataclass
 class Progress:
-    """Everything that a resumed run needs besides the network, the optimizer and the average.
+    """Everything that a resumed run needs in addition to the network, the optimizer and the average.
 
     Batches need no state: they depend on the seed and the step alone.
     """

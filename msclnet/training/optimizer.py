@@ -72,7 +72,7 @@ def moving_average(network: nn.Module, decay: float) -> AveragedModel:
     """A copy of the network for the average of its weights and running statistics; nothing is averaged yet.
 
     `update_parameters(network)` does m <- a m + (1 - a) w with a = min(decay, (1 + n) / (10 + n)) after n updates.
-    Without that warm-up, which is TensorFlow's (tf.train.ExponentialMovingAverage), a run that is short beside
+    Without that warm-up, which is TensorFlow's (tf.train.ExponentialMovingAverage), a run that is short compared to
     1 / (1 - decay) steps would keep little but its random start.
 
     Args:

@@ -1,7 +1,6 @@
 """A trace of some training steps by torch's profiler, for Perfetto or chrome://tracing."""
 
 import logging
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +8,8 @@ from typing import Any
 
 import torch
 from torch.profiler import ProfilerActivity, profile, schedule
+
+from msclnet.files import replaced_file
 
 SKIPPED = 2  # steps: the first one sets torch up, the second one the profiler
 
@@ -34,13 +35,11 @@ def traced(
     activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device.type == "cuda" else [])
 
     def write(profiler: Any) -> None:
-        unfinished = target.with_name(f".{os.getpid()}.{target.name}")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            profiler.export_chrome_trace(str(unfinished))
-            os.replace(unfinished, target)
+            with replaced_file(target) as unfinished:
+                profiler.export_chrome_trace(str(unfinished))
         except (OSError, RuntimeError) as error:  # the training is worth more than its trace
-            unfinished.unlink(missing_ok=True)
             logger.warning(
                 "the profiler's trace %s could not be written (%s); training goes on", target, error
             )

@@ -125,7 +125,7 @@ class Step:
         return self.take(*self.moved(batch), distinct=distinct_in(batch), figures=figures)
 
     def moved(self, batch: Batch) -> tuple[Tensor, ...]:
-        """The batch's tensors on the device, in the order that `take` wants them."""
+        """The batch's tensors on the device, in the order of the arguments of `take`."""
         return tuple(tensor.to(self.device, non_blocking=True) for tensor in tensors_of(batch))
 
     def take(
@@ -169,7 +169,7 @@ class Step:
 
 
 def tensors_of(batch: Batch) -> tuple[Tensor, ...]:
-    """A batch's tensors, in the order that `Step.take` wants them."""
+    """A batch's tensors, in the order of the arguments of `Step.take`."""
     return batch.visible, batch.infrared, batch.labels, batch.cameras_visible, batch.cameras_infrared
 
 

@@ -36,8 +36,8 @@ def same_setting(recorded: Mapping[str, Any], present: Mapping[str, Any]) -> boo
     """Whether a record was made with the present parameters, as far as they have an effect.
 
     A parameter without effect in both, such as the form of a loss that is off, makes no other setting. A parameter that
-    is younger than the record counts as having had its present value: whoever adds one that changes results by
-    that value raises msclnet.recipe. A recorded precision agrees with `auto`. Seeds are not compared.
+    is younger than the record counts as having had its present value: where that value
+    changes results, msclnet.recipe has been raised. A recorded precision agrees with `auto`. Seeds are not compared.
     """
     chosen = {key: "auto" for key in _PRECISION if present.get(key) == "auto" and key in recorded}
     return effective({**present, **recorded, **chosen}) == effective(present)

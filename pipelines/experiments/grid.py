@@ -1,15 +1,12 @@
 """The grids of experiments/*.yaml: what such a file may hold."""
 
-import difflib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from msclnet.errors import UserError
-from pipelines.orchestration.overrides import flatten
-from pipelines.stages.config import read_yaml
+from pipelines.stages.config import describe, flatten, read_yaml, suggestion
 from pipelines.stages.params import Fraction, NotNegative, Seed
 
 FOLDER = Path("experiments")
@@ -102,7 +99,7 @@ class Grid(Strict):
             raise ValueError(f"rows must have different names, not two {sorted(twice)[0]!r}")
         if names and self.baseline not in (None, *names):
             raise ValueError(
-                f"baseline must be the name of a row, not {self.baseline!r}{close(str(self.baseline), names)}"
+                f"baseline must be the name of a row, not {self.baseline!r}{suggestion(str(self.baseline), names)}"
             )
         return self
 
@@ -136,16 +133,10 @@ def load_grid(root: Path, name: str) -> Grid:
     return _checked_grid(values, FOLDER / f"{name}.yaml")
 
 
-def close(word: str, known: Sequence[str]) -> str:
-    """` (did you mean ...?)`, or the list of what there is."""
-    found = difflib.get_close_matches(word, known, n=1)
-    return f" (did you mean {found[0]!r}?)" if found else f"; there are: {', '.join(known) or 'none'}"
-
-
 def _read(root: Path, name: str) -> Grid:
     known = grid_names(root)
     if name not in known:
-        raise UserError(f"no grid {name!r} in {FOLDER}/{close(name, known)}")
+        raise UserError(f"no grid {name!r} in {FOLDER}/{suggestion(name, known)}")
     file = FOLDER / f"{name}.yaml"
     values = read_yaml(root / file)
     if not isinstance(values, dict):
@@ -172,11 +163,4 @@ def _mistake(problem: Any, values: dict[str, Any]) -> str:
         row = values["rows"][place[1]]
         place[:2] = [f"row {row.get('name', place[1] + 1) if isinstance(row, dict) else place[1] + 1}"]
         model = Paper if "paper" in place else Row
-    where = ".".join(str(part) for part in place) or "the whole file"
-    if problem["type"] == "extra_forbidden":
-        return f"{where}: unknown key{close(str(place[-1]), list(model.model_fields))}"
-    if problem["type"] == "missing":
-        return f"{where}: this key is missing"
-    if problem["type"] == "value_error":
-        return f"{where}: {problem['msg'].removeprefix('Value error, ')}"
-    return f"{where}: {problem['msg']}, not {problem['input']!r}"
+    return describe(problem, model, place=place, example="experiments/ablation.yaml")

@@ -8,12 +8,11 @@ from typing import Any
 from msclnet.errors import UserError
 from msclnet.recipe import RECIPE
 from pipelines.experiments.equivalence import effective, same_setting
-from pipelines.experiments.grid import FOLDER, SEED_KEY, Grid, Row, close
+from pipelines.experiments.grid import FOLDER, SEED_KEY, Grid, Row
 from pipelines.experiments.results import read_results, recipe_of, records_file
 from pipelines.orchestration.dvc_files import read_stages, stages_between
 from pipelines.orchestration.experiments import Experiment, check_experiments
-from pipelines.orchestration.overrides import flatten
-from pipelines.stages.config import read_yaml
+from pipelines.stages.config import flatten, read_yaml, suggestion
 
 _SHOWN = 4
 
@@ -78,7 +77,7 @@ class Plan:
     tracking: str
 
     def to_run(self, *, identical: bool) -> list[GridCell]:
-        """The cells that are worth running; with `identical` those that are identical by construction as well."""
+        """The cells to run; with `identical` also those that are identical by construction."""
         return [cell for cell in self.cells if identical or cell.same_as is None]
 
 
@@ -111,14 +110,14 @@ def make_plan(
     known = [row.name for row in grid.all_rows]
     chosen = known if rows is None else list(rows)
     if unknown := [row for row in chosen if row not in known]:
-        raise UserError(f"{FOLDER / grid.name}.yaml has no row {unknown[0]!r}{close(unknown[0], known)}")
+        raise UserError(f"{FOLDER / grid.name}.yaml has no row {unknown[0]!r}{suggestion(unknown[0], known)}")
     if not (seeds and chosen):
         raise UserError("no seed or no row is named: name some, or leave them out for all")
     if wrong := [seed for seed in seeds if not 0 <= seed < 2**32]:
         raise UserError(f"a seed is a whole number from 0 to 2^32 - 1, not {wrong[0]}")
     if SEED_KEY in overrides:
         raise UserError("seed is set for each cell: name the seeds instead of overriding it")
-    stages_between(read_stages(root), until=grid.until)
+    stages_between(read_stages(root), last_stage=grid.until)
 
     grid = grid if preset is None else grid.model_copy(update={"preset": preset})
     first: dict[str, str] = {}  # effective parameters -> the row that has them first
@@ -136,7 +135,7 @@ def make_plan(
                 seed=seed,
                 cell=experiment,
                 score=grid.score,
-                params=relevant(root, params, until=grid.until),
+                params=relevant(root, params, last_stage=grid.until),
                 same_as=None if same == row.name else same,
                 reports=grid.mean_over_rows,
             )
@@ -148,17 +147,11 @@ def make_plan(
     return Plan(name, grid, overrides, cells=selected, others=others, tracking=tracking)
 
 
-def relevant(root: Path, params: Mapping[str, Any], *, until: str) -> dict[str, Any]:
-    """The parameters that the stages of dvc.yaml up to `until` read, by dotted key.
-
-    Args:
-        root: the project.
-        params: all parameters by dotted key.
-        until: the last stage.
-    """
+def relevant(root: Path, params: Mapping[str, Any], *, last_stage: str) -> dict[str, Any]:
+    """The parameters that the stages of dvc.yaml up to the last one read, by dotted key."""
     stages = read_yaml(root / "dvc.yaml")["stages"]
     names = list(stages)
-    selected = [stages[name] for name in names[: names.index(until) + 1]]
+    selected = [stages[name] for name in names[: names.index(last_stage) + 1]]
     keys = [key for stage in selected for key in stage.get("do", stage).get("params", [])]
     prefixes = tuple(f"{key}." for key in keys)
     return {name: value for name, value in params.items() if name in keys or name.startswith(prefixes)}

@@ -24,13 +24,7 @@ _DIGITS = 5
 
 
 def record_of(root: Path, planned: GridCell, result: RunResult) -> dict[str, Any]:
-    """The record of a cell whose stages have succeeded.
-
-    Args:
-        root: the project.
-        planned: the cell.
-        result: of its experiment.
-    """
+    """The record of a cell whose stages have succeeded."""
     lock = git(root, "cat-file", "blob", f"{result.rev}:dvc.lock")
     files = output_files(lock, stages=list(result.stages), cache=cache_folder(root)) or {}
     history = files.get(str(paths.HISTORY))

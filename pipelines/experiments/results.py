@@ -1,7 +1,6 @@
 """The committed records of finished cells: experiments/results/<grid>.jsonl, one record a line."""
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 from filelock import FileLock
 
 from msclnet.errors import UserError
+from msclnet.files import replaced_file
 
 RESULTS = Path("experiments") / "results"
 _KEYS = {"row", "seed", "score", "params", "figures"}
@@ -49,9 +49,8 @@ def write_result(root: Path, grid: str, record: Mapping[str, Any]) -> None:
     with FileLock(locks / f"records-{grid}"):
         lines = {_key(former): line for line, former in _read(target, name)}
         lines[_key(record)] = json.dumps(record)
-        unfinished = target.with_name(f".{target.name}.{os.getpid()}")
-        unfinished.write_text("".join(f"{lines[key]}\n" for key in sorted(lines)), encoding="utf-8")
-        unfinished.replace(target)
+        with replaced_file(target) as unfinished:
+            unfinished.write_text("".join(f"{lines[key]}\n" for key in sorted(lines)), encoding="utf-8")
 
 
 def images_differ(records: Iterable[Mapping[str, Any]]) -> bool:

@@ -183,11 +183,6 @@ def conclude(root: Path, plan: Plan, outcomes: Sequence[CellOutcome]) -> Conclus
     """Statistics of the rows of this run, and what is missing.
 
     The baseline, and for a mean over rows every other row, also count where an earlier run has finished them.
-
-    Args:
-        root: the project.
-        plan: the grid.
-        outcomes: how each cell ended, as `run_parallel` gives them.
     """
     grid = plan.grid
     records = [outcome.result.record for outcome in outcomes if outcome.result is not None]

@@ -48,13 +48,6 @@ def summarise(
     A model is scored on the test images of its own split: each split is a whole run of the pipeline. Several seeds of
     one split count as one model, with the mean of their figures.
 
-    Args:
-        records: of cells that differ in nothing but split and seed; those of other data sets are left out.
-        name: under which the records are kept.
-        preset: as given by the user.
-        overrides: as given by the user.
-        failed: row -> message.
-
     Returns:
         A dict ready for JSON. `data_differences` counts the differences from the published data set. `results` has one
         entry for each direction, feature and re-ranking, with all labels and {`mean`, `std`, `per_split`} for each

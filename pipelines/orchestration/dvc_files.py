@@ -1,6 +1,5 @@
 """Reads dvc.yaml and dvc.lock: the stages in order, their outputs, and where the cache keeps these."""
 
-import difflib
 import json
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from msclnet.errors import UserError
-from pipelines.stages.config import load_yaml
+from pipelines.stages.config import load_yaml, suggestion
 
 METRICS = "results/metrics/metrics.json"
 FIGURES = "results/figures/"
@@ -35,20 +34,20 @@ def read_stages(project: Path) -> list[Stage]:
     return [Stage(name, tuple(_outputs(stage))) for name, stage in stages.items()]
 
 
-def stages_between(stages: list[Stage], *, since: str | None = None, until: str | None = None) -> list[Stage]:
-    """The stages from `since` up to and with `until`; None stands for the first and the last.
+def stages_between(
+    stages: list[Stage], *, first_stage: str | None = None, last_stage: str | None = None
+) -> list[Stage]:
+    """The stages from the first up to and with the last; None: from the start, to the end.
 
     Raises:
         UserError: there is no such stage.
     """
     names = [stage.name for stage in stages]
-    for name in (since, until):
+    for name in (first_stage, last_stage):
         if name is not None and name not in names:
-            close = difflib.get_close_matches(name, names, n=1)
-            hint = f" (did you mean {close[0]}?)" if close else ""
-            raise UserError(f"no stage {name!r} in dvc.yaml{hint}; there are: {', '.join(names)}")
-    first = names.index(since) if since is not None else 0
-    last = names.index(until) if until is not None else len(names) - 1
+            raise UserError(f"no stage {name!r} in dvc.yaml{suggestion(name, names)}")
+    first = names.index(first_stage) if first_stage is not None else 0
+    last = names.index(last_stage) if last_stage is not None else len(names) - 1
     return stages[first : last + 1]
 
 

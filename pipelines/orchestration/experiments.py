@@ -10,8 +10,9 @@ from typing import Any
 from msclnet.errors import UserError
 from pipelines.orchestration import workspace
 from pipelines.orchestration.git import base_commit, git
-from pipelines.orchestration.overrides import apply_overrides, apply_preset, flatten
-from pipelines.stages.config import load_params, load_yaml
+from pipelines.orchestration.overrides import apply_overrides
+from pipelines.stages.config import flatten, load_params, load_yaml
+from pipelines.stages.presets import apply_preset
 
 _SHOWN = 4
 
@@ -59,10 +60,6 @@ def write_params(project: Path, experiment: Experiment, target: Path) -> None:
 
 def check_experiments(root: Path, experiments: Sequence[Experiment]) -> list[dict[str, Any]]:
     """Find every mistake before the first experiment runs, and protect results of other settings under their names.
-
-    Args:
-        root: the project: a git repository with a commit.
-        experiments: each with a name.
 
     Returns:
         Each experiment's parameters by dotted key.

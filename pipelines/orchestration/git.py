@@ -84,7 +84,7 @@ def write_tree(folder: Path, *, index: Path, entries_of: Path, objects: Path | N
 
 
 def identity(root: Path) -> dict[str, str]:
-    """The author of experiments: the user where git knows one, otherwise a stand-in."""
+    """The author of experiments: the configured user, otherwise a placeholder."""
     found = {}
     for key, fallback in (("user.name", "msclnet"), ("user.email", "msclnet@localhost")):
         found[key] = fallback

@@ -1,6 +1,5 @@
 """Changes to params.yaml for one run: a preset in its place, then single values."""
 
-import difflib
 import json
 from collections.abc import Iterable, Mapping, MutableMapping
 from pathlib import Path
@@ -8,9 +7,7 @@ from typing import Any
 
 from msclnet.errors import UserError
 from msclnet.tracking.masking import may_hold_a_secret
-from pipelines.stages.config import flatten as flatten
-from pipelines.stages.config import load_yaml
-from pipelines.stages.presets import apply_preset as apply_preset
+from pipelines.stages.config import flatten, load_yaml, suggestion
 from pipelines.stages.presets import commented_yaml, load_with_comments
 
 
@@ -25,7 +22,7 @@ def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
         key, equals, text = setting.partition("=")
         if not equals or not key.strip():
             raise UserError(f"--set {setting}: write it as KEY=VALUE, for example --set train.epochs=3")
-        # Before Prefect or anybody else is told.
+        # Before the value reaches Prefect.
         _check_no_secret(key, text)
         overrides[key.strip()] = load_yaml(text, source=f"--set {setting}") if text else ""
     return overrides
@@ -97,12 +94,4 @@ def _unknown(key: str, known: Mapping[str, Any], file: str) -> str:
     inside = [name for name in known if name.startswith(f"{key}.")]
     if inside:
         return f"{key} is a section of {file}, not a value; set one of its keys: {', '.join(inside)}"
-    return f"{key}: {file} has no such key{_suggestion(key, list(known))}"
-
-
-def _suggestion(word: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    if not close:
-        ends = [name for name in known if name.rsplit(".", 1)[-1] == word.rsplit(".", 1)[-1]]
-        close = ends[:1]
-    return f" (did you mean {close[0]}?)" if close else ""
+    return f"{key}: {file} has no such key{suggestion(key, known)}"

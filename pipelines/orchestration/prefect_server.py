@@ -32,16 +32,15 @@ def server_address() -> str | None:
 
 
 def is_prefect(api: str) -> bool:
-    """Whether a Prefect server answers at an API address: any other server's answer is not the word that it gives."""
+    """Whether a Prefect server answers at an API address; the answer of any other server differs from `true`."""
     return answers(f"{api}/health", expected=b"true")
 
 
-def answers(url: str, *, seconds: float = 3.0, login: str = "", expected: bytes | None = None) -> bool:
+def answers(url: str, *, login: str = "", expected: bytes | None = None) -> bool:
     """Whether a GET of the address succeeds; addresses of this machine are asked without a proxy.
 
     Args:
         url: the address.
-        seconds: how long to wait.
         login: `user:password`. Without one a server that asks for it counts as answering.
         expected: what the answer must be.
     """
@@ -51,7 +50,7 @@ def answers(url: str, *, seconds: float = 3.0, login: str = "", expected: bytes 
         request = urllib.request.Request(url)
         if login:
             request.add_header("Authorization", f"Basic {base64.b64encode(login.encode()).decode()}")
-        with opener.open(request, timeout=seconds) as response:
+        with opener.open(request, timeout=3.0) as response:
             return 200 <= response.status < 300 and expected in (None, response.read(100).strip())
     except urllib.error.HTTPError as error:
         return not login and error.code in (401, 403)  # it is there, and the flow itself has the key

@@ -76,11 +76,7 @@ def run_pipeline(
 ) -> RunResult:
     """Run the pipeline in the user's tree, or as an experiment where a preset or overrides are given.
 
-    Args:
-        root: the project.
-        experiment: what to run.
-        first_stage: in the user's tree; an experiment takes what is not changed from the cache.
-        how: as for `run_workspace` and `run_experiment`.
+    `first_stage` counts in the user's tree; an experiment takes what is not changed from the cache.
     """
     if experiment.preset or experiment.overrides:
         return run_experiment(root, experiment, **how)
@@ -105,7 +101,7 @@ def run_workspace(
     Other arguments and errors as of `run_experiment`.
     """
     root = root.resolve()
-    selected = stages_between(read_stages(root), since=first_stage, until=last_stage)
+    selected = stages_between(read_stages(root), first_stage=first_stage, last_stage=last_stage)
     workspace.check_cache(root)
     lock = root / workspace.FLOWS / "workspace.lock"
     waiting = "another run works in this working tree: waiting for its end"
@@ -133,13 +129,6 @@ def run_experiment(
     A stage whose inputs are those of a former run comes from DVC's cache. A second run with the same inputs at the
     same time waits for the first.
 
-    Args:
-        root: the project: a git repository with a commit.
-        experiment: what to run.
-        replace: whether an experiment of this name with other inputs may be overwritten.
-        environment: further variables for the stages.
-        run_stage, log, stop: as for `stage_process.run_stage`.
-
     Raises:
         UserError: a mistake in the arguments, the parameters, or reported by a stage.
         DivergedError: the training diverged.
@@ -152,7 +141,7 @@ def run_experiment(
     with workspace.isolated(root) as copy:
         write_params(copy.path, experiment, copy.path / "params.yaml")
         stages = read_stages(copy.path)
-        selected = stages_between(stages, until=experiment.until)
+        selected = stages_between(stages, last_stage=experiment.until)
         outputs = [path for stage in stages for path in stage.outputs]
         inputs = copy.inputs(outputs=outputs)
         name = experiment.name or readable_name(experiment, inputs)
@@ -215,12 +204,6 @@ def run_parallel(
 
     A failing piece is noted and the others go on. Whatever ends the call early (Ctrl-C, SIGTERM, a cancelled flow run)
     sets the event that every call has been given, and waits for those under way to end; no further piece is begun.
-
-    Args:
-        pieces: what is to be done, in the order in which it is begun.
-        run: does one piece.
-        parallel: how many at a time.
-        on_end: called in this thread with each outcome as it comes.
 
     Returns:
         Outcomes in the order of the pieces.

@@ -139,10 +139,6 @@ def end_group(process: AnyPopen, *, grace: float) -> None:
 
     Every process of the group gets SIGTERM; `dvc` ends at once and records nothing, the stage saves its state. Whatever
     is left after `grace` seconds is killed, and so is a descendant that has left the group.
-
-    Args:
-        process: the child, started with `start_new_session=True`.
-        grace: seconds between SIGTERM and SIGKILL.
     """
     descendants = _descendants(process)
     try:
@@ -171,7 +167,7 @@ def processes_of(process: AnyPopen) -> list[psutil.Process]:
 def sigterm_raises() -> Iterator[None]:
     """Let SIGTERM raise SystemExit(143) here, where it would end this process on the spot.
 
-    A handler that somebody else (Prefect) has set stays, and threads other than the main one get no signals.
+    A handler that another library (Prefect) has set stays, and threads other than the main one get no signals.
     """
 
     def leave(number: int, frame: object) -> NoReturn:

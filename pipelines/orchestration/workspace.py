@@ -77,13 +77,7 @@ class Workspace:
 
 @contextmanager
 def isolated(root: Path) -> Iterator[Workspace]:
-    """Hold a clone that has the user's present files.
-
-    Args:
-        root: the user's project: a git repository with at least one commit and a `.dvc` folder.
-
-    Yields:
-        A clone that nobody uses, a new one where there is none.
+    """Hold a clone that has the user's present files and that no other run uses; a new one where there is none.
 
     Raises:
         UserError: no git history, no DVC project, or a DVC cache that cannot be written.
@@ -163,7 +157,7 @@ def cache_folder(root: Path) -> Path:
 
 
 def check_cache(root: Path) -> None:
-    """Fail now where the cache cannot be written; DVC itself would notice after the first stage has run.
+    """Fail now where the cache cannot be written; DVC itself would fail only after the first stage has run.
 
     Raises:
         UserError: the cache cannot be written.

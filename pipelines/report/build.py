@@ -3,7 +3,6 @@
 The page needs no other file and no network.
 """
 
-import argparse
 import re
 import sys
 from collections.abc import Sequence
@@ -18,8 +17,7 @@ from pipelines.report.document import OURS, PAPER, Picture, Section, Table
 from pipelines.report.grids import grid_sections
 from pipelines.report.published import comparison
 from pipelines.report.results import read_own
-from pipelines.settings import home, project_root
-from pipelines.stages.stage import report_user_errors
+from pipelines.settings import home
 
 FOLDER = Path("results/report")
 TITLE = "MSCLNet: an open implementation, and what it measured"
@@ -27,19 +25,6 @@ INTRODUCTION = (
     "Visible-infrared person re-identification by Modality Synergy, Modality Complement and Cascaded Aggregation "
     "(Zhang et al., ECCV 2022). Written by `msclnet report` from the results in this folder."
 )
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line."""
-    description = f"Writes {FOLDER}/index.html and report.md from the results in this project."
-    parser = argparse.ArgumentParser(prog="msclnet report", description=description)
-    parser.add_argument(
-        "--mlflow-run",
-        metavar="ID",
-        help="log the report to this run; otherwise to the runs of the grids in it, as far as MLflow has them",
-    )
-    chosen = parser.parse_args(arguments)
-    report_user_errors(lambda: report(project_root(), mlflow_run=chosen.mlflow_run))
 
 
 def report(root: Path, *, mlflow_run: str | None = None) -> None:
@@ -128,7 +113,3 @@ def markdown_table(table: Table) -> str:
         colalign=["right" if number else "left" for _, _, number in table.columns],
         disable_numparse=True,
     )
-
-
-if __name__ == "__main__":
-    main()

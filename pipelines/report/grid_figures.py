@@ -144,12 +144,7 @@ def what_diverged(views: Sequence[GridView]) -> list[Block]:
 
 
 def why_diverged(record: Record, baseline: Sequence[Record]) -> str:
-    """How a training left the range of a healthy one; empty where it did not.
-
-    Args:
-        record: Of the training.
-        baseline: Records of the grid's baseline row.
-    """
+    """How a training left the range of a healthy one; empty where it did not."""
     if "diverged" in record:
         return record["diverged"].partition(". ")[0]
     last = {

@@ -176,13 +176,7 @@ def _by_conditions(reports: Sequence[Report], key: str) -> dict[str, dict[str, R
 
 
 def percent(value: Report | None, *, unit: float = 100, deviation: bool = True) -> str:
-    """`12.34 ± 0.56`, or the mean alone without a deviation; empty for None.
-
-    Args:
-        value: `mean` and `std` (None: unknown).
-        unit: Factor from the values to percentages.
-        deviation: Whether the deviation is shown.
-    """
+    """`12.34 ± 0.56`, or the mean alone; empty for None. `unit` is the factor to percentages."""
     if value is None:
         return ""
     mean = f"{unit * value['mean']:.2f}"
@@ -190,7 +184,7 @@ def percent(value: Report | None, *, unit: float = 100, deviation: bool = True) 
 
 
 def conditions(report: Report) -> str:
-    """The conditions of a figure besides data set, mode, shots and direction."""
+    """The conditions of a figure apart from data set, mode, shots and direction."""
     sampler = f"gallery sampler {report['sampler']}, " if report["sampler"] else ""
     parts = [f"feature {report['feature']}, {sampler}{trials(dict(report))}", processing(dict(report))]
     if embedding := report.get("embedding"):

@@ -14,10 +14,9 @@ from pipelines.experiments.grid import Grid, Row, load_grid
 from pipelines.experiments.results import images_differ, read_results, recipe_of, records_file
 from pipelines.experiments.splits import FOLDER
 from pipelines.experiments.statistics import RowStatistics, grid_rows
-from pipelines.orchestration.overrides import flatten
 from pipelines.report.document import Block, Paragraph
 from pipelines.stages import paths
-from pipelines.stages.config import read_yaml
+from pipelines.stages.config import flatten, read_yaml
 from pipelines.stages.presets import load_preset, preset_names
 
 TABLES = Path(__file__).parent / "tables"

@@ -1,6 +1,6 @@
 """Reads params.yaml and names every mistake in it: the key, the value and the remedy."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from reprlib import Repr
@@ -16,6 +16,7 @@ REWRITE = "write it with `msclnet preset synthetic`"
 SHORT = Repr()  # a value may be a whole section put in the wrong place
 SHORT.maxlevel, SHORT.maxdict, SHORT.maxlist, SHORT.maxlong = 3, 10, 10, 60
 SHORT.maxstring = SHORT.maxother = 200
+_MOST_LISTED = 40  # names in a message
 
 
 def load_params(path: Path) -> Params:
@@ -28,7 +29,7 @@ def load_params(path: Path) -> Params:
 
 
 def read_yaml(path: Path) -> Any:
-    """The plain values of a YAML 1.2 file (1e-3 is a number, `on` a word).
+    """The plain values of a YAML 1.2 file (1e-3 is a number, `on` a string).
 
     Raises:
         UserError: The file is missing or is no YAML.
@@ -69,24 +70,32 @@ def check_params(values: Any, *, source: str) -> Params:
     try:
         return Params.model_validate(values)
     except ValidationError as error:
-        mistakes = "\n".join(f"  {describe(problem, Params)}" for problem in error.errors())
+        mistakes = "\n".join(
+            f"  {describe(problem, Params, place=problem['loc'])}" for problem in error.errors()
+        )
         raise UserError(mask(f"{source} is not valid:\n{mistakes}")) from error
 
 
-def describe(problem: Any, schema: type[BaseModel], *, where: str | None = None) -> str:
-    """One of pydantic's errors in words: the key, what is wrong with its value, and the nearest key there is.
+def describe(
+    problem: Any,
+    schema: type[BaseModel],
+    *,
+    place: Sequence[Any],
+    example: str = "presets/synthetic.yaml",
+) -> str:
+    """The message for one of pydantic's errors: the key, the fault of its value, and the nearest existing key.
 
     Args:
         problem: an element of `ValidationError.errors()`.
         schema: the model that was validated.
-        where: how the message names the key; default: its dotted path.
+        place: the parts of the key's path, as the message names them.
+        example: a file that has all keys.
     """
-    place = problem["loc"]
-    where = where or ".".join(str(part) for part in place) or "the whole file"
+    where = ".".join(str(part) for part in place) or "the whole file"
     if problem["type"] == "extra_forbidden":
         return f"{where}: unknown key{suggestion(str(place[-1]), _known_keys(schema, place[:-1]))}"
     if problem["type"] == "missing":
-        return f"{where}: this key is missing; presets/synthetic.yaml has an example"
+        return f"{where}: this key is missing; {example} has an example"
     message = problem["msg"].removeprefix("Value error, ")
     return f"{where}: {message}" + (
         "" if problem["type"] == "value_error" else f", not {_shown(problem['input'])}"
@@ -94,10 +103,14 @@ def describe(problem: Any, schema: type[BaseModel], *, where: str | None = None)
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
-    """` (did you mean ...?)` where a known word is close, otherwise the known ones."""
+    """` (did you mean ...?)` where a known word is close or ends alike, otherwise the known ones, if they are few."""
     known = list(known)
+    last = word.rpartition(".")[2]
     close = get_close_matches(word, known, n=1, cutoff=0.5)
-    return f" (did you mean {close[0]!r}?)" if close else f"; there are: {', '.join(known) or 'none'}"
+    close += [name for name in known if name.rpartition(".")[2] == last]
+    if close:
+        return f" (did you mean {close[0]!r}?)"
+    return f"; there are: {', '.join(known) or 'none'}" if len(known) <= _MOST_LISTED else ""
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -116,7 +129,7 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 200 else f"{text[:200]}..."
 
 
-def _known_keys(schema: type[BaseModel], path: tuple[Any, ...]) -> list[str]:
+def _known_keys(schema: type[BaseModel], path: Sequence[Any]) -> list[str]:
     models = [schema]
     for part in path:  # positions in lists lead to no other model
         fields = [

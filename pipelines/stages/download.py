@@ -38,7 +38,7 @@ def download(params: Params) -> None:
         pack(
             source,
             paths.RAW,
-            wanted=dataset.layout.wants,
+            wanted=dataset.layout.includes,
             check=lambda opened: Tree(opened, dataset.layout),
             expected=f"the folders and lists of {dataset.title}. {dataset.access}",
         )

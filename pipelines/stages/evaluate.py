@@ -63,7 +63,7 @@ def score_all(params: Params) -> tuple[dict[str, Any], list[Report]]:
 
 
 def summary(validation: Mapping[str, float], report: Report) -> dict[str, Any]:
-    """One line for `dvc metrics show`: the headline's figures in percent, and the words that tell experiments apart."""
+    """One line for `dvc metrics show`: the headline's figures in percent, and what distinguishes experiments."""
     direction = {INFRARED_TO_VISIBLE: "i2v", VISIBLE_TO_INFRARED: "v2i"}[report["direction"]]
     parts = (
         protocol_name(report) if report["mode"] else direction,
@@ -100,7 +100,7 @@ def protocol_figures(reports: list[Report], params: Params) -> dict[str, Any]:
 
 
 def conditions(reports: list[Report]) -> str:
-    """What a reader must know besides the names of the figures in metrics.json and in the printed table."""
+    """What a reader must know in addition to the names of the figures in metrics.json and in the printed table."""
     own = reports[0]
     re_ranked = next((re_ranking(report) for report in reports if report["re_ranking"]), None)
     parts = [
@@ -198,7 +198,7 @@ def announce(tracker: "Tracker", scores: dict[str, float], validation_score: flo
     from msclnet.tracking.registry import find_version, promote, set_candidate
 
     run = read_run()
-    # The server may have been away when the training ended, or does not know the training.
+    # The server may have been down when the training ended, or does not have its run.
     version = run["model_version"] if tracker.run_id == run["run_id"] else None
     version = version or find_version(tracker, name=run["model"])
     version = version or register_network(tracker, name=run["model"])

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
-# The upper bounds are far above anything sensible: a slip of the finger is told, not tried until the memory is full.
+# Generous upper bounds catch typing errors before they exhaust memory.
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 CountOrNone = Annotated[int, Field(ge=0, le=1_000_000)]
 Size = Annotated[int, Field(ge=0, le=8192)]

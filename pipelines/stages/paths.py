@@ -120,7 +120,7 @@ def write_json(path: Path, values: Any) -> None:
     fresh(path).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
-# Reads .npz files that stages wrote, and that may have come from somebody else's cache.
+# Reads .npz files that stages wrote, and that may have come from another user's cache.
 
 
 def read_arrays(path: Path, *, stage: str) -> dict[str, np.ndarray]:

@@ -33,7 +33,7 @@ def preset_path(project: Path, name: str) -> Path:
     return project / "presets" / f"{name}.yaml"
 
 
-def load_preset(name: str, project: Path = Path()) -> dict[str, Any]:
+def load_preset(name: str, project: Path) -> dict[str, Any]:
     """All values of a preset, sections as nested mappings; they are not validated.
 
     Raises:
@@ -42,7 +42,7 @@ def load_preset(name: str, project: Path = Path()) -> dict[str, Any]:
     return deepcopy(_values(_overlays(project, name)))
 
 
-def preset_params(name: str, project: Path = Path()) -> Params:
+def preset_params(name: str, project: Path) -> Params:
     """A preset, validated.
 
     Raises:
@@ -62,7 +62,7 @@ def apply_preset(project: Path, name: str, *, target: Path | None = None) -> Non
     (target or project / PARAMS).write_text(_text(_overlays(project, name)), encoding="utf-8")
 
 
-def write_preset(name: str, project: Path = Path()) -> None:
+def write_preset(name: str) -> None:
     """Write params.yaml from a preset and print each value that changes, and where a missing data set is to be had.
 
     Raises:
@@ -70,6 +70,7 @@ def write_preset(name: str, project: Path = Path()) -> None:
     """
     from msclnet.datasets.catalogue import missing_source_message
 
+    project = Path()
     values = preset_params(name, project).model_dump(by_alias=True)
     old = _present(project / PARAMS)
     apply_preset(project, name)

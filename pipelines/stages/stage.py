@@ -206,12 +206,7 @@ def rank_errors_recorded() -> Iterator[None]:
 
 
 def record_failure(error: BaseException, text: str) -> int:
-    """Record why this rank fails, in the form that torchrun reads; returns the exit code for it.
-
-    Args:
-        error: Why.
-        text: Its traceback.
-    """
+    """Record why this rank fails (`text`: the traceback), in the form that torchrun reads; returns the exit code."""
     mistake = mistake_in(error)
     code = DEFECT if mistake is None else USER_MISTAKE
     message, text = mistake and printable(mistake), printable(text)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from msclnet.datasets.records import Split
-from msclnet.distributed import ALONE, Processes, connected, embed_together, synchronise_batch_norm
+from msclnet.distributed import Processes, connected, embed_together, synchronise_batch_norm
 from msclnet.embedding import embed_images
 from msclnet.errors import memory_errors_explained
 from msclnet.images.augmentation import build_augmentation
@@ -160,7 +160,7 @@ def build_training(
     *,
     device: torch.device,
     run: Run,
-    processes: Processes = ALONE,
+    processes: Processes,
 ) -> Training:
     """Assemble a training from its parameters: data, seed, network, objective, optimizer."""
     batch, optimizer, rows = params.train.batch, params.train.optimizer, data.rows["train"]

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from msclnet.distributed import ALONE, Processes
+from msclnet.distributed import Processes
 from msclnet.errors import UserError
 from msclnet.tracking.run import DatasetInfo, Tracker
 from msclnet.training.checkpoint import CheckpointFolder, remove_finished
@@ -118,7 +118,7 @@ class FirstRun(Run):
         """Write weights, network spec, history and run.json, and register the model."""
         done = training.progress
         write_history(paths.HISTORY, done.history)
-        # Whoever loads the network brings its weights.
+        # The loaded weights replace those that it was initialised with.
         write_json(paths.NETWORK_SPEC, {**spec, "model": {**spec["model"], "weights": "none"}})
         save_weights(weights, fresh(paths.WEIGHTS))
         name = self.params.tracking.registered_model
@@ -138,16 +138,8 @@ class FirstRun(Run):
 
 
 @contextmanager
-def open_run(
-    params: Params, *, key: str, dataset: DatasetInfo, processes: Processes = ALONE
-) -> Iterator[Run]:
+def open_run(params: Params, *, key: str, dataset: DatasetInfo, processes: Processes) -> Iterator[Run]:
     """Begin a run or resume it; how the block ends decides how it ends in MLflow.
-
-    Args:
-        params: All of params.yaml.
-        key: Name of everything that decides the result.
-        dataset: What is trained on.
-        processes: Those that train together.
 
     Raises:
         UserError: Another process trains this configuration, the processes do not agree on it, or MLflow does not

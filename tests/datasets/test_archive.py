@@ -153,7 +153,7 @@ def test_a_former_result_stays_until_the_new_one_is_whole(tmp_path: Path) -> Non
         pack(folder, target, wanted=wanted)
     assert target.read_bytes() == b"in the cache"
     (folder / "cam9/broken.jpg").unlink()
-    (tmp_path / ".images.zip.partial").write_bytes(bytes(1_000_000))  # left by a killed process
+    (tmp_path / ".partial-images.zip").write_bytes(bytes(1_000_000))  # left by a killed process
     pack(folder, target, wanted=wanted)
     assert (cache.read_bytes(), contents(target)) == (b"in the cache", FILES)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cached", "folder", "images.zip"]

@@ -177,4 +177,4 @@ def test_every_tenth_training_identity_validates(tmp_path: Path) -> None:
     ],
 )
 def test_which_files_belong_to_the_data_set(name: str, belongs: bool) -> None:
-    assert LAYOUT.wants(name) is belongs
+    assert LAYOUT.includes(name) is belongs

@@ -226,7 +226,7 @@ def test_validation_needs_ten_training_identities(tmp_path: Path) -> None:
     ],
 )
 def test_which_files_belong_to_the_data_set(name: str, belongs: bool) -> None:
-    assert LAYOUT.wants(name) is belongs
+    assert LAYOUT.includes(name) is belongs
 
 
 def test_a_line_beyond_all_measure_is_refused_without_being_searched(tmp_path: Path) -> None:

@@ -237,7 +237,7 @@ def test_replica(tmp_path: Path, awkward: bool, choice: Choice) -> None:
     ],
 )
 def test_which_files_belong_to_the_data_set(name: str, belongs: bool) -> None:
-    assert LAYOUT.wants(name) is belongs
+    assert LAYOUT.includes(name) is belongs
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])

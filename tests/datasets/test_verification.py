@@ -359,10 +359,10 @@ def test_data_sets_by_name(tmp_path: Path) -> None:
         source = open_source(tmp_path / name)
         records = data_set(name).list_records(source, Choice(validation=True))
         assert {record.split for record in records} == {"train", "val", "test"}
-        assert all(data_set(name).layout.wants(record.path) for record in records)
-        assert [n for n in source.names() if n.endswith(".txt") and not data_set(name).layout.wants(n)] == [
-            n for n in source.names() if n == "readme.txt"
-        ]
+        assert all(data_set(name).layout.includes(record.path) for record in records)
+        assert [
+            n for n in source.names() if n.endswith(".txt") and not data_set(name).layout.includes(n)
+        ] == [n for n in source.names() if n == "readme.txt"]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """OpenVINO's models, in memory and as files, against the network that they were made from."""
 
+import ctypes
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -19,11 +20,10 @@ from msclnet.export.openvino import (
     openvino_model,
     save_openvino,
     signal_stack_kept,
-    signal_stack_size,
 )
 from msclnet.export.stream import optional
 
-OPENVINO = optional("openvino", what_for="the tests")  # never imported by itself: see the last test
+OPENVINO = optional("openvino", purpose="the tests")  # never imported by itself: see the last test
 with signal_stack_kept():
     HAS_BF16 = "BF16" in OPENVINO.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
@@ -73,7 +73,7 @@ def test_a_processor_without_bf16_is_no_silent_fp32(monkeypatch: pytest.MonkeyPa
         def get_property(self, device: str, name: str) -> list[str]:
             return ["FP32", "INT8"]
 
-    monkeypatch.setattr(openvino_runtime, "optional", lambda name, what_for: OldProcessor())
+    monkeypatch.setattr(openvino_runtime, "optional", lambda name, purpose: OldProcessor())
     check_openvino("fp32")
     with pytest.raises(
         UserError, match=r"embed\.precision.*set embed\.precision to fp32, or embed\.backend to torch"
@@ -90,6 +90,13 @@ def test_files_that_cannot_be_written_or_read(tmp_path: Path) -> None:
     (tmp_path / "visible.xml").write_text("<no model>")
     with pytest.raises(UserError, match=r"visible\.xml cannot be read by OpenVINO"):
         openvino_model(tmp_path / "visible.xml")
+
+
+def signal_stack_size() -> int:
+    """Bytes of the stack set apart for this thread's signal handlers; 0 without one (SS_DISABLE, 2)."""
+    stack = (ctypes.c_size_t * 3)()  # stack_t on 64 bits: address, flags with padding, size
+    ctypes.CDLL(None).sigaltstack(None, stack)
+    return 0 if stack[1] & 2 else stack[2]
 
 
 def test_a_threads_signals_keep_their_stack() -> None:
@@ -114,7 +121,7 @@ def test_a_threads_signals_keep_their_stack() -> None:
 def test_importing_it_sends_no_statistics() -> None:
     """In a fresh process whose home folder would get the file that identifies a user."""
     program = (
-        "from msclnet.export.stream import optional; import sys; optional('openvino', what_for='a test');"
+        "from msclnet.export.stream import optional; import sys; optional('openvino', purpose='a test');"
         "from openvino.tools import ovc; print(type(ovc.telemetry).__module__, 'requests' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

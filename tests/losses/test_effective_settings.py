@@ -9,7 +9,7 @@ from synthetic_settings import pair_batch, settings, small_network
 from msclnet.losses.objective import Objective
 from pipelines.experiments.equivalence import effective, same_setting
 from pipelines.experiments.grid import load_grid
-from pipelines.orchestration.overrides import flatten
+from pipelines.stages.config import flatten
 
 ROOT = Path(__file__).parents[2]
 

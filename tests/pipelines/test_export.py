@@ -113,7 +113,7 @@ def test_the_files_compute_what_the_network_computes(project: Path, logged: list
         found = by_onnxruntime(out / f"{modality}.onnx", IMAGES["test"])
         assert lowest_cosine(found, wanted.numpy()) > 0.99999
         with signal_stack_kept():
-            core = optional("openvino", what_for="the test").Core()
+            core = optional("openvino", purpose="the test").Core()
             compiled = core.compile_model(out / f"{modality}.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         assert lowest_cosine(compiled({"images": IMAGES["test"]})["bnneck"], wanted.numpy()) > 0.99999
         for ending in ("onnx", "xml"):

@@ -59,10 +59,10 @@ def test_the_command_line_needs_no_server(tiny: tuple[Path, Path]) -> None:
     [
         (
             ["train", "--set", "train.epoch=3"],
-            "train.epoch: params.yaml has no such key (did you mean train.epochs?)",
+            "train.epoch: params.yaml has no such key (did you mean 'train.epochs'?)",
         ),
         (["train", "--preset", "smok"], "no preset 'smok' in presets/ (did you mean 'smoke'?)"),
-        (["train", "--until", "trains"], "no stage 'trains' in dvc.yaml (did you mean train?)"),
+        (["train", "--until", "trains"], "no stage 'trains' in dvc.yaml (did you mean 'train'?)"),
         (["train", "--name", "x"], "name 'x': only experiments have names; give a preset or overrides"),
     ],
 )

@@ -37,7 +37,7 @@ def project(tmp_path: Path) -> Path:
 def write(root: Path, grid: str, row: str, seed: int, rank1: float, **changes: Any) -> None:
     declared = load_grid(root, grid)
     found = next(each for each in declared.all_rows if each.name == row)
-    params = relevant(root, row_params(root, declared, found), until=declared.until)
+    params = relevant(root, row_params(root, declared, found), last_stage=declared.until)
     figures: dict[str, Any] = {"validation": {"score": rank1}}
     if declared.score == "test":
         figures["test"] = {"all-1shot-agw": {"mean": {"rank1": rank1, "mAP": rank1 - 2}, "std": {}}}
@@ -228,8 +228,9 @@ def test_the_mean_history_leaves_gaps_alone() -> None:
 
 
 def test_every_row_of_every_grid_is_a_valid_setting_of_its_own(project: Path) -> None:
-    from pipelines.orchestration.overrides import apply_overrides, apply_preset, flatten
-    from pipelines.stages.config import check_params, read_yaml
+    from pipelines.orchestration.overrides import apply_overrides
+    from pipelines.stages.config import check_params, flatten, read_yaml
+    from pipelines.stages.presets import apply_preset
 
     for name in grid_names(project):
         grid = load_grid(project, name)

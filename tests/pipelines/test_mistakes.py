@@ -119,7 +119,8 @@ def test_what_a_server_missed_is_sent_by_one_command(project):
     command = (
         "python",
         "-m",
-        "msclnet.tracking.resend",
+        "pipelines",
+        "resend",
         "results/train/history.csv",
         "results/train/run.json",
     )

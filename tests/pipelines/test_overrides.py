@@ -4,7 +4,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from msclnet.errors import UserError
-from pipelines.orchestration.overrides import apply_overrides, apply_preset, parse_settings
+from pipelines.orchestration.overrides import apply_overrides, parse_settings
+from pipelines.stages.presets import apply_preset
 
 PARAMS = """\
 # kept
@@ -56,8 +57,8 @@ def test_a_value_of_another_type_is_another_value(params: Path, value: object, t
 @pytest.mark.parametrize(
     ("key", "words"),
     [
-        ("train.epoch", "did you mean train.epochs?"),
-        ("epochs", "did you mean train.epochs?"),
+        ("train.epoch", "did you mean 'train.epochs'?"),
+        ("epochs", "did you mean 'train.epochs'?"),
         ("train.weights", "train.weights.triplet, train.weights.local"),
         ("nothing.like.it", "has no such key"),
         ("train.epochs.last", "has no such key"),

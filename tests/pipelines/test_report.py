@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from msclnet.errors import UserError
 from pipelines.experiments.splits import summarise, write_summary
 from pipelines.report import build
 from pipelines.report.document import OURS, Heading, Items, Paragraph, Picture, Section, Table
@@ -138,7 +139,7 @@ def test_the_published_figures_are_those_that_were_printed() -> None:
 def test_without_results_the_page_says_not_run_and_needs_no_other_file(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    build.main([])
+    build.report(root)
     assert "run `dvc repro`" in capsys.readouterr().out
     folder = root / "results" / "report"
     html, text = (folder / "index.html").read_text(), (folder / "report.md").read_text()
@@ -287,18 +288,14 @@ def test_regdb_figures_are_means_over_splits_or_say_that_they_are_not(root: Path
         ("results/regdb/mine.json", "[]", "is no summary over RegDB's splits: move it"),
     ],
 )
-def test_a_damaged_file_is_named_with_the_remedy(
-    root: Path, capsys: pytest.CaptureFixture[str], path: str, text: str, words: str
-) -> None:
+def test_a_damaged_file_is_named_with_the_remedy(root: Path, path: str, text: str, words: str) -> None:
     put(root, path, None)
     (root / path).write_text(text)
-    with pytest.raises(SystemExit) as ended:
-        build.main([])
+    with pytest.raises(UserError) as error:
+        build.report(root)
 
-    assert ended.value.code == 2
-    error = capsys.readouterr().err
-    assert error.startswith(f"error: {path} is ")
-    assert words in error
+    assert str(error.value).startswith(f"{path} is ")
+    assert words in str(error.value)
     assert not (root / "results" / "report").exists()
 
 

@@ -44,12 +44,12 @@ def test_a_training_outlives_its_server(project, tmp_path):
             assert time.monotonic() < deadline
             time.sleep(0.01)
         server.stop()
-        told = len(rows(project))
+        before = len(rows(project))
         output, _ = process.communicate(timeout=300)
         assert process.returncode == 0, output
-        assert "msclnet.tracking.resend" in output
+        assert "msclnet resend" in output
         history = rows(project)
-        assert told < EPOCHS == len(history)
+        assert before < EPOCHS == len(history)
         weights = (project.root / "results/train/model.safetensors").read_bytes()
 
         server.start()
@@ -64,7 +64,7 @@ def test_a_training_outlives_its_server(project, tmp_path):
         missed = expected.keys() - stored(server, run["run_id"]).keys()
         assert missed
         project.run(
-            "python", "-m", "msclnet.tracking.resend", "results/train/history.csv", "results/train/run.json",
+            "python", "-m", "pipelines", "resend", "results/train/history.csv", "results/train/run.json",
             MLFLOW_TRACKING_URI=address,
         )  # fmt: skip
         sent = stored(server, run["run_id"])

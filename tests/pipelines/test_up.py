@@ -297,7 +297,7 @@ def test_up_runs_deployments_and_leaves_nothing_behind(up: Up, tmp_path: Path) -
     # The user knows the override, and no file of the clone; Prefect adds no traceback.
     unknown = up.run_deployment("train/train", **{"train.epoch": 3})
     wait_for(lambda: up.run(unknown)["state_type"] in ended, what="the mistake", seconds=300)
-    message = "error: train.epoch: params.yaml has no such key (did you mean train.epochs?)"
+    message = "error: train.epoch: params.yaml has no such key (did you mean 'train.epochs'?)"
     assert up.run(unknown)["state"]["message"] == message
     wait_for(lambda: message in up.logs(unknown), what="the log", seconds=60)
     worker = (root / ".prefect" / "logs" / "worker.log").read_text()

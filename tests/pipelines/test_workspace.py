@@ -291,9 +291,9 @@ def test_mistakes_stop_before_the_first_stage(
 
     monkeypatch.setattr(experiments, "load_params", refuse)
     for message, wrong in {
-        "did you mean train.epochs": {"overrides": {"train.epoch": 3}},
+        "did you mean 'train.epochs'": {"overrides": {"train.epoch": 3}},
         "no preset 'smok'": {"preset": "smok"},
-        "no stage 'trian'.*did you mean train": {"overrides": {"train.epochs": 3}, "until": "trian"},
+        "no stage 'trian'.*did you mean 'train'": {"overrides": {"train.epochs": 3}, "until": "trian"},
         # The user knows the override, and not the clone's params.yaml.
         r"^params\.yaml with train\.epochs=0 is not valid:\n": {"overrides": {"train.epochs": 0}},
         r"^presets/smoke\.yaml with train\.epochs=0 is": {

@@ -6,15 +6,13 @@ import pytest
 from mlflow_stores import stored_metrics
 
 from msclnet.errors import UserError
-from msclnet.tracking.resend import main, read_history, resend
+from msclnet.tracking.resend import Resent, read_history, read_reference, resend
 from msclnet.tracking.run import Tracker
 
 Start = Callable[..., Tracker]
 
 
-def test_only_what_is_missing_is_sent(
-    start: Start, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_only_what_is_missing_is_sent(start: Start, home: Path, tmp_path: Path) -> None:
     tracker = start()
     tracker.log_metrics({"loss": 0.1 + 0.2, "val_mAP": 0.5, "images_per_second": 64.5}, step=1)
     tracker.finish("FINISHED")
@@ -24,10 +22,8 @@ def test_only_what_is_missing_is_sent(
     )
     run.write_text(json.dumps(tracker.reference))
 
-    assert main([str(history), str(run), "--home", str(home)]) == 0
-    assert capsys.readouterr().out == f"run {tracker.run_id}: 4 values sent, 3 were there\n"
-    assert main([str(history), str(run), "--home", str(home)]) == 0
-    assert "0 values sent, 7 were there" in capsys.readouterr().out
+    assert resend(history, read_reference(run), home=home) == Resent(4, 3, tracker.run_id)
+    assert resend(history, read_reference(run), home=home) == Resent(0, 7, tracker.run_id)
     assert stored_metrics(home / "mlruns" / "mlflow.db", tracker.run_id) == [
         ("loss", 1, 0.1 + 0.2),
         ("loss", 2, 1 / 3),
@@ -66,12 +62,9 @@ def test_a_wrong_history_is_named(tmp_path: Path, content: str | None) -> None:
         read_history(path)
 
 
-def test_a_wrong_run_file_is_a_mistake_without_traceback(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_wrong_run_file_is_named(tmp_path: Path) -> None:
     run = tmp_path / "run.json"
-    (tmp_path / "history.csv").write_text("epoch,loss\n")
     for content in ("[]", "{"):
         run.write_text(content)
-        assert main([str(tmp_path / "history.csv"), str(run)]) == 2
-        assert capsys.readouterr().err.startswith(f"error: {run}: ")
+        with pytest.raises(UserError, match=r"run\.json: .*name the run\.json of a training"):
+            read_reference(run)

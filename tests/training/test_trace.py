@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,21 +10,20 @@ import pytest
 import torch
 from tiny_training import STEPS, equal_weights, make_training
 
-from msclnet.training import profiler as trace
 from msclnet.training.profiler import SKIPPED, traced
 
 CPU = torch.device("cpu")
 
 
 def run_traced(folder: Path, *, steps: int, **changes: Any) -> tuple[Any, list[Path], Path]:
-    """Weights, what was told of, and the trace's place."""
-    told: list[Path] = []
+    """Weights, what was reported, and the trace's place."""
+    reported: list[Path] = []
     target = folder / "deep" / "trace.json.gz"
     training = make_training(folder / "checkpoints", **changes)
-    with traced(target, steps=steps, device=CPU, written=told.append) as after_step:
+    with traced(target, steps=steps, device=CPU, written=reported.append) as after_step:
         training.after_step = after_step
         weights = training.run()
-    return weights, told, target
+    return weights, reported, target
 
 
 def events(target: Path) -> list[dict[str, Any]]:
@@ -36,8 +36,8 @@ def count(found: list[dict[str, Any]], start: str) -> int:
 
 
 def test_a_trace_holds_the_networks_operators_of_its_steps(tmp_path: Path) -> None:
-    weights, told, target = run_traced(tmp_path, steps=2, epochs=2)
-    assert told == [target]
+    weights, reported, target = run_traced(tmp_path, steps=2, epochs=2)
+    assert reported == [target]
     assert [path.name for path in target.parent.iterdir()] == [target.name]
     found = events(target)
     assert count(found, "ProfilerStep#") == 2
@@ -60,14 +60,14 @@ def test_a_trace_holds_the_networks_operators_of_its_steps(tmp_path: Path) -> No
 
 
 def test_a_training_that_ends_early_leaves_the_trace_of_what_there_was(tmp_path: Path) -> None:
-    _, told, target = run_traced(tmp_path, steps=100, epochs=1)
-    assert told == [target]
+    _, reported, target = run_traced(tmp_path, steps=100, epochs=1)
+    assert reported == [target]
     assert count(events(target), "Optimizer.step#SGD.step") == STEPS - SKIPPED == 1
 
 
 def test_too_few_steps_leave_no_trace(tmp_path: Path) -> None:
-    _, told, target = run_traced(tmp_path, steps=5, epochs=1, steps_per_epoch=1)
-    assert told == []
+    _, reported, target = run_traced(tmp_path, steps=5, epochs=1, steps_per_epoch=1)
+    assert reported == []
     assert not target.exists()
 
 
@@ -78,13 +78,13 @@ def test_a_trace_that_cannot_be_written_ends_no_training(
     def refused(*_: object) -> None:
         raise reason
 
-    monkeypatch.setattr(trace.os, "replace", refused)
+    monkeypatch.setattr(os, "replace", refused)
     target = tmp_path / "trace.json.gz"
-    told: list[Path] = []
-    with traced(target, steps=1, device=CPU, written=told.append) as after_step:
+    reported: list[Path] = []
+    with traced(target, steps=1, device=CPU, written=reported.append) as after_step:
         for _ in range(4):
             torch.ones(2).sum()
             after_step()
-    assert told == []
+    assert reported == []
     assert list(tmp_path.iterdir()) == []
     assert f"{target} could not be written" in caplog.text
