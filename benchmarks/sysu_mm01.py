@@ -27,8 +27,8 @@ class Group(NamedTuple):
 
 
 # Totals by split and modality are the published ones. How they are shared out is made up, except that the test part
-# keeps the published totals of each camera, and 54 and 56 people whom cameras 3 and 6 can find indoors: these have
-# 1,088 and 1,120 infrared images, the 2,208 valid queries of indoor search.
+# keeps the published totals of each camera. In indoor search 54 people of camera 3 and 56 of camera 6 have matches:
+# 1,088 and 1,120 infrared images, the 2,208 valid queries.
 GROUPS: Mapping[str, Sequence[Group]] = {
     "train": (
         Group(200, {1: 4850, 2: 5800, 3: 4009, 4: 3850, 5: 3864, 6: 4000}),

@@ -133,7 +133,7 @@ def targets_of(rows: dict[str, Row], on: torch.device, *, images: int) -> list[T
     # A compiled step is ours as well, where it was asked for.
     ours = max((row for name, row in rows.items() if name.startswith(OURS)), key=lambda row: row.times or 0.0)
     gpu = on.type == "cuda" and images == BATCH["cuda"]
-    cpu = on.type == "cpu"  # what is asked of it says nothing of a GPU, and the reverse
+    cpu = on.type == "cpu"  # the targets of a CPU do not hold for a GPU, nor the reverse
     return [
         Target(
             f"training step on a CPU ({ours.name}), times the textbook's",
