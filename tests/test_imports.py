@@ -37,6 +37,16 @@ ALLOWED = {
 DOORS = ("msclnet.models", "msclnet.losses", "msclnet.retrieval")
 STAGES = ("download", "preprocess", "train", "embed", "evaluate", "visualize")
 
+# Of pipelines/, from the ground; a module imports from its own floor and those below.
+FLOORS = (
+    ("settings", "console"),
+    ("stages",),
+    ("orchestration",),
+    ("experiments",),
+    ("flows", "report", "search", "export", "up"),
+    ("cli", "__main__"),
+)
+
 # Changing one of these changes no result: messages, bars, plain types and where the figures are reported.
 WITHOUT_EFFECT = (
     "msclnet/errors.py",
@@ -137,6 +147,28 @@ def test_folders_do_not_import_each_other(folder: str) -> None:
         if any(below(name, other) for other in others) and not any(below(name, ok) for ok in allowed)
     ]
     assert wrong == []
+
+
+def test_imports_of_the_pipelines_run_down() -> None:
+    floor = {f"pipelines.{name}": number for number, names in enumerate(FLOORS) for name in names}
+
+    def floor_of(name: str) -> int | None:
+        return floor.get(".".join(name.split(".")[:2]))
+
+    own = [module for module in modules() if below(module, "pipelines") and module != "pipelines"]
+    assert [module for module in own if floor_of(module) is None] == []
+    wrong = [
+        (module, name)
+        for module in own
+        for name in imported(module)
+        if (floor_of(name) or 0) > (floor_of(module) or 0)
+    ]
+    assert wrong == []
+
+
+def test_only_the_flows_and_the_command_line_import_prefect() -> None:
+    importing = {module for module in modules() if any(below(name, "prefect") for name in imported(module))}
+    assert importing == {"pipelines.flows", "pipelines.cli"}
 
 
 def test_only_tracking_imports_mlflow() -> None:

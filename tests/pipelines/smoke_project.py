@@ -24,7 +24,7 @@ from pipelines.stages.presets import apply_preset
 ROOT = Path(__file__).resolve().parents[2]
 Run = subprocess.CompletedProcess[str]
 # Of no use to the synthetic data set and the local database; they must not be found anywhere afterwards.
-SECRET_ADDRESS, SECRET_PASSWORD = "https://me:hunter2xyz@host.example/a.zip", "pass4mlflow"
+SECRET_ADDRESS, SECRET_PASSWORD = "http://me:hunter2xyz@127.0.0.1:9", "pass4mlflow"
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,12 @@ class Project:
     ) -> Run:
         """Run a command in the project; `python` and `dvc` are this interpreter's.
 
-        `python -m pipelines...` runs inside this process, which saves an interpreter's start with all its imports.
-        Where the process itself is the subject of a test, `own_process` starts one.
+        Stages and commands run inside this process, which saves an interpreter's start with all its imports.
+        Where the process itself is the subject of a test, `own_process` starts one. Flows always get one: Prefect
+        reads its settings when it is imported.
         """
-        if command[:2] == ("python", "-m") and not own_process and preexec_fn is None:
+        flow = command[2:3] == ("pipelines",) and command[3:4] in [("train",), ("evaluate",), ("grid",)]
+        if command[:2] == ("python", "-m") and not (flow or own_process or preexec_fn):
             done = self._run_here(*command[2:], environment=self.environment(**environment))
         else:
             done = self._run_process(
