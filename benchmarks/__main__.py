@@ -89,7 +89,7 @@ def key(text: str) -> str:
 
 
 def batch(text: str) -> int:
-    """Two identities at least, with four images of each modality."""
+    """A training step's images: two identities at least, with four images of each modality."""
     if not (text.isascii() and text.isdigit() and int(text) >= 16 and int(text) % 8 == 0):
         raise argparse.ArgumentTypeError(f"expected a multiple of 8 from 16 on, not {text!r}")
     return int(text)

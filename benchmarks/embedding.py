@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from functools import partial
 from statistics import median
-from typing import Any
 
 import torch
 
@@ -18,9 +17,9 @@ from benchmarks.networks import (
 from benchmarks.tables import Row, Section, Target, network_row
 from benchmarks.timing import (
     NO_BF16,
-    Elsewhere,
     Settings,
     count_operations,
+    elsewhere,
     in_turns,
     precisions,
     product_rates,
@@ -43,7 +42,7 @@ def run(settings: Settings) -> Section:
     on = machine.device()
     images = people(QUICK_BATCH if settings.quick else BATCH[on.type])
     network = trained_like_network(images, device=on)
-    textbook = partial(Elsewhere, textbook_function, device=on, images=images)
+    textbook = partial(elsewhere, textbook_function, device=on, images=images)
     with textbook() as plain, textbook(keep_memory=True) as keeping:
         expected = plain()
         ways: dict[str, Callable[[], object]] = {REFERENCE: plain, KEEPING: keeping}
@@ -51,7 +50,7 @@ def run(settings: Settings) -> Section:
         embedders = list(our_embedders(network, device=on))
         for embedder in embedders:
             if embedder.embed is not None:
-                ways[embedder.name] = _bound(embedder.embed, images)
+                ways[embedder.name] = partial(embedder.embed, images)
                 agreed = check(embedder.name, embedder.precision, expected, embedder.embed(images))
                 notes[embedder.name] = f"agrees to {agreed:.6f}"
         timed = dict(ways)
@@ -117,7 +116,3 @@ def run(settings: Settings) -> Section:
         ],
         limits={f"{precision} product, GFLOP/s": median(rate) / 1e9 for precision, rate in rates.items()},
     )
-
-
-def _bound(embed: Callable[[Any], object], images: Any) -> Callable[[], object]:
-    return lambda: embed(images)

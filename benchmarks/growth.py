@@ -23,20 +23,14 @@ from msclnet.retrieval.ranking import rank
 
 @dataclass(frozen=True)
 class Operation:
-    """What is timed at growing sizes.
-
-    Attributes:
-        name: For the table.
-        axis: `identities`, `images` or `gallery images`.
-        sizes: Ascending.
-        make: From a size to the call that is timed; what prepares it is not timed.
-        note: What else is worth knowing.
-    """
+    """What is timed at growing sizes."""
 
     name: str
-    axis: str
-    sizes: Sequence[int]
-    make: Callable[[int], Callable[[], object]]
+    axis: str  # what the sizes count
+    sizes: Sequence[int]  # ascending
+    make: Callable[
+        [int], Callable[[], object]
+    ]  # from a size to the call that is timed; preparing it is not timed
     note: str = ""
 
 

@@ -3,6 +3,7 @@
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,20 +86,19 @@ def run(settings: Settings) -> Section:
             "row above it does, and one thing more. The limit is reading the images' bytes once."
         ),
         reference=reference,
-        rows=[type(row)(**{**vars(row), "times": (row.value or 0.0) / slowest}) for row in rows],
+        rows=[replace(row, times=(row.value or 0.0) / slowest) for row in rows],
     )
 
 
 def cumulative(augment: dict[str, Any]) -> dict[str, A.Compose]:
     """The augmentation cut off after each of its steps."""
     transforms: list[A.BasicTransform | A.BaseCompose] = []
-    stages = {}
+    cut = {}
     for name, steps in augmentation_steps(augment, height=HEIGHT, width=WIDTH).items():
-        if not steps:
-            continue
-        transforms = [*transforms, *steps]
-        stages[STEPS[name]] = A.Compose(transforms)
-    return stages
+        if steps:
+            transforms = [*transforms, *steps]
+            cut[STEPS[name]] = A.Compose(transforms)
+    return cut
 
 
 def augmented(transform: A.Compose, source: Callable[[int], np.ndarray]) -> Callable[[int], np.ndarray]:
@@ -152,9 +152,7 @@ def feeding(settings: Settings) -> Section:
         ),
         reference=INSIDE,
         rows=[*rows, gpu],
-        targets=[
-            Target("one worker process feeds", rows[1].value, RATE, least=True, unit="images/s"),
-        ],
+        targets=[Target("one worker process feeds", rows[1].value, RATE, least=True, unit="images/s")],
     )
 
 

@@ -1,8 +1,8 @@
 """The networks that are timed: ours from the presets, and the textbook's; their images and training steps."""
 
-import importlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import nn
 from benchmarks.textbook import TextbookNetwork, baseline_loss, copy_weights, normalised
 from benchmarks.timing import NO_BF16
 from msclnet.errors import UserError
+from msclnet.export.backends import BACKENDS, build_embedder
 from msclnet.images.batches import PairBatch
 from msclnet.images.decode import decode, resize
 from msclnet.losses.objective import Objective
@@ -23,7 +24,7 @@ from msclnet.precision import native_bf16
 from msclnet.synthetic.render import render_person
 from msclnet.training.cuda_graph import GraphedStep
 from msclnet.training.optimizer import build_optimizer, set_rate
-from msclnet.training.step import Step, compile_backbone, precision_context
+from msclnet.training.step import Step, compile_backbone
 from pipelines.stages.presets import load_preset
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -96,24 +97,16 @@ def check(name: str, precision: str, expected_ND: np.ndarray, found_ND: np.ndarr
     return value
 
 
-BACKENDS = ("torch", "folded", "openvino")
 INFRARED = True  # the stream that is measured; the other one is as large
 
 
 @dataclass(frozen=True)
 class Embedder:
-    """One way.
-
-    Attributes:
-        name: For the table.
-        precision: Of the convolutions.
-        embed: From uint8 RGB images (N, 288, 144, 3) to BNNeck features (N, 2048); None where it cannot run here.
-        reason: Why not.
-    """
+    """A way from uint8 RGB images (N, 288, 144, 3) to BNNeck features (N, 2048)."""
 
     name: str
-    precision: str
-    embed: Callable[[np.ndarray], np.ndarray] | None
+    precision: str  # of the convolutions
+    embed: Callable[[np.ndarray], np.ndarray] | None  # None where it cannot run here
     reason: str = ""
 
 
@@ -130,14 +123,11 @@ def trained_like_network(images: np.ndarray, *, device: torch.device) -> MSCLNet
 
 
 def textbook_function(images: np.ndarray, *, device: torch.device) -> Callable[[], np.ndarray]:
-    """The textbook network with our weights, on images that are floating-point numbers already.
+    """The textbook network with our weights; returns a function that computes the BNNeck features, float32 (N, 2048).
 
     Args:
-        images: What it embeds, uint8 RGB (N, 288, 144, 3).
+        images: uint8 RGB (N, 288, 144, 3); converted to floating point here, untimed.
         device: Where.
-
-    Returns:
-        A function that gives BNNeck features float32 (N, 2048).
     """
     network = trained_like_network(images, device=device)
     model = preset(WHOLE)["model"]
@@ -156,49 +146,24 @@ def textbook_function(images: np.ndarray, *, device: torch.device) -> Callable[[
 
 
 def our_embedders(network: MSCLNet, *, device: torch.device) -> Iterator[Embedder]:
-    """Every back end in every precision, those that are missing here included."""
-    try:
-        build_embedder = importlib.import_module("msclnet.export.backends").build_embedder
-    except ImportError:
-        build_embedder = None
-    for backend in BACKENDS:
-        for precision in ("fp32", "bf16"):
-            name = f"ours, {backend}, {precision}"
-            if precision == "bf16" and not native_bf16(device):
-                yield Embedder(name, precision, None, NO_BF16)
-                continue
-            if build_embedder is None:
-                plain = _plain(network, precision, device) if backend == "torch" else None
-                yield Embedder(name, precision, plain, "" if plain else "not installed")
-                continue
-            if backend == "openvino" and device.type != "cpu":
-                yield Embedder(name, precision, None, "not measured: runs on the CPU alone")
-                continue
-            try:
-                embed = build_embedder(
-                    network, backend=backend, precision=precision, height=HEIGHT, width=WIDTH, device=device
-                )
-            except UserError as error:
-                missing = isinstance(error.__cause__, ImportError)
-                yield Embedder(
-                    name, precision, None, "not installed" if missing else f"not measured: {error}"
-                )
-                continue
-            yield Embedder(name, precision, _bnneck(embed))
-
-
-def _bnneck(embed: Any) -> Callable[[np.ndarray], np.ndarray]:
-    return lambda images: embed(images, infrared=INFRARED)[1]
-
-
-def _plain(network: MSCLNet, precision: str, device: torch.device) -> Callable[[np.ndarray], np.ndarray]:
-    def embed(images: np.ndarray) -> np.ndarray:
-        with torch.inference_mode(), precision_context(precision, device):
-            return (
-                network.embed(torch.from_numpy(images).to(device), infrared=INFRARED)[1].float().cpu().numpy()
+    """Every back end in every precision; those that cannot run here with the reason."""
+    for backend, precision in product(BACKENDS, ("fp32", "bf16")):
+        name = f"ours, {backend}, {precision}"
+        if precision == "bf16" and not native_bf16(device):
+            yield Embedder(name, precision, None, NO_BF16)
+            continue
+        if backend == "openvino" and device.type != "cpu":
+            yield Embedder(name, precision, None, "not measured: runs on the CPU alone")
+            continue
+        try:
+            embed = build_embedder(
+                network, backend=backend, precision=precision, height=HEIGHT, width=WIDTH, device=device
             )
-
-    return embed
+        except UserError as error:
+            missing = isinstance(error.__cause__, ImportError)
+            yield Embedder(name, precision, None, "not installed" if missing else f"not measured: {error}")
+            continue
+        yield Embedder(name, precision, lambda images, embed=embed: embed(images, infrared=INFRARED)[1])
 
 
 RATE = 1e-3
@@ -217,16 +182,16 @@ def our_step(
     compiled: bool = False,
     recorded: bool = True,
 ) -> TimedStep:
-    """A step as msclnet.training.loop takes it: `step()` on images that are there, or `step(batch)`.
+    """A step as msclnet.training.loop takes it: `step()` on prepared images, or `step(batch)`.
 
     Args:
-        parameters: All of a preset: network, losses, optimizer.
+        parameters: All of a preset.
         images: Of both modalities together.
         precision: `fp32` or `bf16`.
         channels_last: The order of weights and maps in memory.
         device: Where.
-        compiled: Whether torch.compile makes the backbone.
-        recorded: Whether a GPU takes it from a CUDA graph.
+        compiled: Whether torch.compile compiles the backbone.
+        recorded: Whether a GPU runs it from a CUDA graph.
     """
     network = build(parameters).to(device).train()
     if channels_last:
@@ -253,13 +218,7 @@ def random_batch(pairs: int, device: torch.device) -> PairBatch:
 
 
 def textbook_step(parameters: dict[str, Any], *, images: int, device: torch.device) -> TimedStep:
-    """A step of the baseline in float32 and contiguous, on images that are floating-point numbers already.
-
-    Args:
-        parameters: All of a preset.
-        images: Of both modalities together.
-        device: Where.
-    """
+    """A step of the baseline in float32, contiguous, on prepared floating-point images; arguments as of `our_step`."""
     torch.manual_seed(0)
     model, settings = parameters["model"], parameters["train"]["optimizer"]
     network = TextbookNetwork(IDENTITIES, inner=model["non_local_inner"], p=model["gem_p"]).to(device).train()

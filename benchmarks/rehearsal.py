@@ -8,9 +8,7 @@ while it runs.
 import argparse
 import csv
 import json
-import multiprocessing
 import os
-import random
 import re
 import resource
 import shutil
@@ -19,22 +17,22 @@ import subprocess
 import sys
 import tempfile
 import time
-import zipfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 import psutil
 
+from benchmarks.networks import ROOT
+from benchmarks.stages import STAGES, isolated_environment
+from benchmarks.sysu_mm01 import SYSU_MM01, Cells, Expected, Listing, full_listing, write_archive
 from benchmarks.tables import GIB, Target
 from msclnet.errors import UserError
 from msclnet.images.table import END
-from msclnet.progress import progress_bar
 from msclnet.retrieval.protocols import read_mat, read_permutations
 from pipelines import settings
 from pipelines.orchestration.overrides import apply_overrides
@@ -44,256 +42,48 @@ from pipelines.stages.paths import PARAMS, write_json
 from pipelines.stages.presets import apply_preset
 from pipelines.stages.stage import report_user_errors
 
-ROOT = Path(__file__).resolve().parents[1]
 REPORT = ROOT / "results" / "rehearsal" / "sysu-mm01.json"
 PRESET = "sysu-mm01"
-STAGES = ("download", "preprocess", "train", "embed", "evaluate", "visualize")
+PERMUTATIONS = Path("data/permutations/rand_perm_cam.mat")
 FILE_BYTES = 27 * 2**10  # of an image, on average, rounded up
 OTHER_BYTES = 2**30  # weights, features, the model in MLflow
 FAILED = 1
-# Variables that could lead the stages to other files or servers; two of the project's own stay.
-SURROUNDINGS = ("DVC_", "GIT_", "MLFLOW_", "MSCLNET_", "PREFECT_")
-MACHINE = ("MSCLNET_DEVICE", "MSCLNET_THREADS")
-
-Cells = Mapping[tuple[int, int], int]
-"""(identity, camera) -> number of images"""
-
-NUMBERS = range(1, 534)  # the folders' names; twenty of them are not used
-SPLITS = ("train", "val", "test")
-
-
-class Group(NamedTuple):
-    """People seen by the same cameras, and how many images of all of them each camera has."""
-
-    identities: int
-    images: Mapping[int, int]
-
-
-# Totals by split and modality are the published ones. How they are shared out is made up, except that the test part
-# keeps the published totals of each camera, and 54 and 56 people whom cameras 3 and 6 can find indoors: these have
-# 1,088 and 1,120 infrared images, the 2,208 valid queries of indoor search.
-GROUPS: Mapping[str, Sequence[Group]] = {
-    "train": (
-        Group(200, {1: 4850, 2: 5800, 3: 4009, 4: 3850, 5: 3864, 6: 4000}),
-        Group(96, {3: 1920, 4: 960, 5: 960}),
-    ),
-    "val": (Group(99, {3: 1980, 4: 987, 5: 987}),),
-    "test": (
-        Group(54, {1: 1325, 2: 1509, 3: 1088, 4: 1102, 5: 1091, 6: 1080}),
-        Group(2, {1: 49, 2: 56, 4: 41, 5: 41, 6: 40}),
-        Group(36, {3: 735, 4: 735, 5: 726, 6: 720}),
-        Group(2, {3: 40, 5: 40, 6: 40}),
-        Group(1, {3: 20, 4: 20, 6: 20}),
-        Group(1, {4: 20, 5: 20, 6: 20}),
-    ),
-    # On disk and in no list.
-    "unlisted": (Group(4, {3: 80, 4: 89, 5: 89}), Group(18, {4: 430, 5: 430})),
-}
-
-
-@dataclass(frozen=True)
-class Listing:
-    """A data set of SYSU-MM01's kind.
-
-    Attributes:
-        identities: Numbers of the people in each list of `exp`: train, val, test.
-        cells: Images on disk, those of people in no list included.
-    """
-
-    identities: Mapping[str, Sequence[int]]
-    cells: Cells
-
-    @property
-    def size(self) -> int:
-        """Number of images."""
-        return sum(self.cells.values())
-
-
-def full_listing(test: Cells | None = None) -> Listing:
-    """SYSU-MM01 at its real counts: 513 people, 491 of them in the lists, 45,863 images.
-
-    Args:
-        test: The test part image by image, where it is known; None: one with the same totals.
-    """
-    return build_listing(GROUPS, test=test)
-
-
-def build_listing(groups: Mapping[str, Sequence[Group]], *, test: Cells | None = None) -> Listing:
-    """Give everybody in the groups a number; the same groups give the same numbers.
-
-    Args:
-        groups: Of the train, val and test lists and of `unlisted`.
-        test: Takes the place of the test groups.
-    """
-    taken = {identity for identity, _ in test or {}}
-    free = [number for number in NUMBERS if number not in taken]
-    numbers = iter(random.Random(0).sample(free, len(free)))
-    identities: dict[str, list[int]] = {}
-    cells: dict[tuple[int, int], int] = {}
-    for split, members in groups.items():
-        if split == "test" and test is not None:
-            identities[split] = sorted(taken)
-            cells |= test
-            continue
-        identities[split] = []
-        for group in members:
-            people = [next(numbers) for _ in range(group.identities)]
-            identities[split] += people
-            cells |= _shared_out(group, people)
-    return Listing(
-        {split: sorted(identities[split]) for split in SPLITS}, {cell: cells[cell] for cell in sorted(cells)}
-    )
-
-
-def _shared_out(group: Group, people: Sequence[int]) -> Iterable[tuple[tuple[int, int], int]]:
-    """As evenly as whole images allow."""
-    for camera, total in group.images.items():
-        each, more = divmod(total, len(people))
-        for place, identity in enumerate(people):
-            yield (identity, camera), each + (place < more)
-
-
-@dataclass(frozen=True)
-class Expected:
-    """Numbers of a whole evaluation.
-
-    Attributes:
-        published: Whether download must find no difference from the published numbers.
-        images: By split and modality, as in the manifest.
-        test_cameras: Test identities and test images of each camera.
-        queries: Test images that ask, in every mode.
-        valid_queries: By mode, those with a match in the gallery.
-        gallery: By mode and shots, the images of each trial's gallery.
-        trials: Galleries drawn.
-    """
-
-    published: bool
-    images: Mapping[tuple[str, str], int]
-    test_cameras: Mapping[int, tuple[int, int]]
-    queries: int
-    valid_queries: Mapping[str, int]
-    gallery: Mapping[tuple[str, int], int]
-    trials: int
-
-
-SYSU_MM01 = Expected(
-    published=True,
-    images={
-        ("train", "visible"): 22_258,
-        ("train", "infrared"): 11_909,
-        ("test", "visible"): 6_775,
-        ("test", "infrared"): 3_803,
-    },
-    test_cameras={
-        1: (56, 1374),
-        2: (56, 1565),
-        3: (93, 1883),
-        4: (94, 1918),
-        5: (95, 1918),
-        6: (96, 1920),
-    },
-    queries=3_803,
-    valid_queries={"all": 3_803, "indoor": 2_208},
-    gallery={("all", 1): 301, ("all", 10): 3_010, ("indoor", 1): 112, ("indoor", 10): 1_120},
-    trials=10,
-)
-
-
-ARCHIVE_ROOT = "SYSU-MM01"
-DAY = (1980, 1, 1, 0, 0, 0)  # the bytes of the archive do not depend on the clock
-QUALITY = 95
-# At this quality a pixel with noise of standard deviation s takes about OFFSET + SLOPE * ln(s) bits. Measured.
-OFFSET, SLOPE = {False: -0.63, True: 0.53}, {False: 2.25, True: 1.67}
-
-
-def draw(identity: int, camera: int, number: int) -> bytes:
-    """A JPEG file of noise on a colour; each has its own pixels, the same ones in every run.
-
-    100 to 200 x 250 to 500 pixels and 20 to 30 KiB, as SYSU-MM01's. Infrared images have three equal channels.
-    """
-    infrared = camera in (3, 6)
-    rng = np.random.default_rng((1, identity, camera, number))
-    height = int(rng.integers(250, 501))
-    width = int(np.clip(round(height * rng.uniform(0.36, 0.44)), 100, 200))
-    bits = 8 * rng.uniform(23_500, 27_500) / (height * width)
-    spread = float(np.exp((bits - OFFSET[infrared]) / SLOPE[infrared]))
-    channels = 1 if infrared else 3
-    noise = rng.standard_normal((height, width, channels), dtype=np.float32)
-    pixels = np.clip(rng.uniform(70, 170, channels) + spread * noise, 0, 255).astype(np.uint8)
-    if infrared:
-        pixels = np.repeat(pixels, 3, axis=2)
-    return cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()
-
-
-def draw_cell(cell: tuple[int, int, int]) -> list[bytes]:
-    """All images of one identity by one camera."""
-    identity, camera, count = cell
-    return [draw(identity, camera, number) for number in range(1, count + 1)]
-
-
-def write_archive(target: Path, listing: Listing, *, workers: int) -> None:
-    """Draw every image of a listing into a zip archive; the bytes do not depend on the number of processes."""
-    cells = [(identity, camera, count) for (identity, camera), count in listing.cells.items()]
-    listed = {split: sorted(listing.identities[split]) for split in SPLITS}
-    listed["available"] = sorted(identity for members in listed.values() for identity in members)
-    with (
-        zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive,
-        progress_bar(total=listing.size, desc="draw", unit="image") as bar,
-        # spawn: forked copies of a process with threads may hang.
-        multiprocessing.get_context("spawn").Pool(workers, cv2.setNumThreads, (1,)) as pool,
-    ):
-        for name, identities in listed.items():
-            path = f"{ARCHIVE_ROOT}/exp/{name}_id.txt"
-            archive.writestr(zipfile.ZipInfo(path, DAY), ",".join(map(str, identities)))
-        drawn = pool.imap(draw_cell, cells, chunksize=4)
-        for (identity, camera, count), files in zip(cells, drawn, strict=True):
-            for number, data in enumerate(files, start=1):
-                path = f"{ARCHIVE_ROOT}/cam{camera}/{identity:04d}/{number:04d}.jpg"
-                archive.writestr(zipfile.ZipInfo(path, DAY), data)
-            bar.update(count)
-
-
-TEST_IMAGES = 10_578
-TEST_IDENTITIES = 96
 
 
 def read_test_cells(permutations: Path) -> Cells:
-    """Images of each test identity and camera.
+    """Images of each test identity and camera, from rand_perm_cam.mat and the test list next to it.
 
-    Args:
-        permutations: Place of rand_perm_cam.mat. It knows people of all lists, so that the test list must lie next to
-            it: test_id.mat, as in the published evaluation code, or test_id.txt, as in the data set.
+    The permutations contain people of all lists. The test list is test_id.mat, as in the published evaluation code, or
+    test_id.txt, as in the data set.
 
     Raises:
         UserError: A file is missing, is something else, or is not about the published test part.
     """
     tables = read_permutations(permutations)
-    identities = _test_identities(permutations.parent)
+    matrix, text = permutations.with_name("test_id.mat"), permutations.with_name("test_id.txt")
+    file = matrix if matrix.is_file() else text
+    try:
+        numbers = (
+            read_mat(file)["id"].ravel()
+            if file == matrix
+            else re.findall(r"\d+", file.read_text(encoding="utf-8"))
+        )
+        identities = {int(number) for number in numbers}
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{file.parent} holds neither test_id.mat nor test_id.txt: {permutations.name} contains the people of all "
+            "lists, so put the test list next to it; both come with SYSU-MM01's evaluation code"
+        ) from error
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise UserError(f"{file} is no list of test identities ({error!r})") from error
     cells = {cell: table.shape[1] for cell, table in tables.items() if cell[0] in identities}
     found = len({identity for identity, _ in cells}), sum(cells.values())
-    if found != (TEST_IDENTITIES, TEST_IMAGES):
+    if found != (96, 10_578):
         raise UserError(
-            f"{permutations} and the test list next to it give {found[0]} people and {found[1]:,} images, not "
-            f"{TEST_IDENTITIES} and {TEST_IMAGES:,}; take both files from SYSU-MM01's evaluation code"
+            f"{permutations} and the test list next to it give {found[0]} people and {found[1]:,} images, not 96 and "
+            "10,578; take both files from SYSU-MM01's evaluation code"
         )
     return cells
-
-
-def _test_identities(folder: Path) -> set[int]:
-    matrix, text = folder / "test_id.mat", folder / "test_id.txt"
-    try:
-        if matrix.is_file():
-            return {int(number) for number in read_mat(matrix)["id"].ravel()}
-        if text.is_file():
-            return {int(number) for number in re.findall(r"\d+", text.read_text(encoding="utf-8"))}
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        raise UserError(
-            f"{matrix if matrix.is_file() else text} is no list of test identities ({error!r})"
-        ) from error
-    raise UserError(
-        f"{folder} holds neither test_id.mat nor test_id.txt: the permutation file knows the people of all lists, so "
-        "put the test list next to it; both come with SYSU-MM01's evaluation code"
-    )
 
 
 INTERVAL = 0.2  # seconds between two readings of the memory, or more:
@@ -302,24 +92,18 @@ SHARE = 0.02  # of the time, at most, goes into reading it
 
 @dataclass(frozen=True)
 class Measured:
-    """Cost of a program.
-
-    Attributes:
-        status: Exit status.
-        seconds: From start to end.
-        cpu_seconds: Processor time, user and system, of all its processes.
-        peak_bytes: Largest sum of the processes' proportional set sizes (PSS), read up to five times a second. A page
-            that several processes share counts once; pages of mapped files in memory count too.
-    """
+    """Cost of a program with all its processes."""
 
     status: int
     seconds: float
-    cpu_seconds: float
+    cpu_seconds: float  # user and system
+    # Largest sum of the processes' proportional set sizes (PSS), read up to five times a second. A page that several
+    # processes share counts once; pages of mapped files in memory count too.
     peak_bytes: int
 
 
 def run_measured(command: Sequence[str], *, cwd: Path, env: Mapping[str, str]) -> Measured:
-    """Run a program to its end. An interruption ends the program with all processes that it has started."""
+    """Run a program to its end; an interruption kills it and all processes that it has started."""
     before, started, peak = _cpu_seconds(), time.perf_counter(), 0
     process = subprocess.Popen(command, cwd=cwd, env=dict(env), start_new_session=True)
     try:
@@ -369,12 +153,7 @@ class Check(NamedTuple):
 
 
 def checks(project: Path, expected: Expected, *, sampler: str) -> Iterator[Check]:
-    """Look at the outputs of every stage, in their order.
-
-    Args:
-        project: The folder in which the stages ran.
-        expected: What must come out.
-        sampler: Of the galleries.
+    """Compare the outputs of every stage, in their order; `sampler` is that of the galleries.
 
     Raises:
         OSError, KeyError, ValueError: An output is missing or is something else.
@@ -452,40 +231,28 @@ def _json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-@dataclass(frozen=True)
-class Rehearsal:
-    """What is rehearsed.
+class RehearsalError(Exception):
+    """A stage failed, or its outputs cannot be read."""
 
-    Attributes:
+
+def rehearse(
+    folder: Path,
+    listing: Listing,
+    expected: Expected,
+    *,
+    overrides: Mapping[str, Any],
+    workers: int,
+    permutations: Path | None = None,
+) -> tuple[dict[str, Measured], list[Check]]:
+    """Draw the images, run the stages and compare their outputs.
+
+    Args:
+        folder: For the archive, and a project with `data`, `results` and `mlruns`; about 9 GiB at the real size.
         listing: The images.
         expected: The numbers that must come out.
         overrides: Changes to presets/sysu-mm01.yaml, by dotted key.
         workers: Processes that draw, decode and resize.
         permutations: rand_perm_cam.mat for the galleries of the sampler `official`; None for the sampler `agw`.
-    """
-
-    listing: Listing
-    expected: Expected
-    overrides: Mapping[str, Any]
-    workers: int
-    permutations: Path | None = None
-
-    @property
-    def sampler(self) -> str:
-        """Of the galleries."""
-        return "official" if self.permutations else "agw"
-
-
-class RehearsalError(Exception):
-    """A stage failed, or its outputs cannot be read."""
-
-
-def rehearse(folder: Path, rehearsal: Rehearsal) -> tuple[dict[str, Measured], list[Check]]:
-    """Draw the images, run the stages and compare their outputs.
-
-    Args:
-        folder: For the archive, and a project with `data`, `results` and `mlruns`; about 9 GiB at the real size.
-        rehearsal: What is rehearsed.
 
     Returns:
         The cost of each stage, and all numbers, right or wrong.
@@ -496,74 +263,43 @@ def rehearse(folder: Path, rehearsal: Rehearsal) -> tuple[dict[str, Measured], l
     """
     archive, project = folder / "SYSU-MM01.zip", folder / "project"
     project.mkdir(parents=True)
-    write_params(project, rehearsal)
-    _check_space(project, images=rehearsal.listing.size)
-    write_archive(archive, rehearsal.listing, workers=rehearsal.workers)
+    sampler = "official" if permutations else "agw"
+    apply_preset(ROOT, PRESET, target=project / PARAMS)
+    settled = {
+        "model.weights": "none",
+        "train.epochs": 1,
+        "train.steps_per_epoch": 1,
+        "evaluate.samplers": [sampler],
+        "tracking.experiment": "rehearsal-sysu-mm01",
+        **({"evaluate.permutations": str(PERMUTATIONS)} if permutations else {}),
+    }
+    apply_overrides(project / PARAMS, {**settled, **overrides})
+    size = load_params(project / PARAMS).preprocess
+    # Each file is in two archives, and once in an array.
+    images = sum(listing.cells.values())
+    _check_space(project, images * (2 * FILE_BYTES + 3 * size.height * size.width) + OTHER_BYTES)
+    write_archive(archive, listing, workers=workers)
     link = project / "data" / "source" / PRESET
     link.parent.mkdir(parents=True)
     link.symlink_to(archive)
-    if rehearsal.permutations:
-        copy = project / PERMUTATIONS
-        copy.parent.mkdir(parents=True)
-        shutil.copyfile(rehearsal.permutations, copy)
-    variables = environment(project, workers=rehearsal.workers)
+    if permutations:
+        (project / PERMUTATIONS).parent.mkdir(parents=True)
+        shutil.copyfile(permutations, project / PERMUTATIONS)
+    environment = {**isolated_environment(project, code=ROOT), "MSCLNET_WORKERS": str(workers)}
     measured = {}
     for stage in STAGES:
         print(f"\n{stage}", flush=True)
         command = [sys.executable, "-m", f"pipelines.stages.{stage}"]
-        measured[stage] = run_measured(command, cwd=project, env=variables)
+        measured[stage] = run_measured(command, cwd=project, env=environment)
         if status := measured[stage].status:
             raise RehearsalError(f"{stage} ended with exit status {status}; its messages are above")
     try:
-        return measured, list(checks(project, rehearsal.expected, sampler=rehearsal.sampler))
+        return measured, list(checks(project, expected, sampler=sampler))
     except (OSError, KeyError, ValueError) as error:
         raise RehearsalError(f"an output is missing or is not what it should be: {error!r}") from error
 
 
-PERMUTATIONS = Path("data/permutations/rand_perm_cam.mat")
-
-
-def write_params(project: Path, rehearsal: Rehearsal) -> None:
-    """The preset with the changes of a rehearsal.
-
-    Raises:
-        UserError: An override is wrong.
-    """
-    apply_preset(ROOT, PRESET, target=project / PARAMS)
-    overrides = {
-        "model.weights": "none",
-        "train.epochs": 1,
-        "train.steps_per_epoch": 1,
-        "evaluate.samplers": [rehearsal.sampler],
-        "tracking.experiment": "rehearsal-sysu-mm01",
-        **({"evaluate.permutations": str(PERMUTATIONS)} if rehearsal.permutations else {}),
-        **rehearsal.overrides,
-    }
-    apply_overrides(project / PARAMS, overrides)
-    load_params(project / PARAMS)
-
-
-def environment(project: Path, *, workers: int) -> dict[str, str]:
-    """Variables under which the stages run this code and write into the project alone."""
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if name in MACHINE or not name.startswith(SURROUNDINGS)
-    }
-    return {
-        **kept,
-        **settings.QUIET,
-        "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [kept.get("PYTHONPATH")])]),
-        "MSCLNET_HOME": str(project),
-        "MSCLNET_PROJECT": str(project),
-        "MSCLNET_WORKERS": str(workers),
-    }
-
-
-def _check_space(project: Path, *, images: int) -> None:
-    size = load_params(project / PARAMS).preprocess
-    # Each file is in two archives, and once in an array.
-    needed = images * (2 * FILE_BYTES + 3 * size.height * size.width) + OTHER_BYTES
+def _check_space(project: Path, needed: int) -> None:
     free = shutil.disk_usage(project).free
     if needed > free:
         raise UserError(
@@ -597,12 +333,7 @@ def conclude(
     for check in checks:
         print(f"{'ok   ' if check.holds else 'WRONG'} {check.what}: {check.found}")
     for check in (check for check in checks if not check.holds):
-        print(
-            f"error: {check.what}: found {check.found}, expected {check.expected}; the run is worth nothing"
-        )
-    numbers = [
-        {"what": c.what, "found": str(c.found), "expected": str(c.expected), "holds": c.holds} for c in checks
-    ]
+        print(f"error: {check.what}: found {check.found}, expected {check.expected}; the run is not valid")
     write_json(
         REPORT,
         {
@@ -610,7 +341,10 @@ def conclude(
             "load_at_the_end": round(os.getloadavg()[0], 1),
             "stages": {name: asdict(cost) for name, cost in measured.items()},
             "targets": [{**asdict(target), "met": target.met} for target in targets],
-            "numbers": numbers,
+            "numbers": [
+                {"what": c.what, "found": str(c.found), "expected": str(c.expected), "holds": c.holds}
+                for c in checks
+            ],
         },
     )
     print(f"\nall of it: {REPORT}")
@@ -657,47 +391,35 @@ def run(
         UserError: An argument is wrong, or the disk has no room.
         SystemExit: A stage failed or a number is wrong.
     """
+    keep, permutations = (path.expanduser() if path else None for path in (keep, permutations))
     if workers is not None and workers < 1:
         raise UserError(f"--workers {workers}: give 1 or more")
+    if keep and keep.exists() and (not keep.is_dir() or os.listdir(keep)):
+        raise UserError(f"--keep {keep}: it exists and is not empty; name a new folder")
     workers = workers or settings.cores()
     backbone = backbone or ("resnet50" if settings.device().type == "cuda" else "slim")
-    permutations = permutations.expanduser() if permutations else None
-    test = read_test_cells(permutations) if permutations else None
-    overrides: dict[str, Any] = {"model.backbone": backbone, "embed.precision": precision}
-    rehearsal = Rehearsal(
-        listing=full_listing(test),
-        expected=SYSU_MM01,
-        overrides=overrides,
-        workers=workers,
-        permutations=permutations,
-    )
-    images = sum(rehearsal.expected.images.values())
-    with _folder(keep) as folder:
+    listing = full_listing(test=read_test_cells(permutations) if permutations else None)
+    with tempfile.TemporaryDirectory(prefix="rehearse-sysu-") as temporary:
         try:
-            measured, checks = rehearse(folder, rehearsal)
+            measured, checks = rehearse(
+                keep.resolve() if keep else Path(temporary),
+                listing,
+                SYSU_MM01,
+                overrides={"model.backbone": backbone, "embed.precision": precision},
+                workers=workers,
+                permutations=permutations,
+            )
         except RehearsalError as error:
             print(f"error: {error}", file=sys.stderr)
             raise SystemExit(FAILED) from error
     conditions = {
         "backbone": backbone,
         "precision": precision,
-        "sampler": rehearsal.sampler,
+        "sampler": "official" if permutations else "agw",
         "workers": workers,
     }
-    if not conclude(measured, checks, images=images, conditions=conditions):
+    if not conclude(measured, checks, images=sum(SYSU_MM01.images.values()), conditions=conditions):
         raise SystemExit(FAILED)
-
-
-@contextmanager
-def _folder(keep: Path | None) -> Iterator[Path]:
-    if keep is None:
-        with tempfile.TemporaryDirectory(prefix="rehearse-sysu-") as name:
-            yield Path(name)
-        return
-    folder = keep.expanduser().resolve()
-    if folder.exists() and (not folder.is_dir() or os.listdir(folder)):
-        raise UserError(f"--keep {keep}: it exists and is not empty; name a new folder")
-    yield folder
 
 
 if __name__ == "__main__":

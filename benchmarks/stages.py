@@ -6,7 +6,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -30,20 +29,30 @@ COPIED = (
     "presets",
 )
 
-# What would lead the stages to other files, or let them write to somebody's server.
-SURROUNDINGS = ("DVC_", "GIT_", "MLFLOW_", "MSCLNET_", "PREFECT_")
-MACHINE = ("MSCLNET_DEVICE", "MSCLNET_THREADS")
+
+def isolated_environment(project: Path, *, code: Path) -> dict[str, str]:
+    """Variables under which stages run this interpreter and `code`, and use no file or server outside `project`."""
+    elsewhere = ("DVC_", "GIT_", "MLFLOW_", "MSCLNET_", "PREFECT_")
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name in ("MSCLNET_DEVICE", "MSCLNET_THREADS") or not name.startswith(elsewhere)
+    }
+    return {
+        **kept,
+        **QUIET,
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", os.defpath)]),
+        "PYTHONPATH": os.pathsep.join([str(code), *filter(None, [kept.get("PYTHONPATH")])]),
+        "MSCLNET_HOME": str(project),
+        "MSCLNET_PROJECT": str(project),
+    }
 
 
-@dataclass(frozen=True)
 class SmallProject:
-    """A project folder with its own git, DVC cache and MLflow database."""
+    """A copy of the project at smoke size with its own git, DVC cache and MLflow database, in the folder `root`."""
 
-    root: Path
-
-    @classmethod
-    def make(cls, root: Path) -> "SmallProject":
-        """Copy the project's files into a new folder."""
+    def __init__(self, root: Path) -> None:
+        self.root = root
         for name in COPIED:
             source, target = ROOT / name, root / name
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -52,44 +61,18 @@ class SmallProject:
             else:
                 shutil.copyfile(source, target)
         apply_preset(ROOT, "smoke", target=root / PARAMS)
-        project = cls(root)
-        project.run(["git", "init", "--quiet"])
-        return project
-
-    def environment(self) -> dict[str, str]:
-        """Variables of its programs: this interpreter first, and this copy's code instead of the installed one."""
-        kept = {
-            name: value
-            for name, value in os.environ.items()
-            if name in MACHINE or not name.startswith(SURROUNDINGS)
-        }
-        interpreter = str(Path(sys.executable).parent)
-        return {
-            **kept,
-            **QUIET,
-            "PATH": os.pathsep.join([interpreter, kept.get("PATH", os.defpath)]),
-            "PYTHONPATH": str(self.root),
-            "MSCLNET_HOME": str(self.root),
-            "MSCLNET_PROJECT": str(self.root),
-        }
+        self.run(["git", "init", "--quiet"])
 
     def run(self, command: Sequence[str], *, expected: int = 0) -> str:
-        """Run a program in the project.
-
-        Args:
-            command: Program and arguments.
-            expected: Its exit status.
-
-        Returns:
-            Standard output and standard error together.
+        """Standard output and standard error of a program that runs in the project.
 
         Raises:
-            RuntimeError: Another exit status.
+            RuntimeError: Its exit status is not `expected`.
         """
         done = subprocess.run(
             command,
             cwd=self.root,
-            env=self.environment(),
+            env=isolated_environment(self.root, code=self.root),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -108,7 +91,7 @@ BUDGET, QUICK_BUDGET = 120.0, 20.0  # seconds
 def startup(settings: Settings) -> Section:
     """Start every stage with parameters that it refuses, in turns."""
     with tempfile.TemporaryDirectory() as folder:
-        project = SmallProject.make(Path(folder))
+        project = SmallProject(Path(folder))
         parameters = project.root / PARAMS
         parameters.write_text(parameters.read_text(encoding="utf-8") + "\nunknown: 1\n", encoding="utf-8")
         ways: dict[str, Callable[[], object]] = {
@@ -142,7 +125,7 @@ UP_TO_DATE = "Data and pipelines are up to date."
 def no_op(settings: Settings) -> Section:
     """Run the whole pipeline once at smoke size, then time what is left to do: nothing."""
     with tempfile.TemporaryDirectory() as folder:
-        project = SmallProject.make(Path(folder))
+        project = SmallProject(Path(folder))
         project.run(["dvc", "repro"])
 
         def repro() -> None:

@@ -22,23 +22,14 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Target:
-    """A figure with its bound.
-
-    Attributes:
-        what: Its name.
-        found: Measured; None where it could not be.
-        limit: As required.
-        least: Whether the limit is the least or the most that is allowed.
-        unit: Of both.
-        reason: Why it was not measured.
-    """
+    """A measured value with its bound."""
 
     what: str
-    found: float | None
+    found: float | None  # None where it could not be measured
     limit: float
-    least: bool
+    least: bool  # whether the limit is the least or the most that is allowed
     unit: str
-    reason: str = ""
+    reason: str = ""  # why it was not measured
 
     @property
     def met(self) -> bool | None:
@@ -70,50 +61,31 @@ def _unit(unit: str) -> str:
 
 @dataclass(frozen=True)
 class Row:
-    """One measured figure.
-
-    Attributes:
-        name: What was measured.
-        value: Median; None where it could not be measured.
-        unit: Of the value and of the quartiles.
-        quartiles: First and third, over the turns.
-        times: How many times as fast as the section's reference, the median of the ratios within the turns.
-        limit: What the machine can do at most, in words with its value, measured in the same turns.
-        share: Of the limit, from 0 to 1; None where there is no such limit here.
-        note: Anything else; why there is no value.
-    """
+    """One measured value: the median over the turns, and the first and third quartile."""
 
     name: str
-    value: float | None = None
-    unit: str = ""
+    value: float | None = None  # None where it could not be measured
+    unit: str = ""  # of the value and of the quartiles
     quartiles: Sequence[float] | None = None
-    times: float | None = None
-    limit: str = ""
-    share: float | None = None
-    note: str = ""
+    times: float | None = (
+        None  # as fast as the section's reference: the median of the ratios within the turns
+    )
+    limit: str = ""  # what the machine can do at most, with its value, measured in the same turns
+    share: float | None = None  # of the limit, from 0 to 1; None where there is no such limit here
+    note: str = ""  # anything else; why there is no value
 
 
 @dataclass(frozen=True)
 class Section:
-    """One part of the benchmarks.
+    """One part of the benchmarks."""
 
-    Attributes:
-        key: Its short name on the command line.
-        title: Its heading.
-        text: Conditions: sizes, threads, what is compared with what.
-        reference: The row that `times` refers to.
-        rows: In the order of the table.
-        targets: Those that this section decides.
-        limits: Limits by name, with their unit in the name.
-    """
-
-    key: str
+    key: str  # on the command line
     title: str
-    text: str
-    reference: str = ""
+    text: str  # conditions: sizes, threads, what is compared with what
+    reference: str = ""  # the row that `times` refers to
     rows: Sequence[Row] = ()
     targets: Sequence[Target] = ()
-    limits: Mapping[str, float] = field(default_factory=dict)
+    limits: Mapping[str, float] = field(default_factory=dict)  # by name, with the unit in the name
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON, with the verdict of each target."""
@@ -139,19 +111,17 @@ def rate_row(
     reference: str = "",
     ideal: Sequence[float] | None = None,
     limit: str = "",
-    note: str = "",
 ) -> Row:
-    """A row of so many things a second.
+    """A row of a rate.
 
     Args:
         name: The way's name in the timings.
         timings: Of the section.
-        per_call: Things that one call makes.
+        per_call: How many a call makes.
         unit: Such as `images/s`.
         reference: The way that `times` refers to; none if empty.
         ideal: Seconds of a call at the limit, by turn.
         limit: What the limit is.
-        note: For the row.
     """
     fast, slow = timings.quartiles(name)
     return Row(
@@ -162,7 +132,6 @@ def rate_row(
         times=timings.times(name, reference) if reference else None,
         limit="" if ideal is None else f"{limit}: {per_call / statistics.median(ideal):,.0f} {unit}",
         share=None if ideal is None else timings.share(name, ideal),
-        note=note,
     )
 
 
@@ -200,7 +169,7 @@ def network_row(
     rates: Mapping[str, Sequence[float]],
     note: str = "",
 ) -> Row:
-    """A row of milliseconds for a batch, beside the time that its products alone would take.
+    """A row of milliseconds for a batch, next to the time that its products alone would take.
 
     Args:
         name: The way's name in the timings.
@@ -208,11 +177,10 @@ def network_row(
         images: In a batch.
         reference: The way that `times` refers to.
         operations: Floating-point operations of a batch by precision.
-        rates: Those that the machine did in a second of each turn, by precision; a missing one makes the share not
-            applicable.
+        rates: Operations a second, by precision and turn; where one is missing, there is no share.
         note: For the row.
     """
-    median, quartiles = timings.median(name), timings.quartiles(name)
+    median, (first, third) = timings.median(name), timings.quartiles(name)
     known = all(precision in rates for precision in operations)
     ideal = ideal_seconds(operations, rates) if known else None
     described = f"{images / median:.0f} images/s"
@@ -220,7 +188,7 @@ def network_row(
         name=name,
         value=median * 1e3,
         unit="ms",
-        quartiles=(quartiles[0] * 1e3, quartiles[1] * 1e3),
+        quartiles=(first * 1e3, third * 1e3),
         times=timings.times(name, reference),
         limit=NO_BF16 if ideal is None else f"products: {statistics.median(ideal) * 1e3:.0f} ms",
         share=None if ideal is None else timings.share(name, ideal),
@@ -229,11 +197,11 @@ def network_row(
 
 
 PACKAGES = ("torch", "numpy", "openvino", "dvc")
-BUSY = 0.3  # of a core that others use, on average, before anything was started
+BUSY = 0.3  # of a core that others use, on average, before the start
 
 
 def facts() -> dict[str, Any]:
-    """Plain values for the report."""
+    """The machine and the versions, as plain values."""
     return {
         "date": date.today().isoformat(),
         "processor": processor(),
@@ -242,14 +210,9 @@ def facts() -> dict[str, Any]:
         "system": platform.platform(terse=True),
         "python": platform.python_version(),
         "versions": {name: installed(name) for name in PACKAGES},
-        "gpu": gpu(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
         "load": round(os.getloadavg()[0], 2),
     }
-
-
-def busy(load: float) -> bool:
-    """Whether others were at work: then ratios within a run are all that can be trusted."""
-    return load > BUSY
 
 
 def processor() -> str:
@@ -274,11 +237,6 @@ def installed(package: str) -> str:
         return "not installed"
 
 
-def gpu() -> str:
-    """Its name, or `none`."""
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
-
-
 COLUMNS: dict[str, Callable[[Row], str]] = {
     "What": lambda row: row.name,
     "Median": lambda row: "" if row.value is None else f"{number(row.value)} {row.unit}",
@@ -291,15 +249,19 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
 
 
 def document(facts: Mapping[str, Any], sections: Sequence[Section]) -> str:
-    """The whole report.
-
-    Args:
-        facts: See `facts`.
-        sections: Those that were run.
-    """
+    """The whole report; `facts` as of `facts()`."""
+    versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
+    machine = (
+        f"Date: {facts['date']}. Machine: {facts['cores']} cores of {facts['processor']}, {facts['memory_GiB']} GiB; "
+        f"GPU: {facts['gpu']}. {facts['system']}, Python {facts['python']}, {versions}."
+    )
+    if facts["load"] > BUSY:
+        machine += (
+            f" **The machine was busy** (load {facts['load']} before the start): trust the ratios alone."
+        )
     parts = [
         "# Benchmarks",
-        machine(facts),
+        machine,
         "Medians over interleaved turns: all rows of a section run in turns in one process, so that ratios hold where "
         "times do not. A ratio is the median of the ratios within the turns, and so is a share of a limit.",
         "## Targets",
@@ -314,18 +276,6 @@ def document(facts: Mapping[str, Any], sections: Sequence[Section]) -> str:
             parts.append(f"Reference: {section.reference}.")
         parts.append(table(section.rows))
     return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def machine(facts: Mapping[str, Any]) -> str:
-    """One paragraph: where and when."""
-    versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
-    text = (
-        f"Date: {facts['date']}. Machine: {facts['cores']} cores of {facts['processor']}, {facts['memory_GiB']} GiB; "
-        f"GPU: {facts['gpu']}. {facts['system']}, Python {facts['python']}, {versions}."
-    )
-    if busy(facts["load"]):
-        text += f" **The machine was busy** (load {facts['load']} before the start): trust the ratios alone."
-    return text
 
 
 def targets(sections: Sequence[Section]) -> str:
@@ -359,18 +309,11 @@ def grid(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 
 def number(value: float) -> str:
-    """Three digits that count, and thousands apart."""
-    if value == 0:
-        return "0"
-    if abs(value) >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.3g}"
-
-
-NAME = "bench"
+    """Three significant digits; from 100 on whole numbers, with a comma between thousands."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def write_report(folder: Path, facts: Mapping[str, Any], sections: Sequence[Section]) -> None:
     """Write bench.md and bench.json into a folder."""
-    write_json(folder / f"{NAME}.json", {"machine": facts, "sections": [s.as_dict() for s in sections]})
-    (folder / f"{NAME}.md").write_text(document(facts, sections), encoding="utf-8")
+    write_json(folder / "bench.json", {"machine": facts, "sections": [s.as_dict() for s in sections]})
+    (folder / "bench.md").write_text(document(facts, sections), encoding="utf-8")

@@ -4,7 +4,6 @@ AGW (Ye et al., Deep Learning for Person Re-Identification: A Survey and Outlook
 modality. Training, embedding and ranking are measured against it; in the tests it is an independent oracle.
 """
 
-from collections.abc import Iterator
 from typing import cast
 
 import numpy as np
@@ -112,13 +111,7 @@ def normalised(images: Tensor) -> Tensor:
 
 
 def baseline_loss(pooled: Tensor, logits: Tensor, identities: Tensor) -> Tensor:
-    """Both losses of one batch.
-
-    Args:
-        pooled: (N, C).
-        logits: (N, K).
-        identities: (N,) in [0, K).
-    """
+    """Both losses of one batch: pooled (N, C), logits (N, K), identities (N,) in [0, K)."""
     return F.cross_entropy(logits, identities) + weighted_triplet_loss(pooled, identities)
 
 
@@ -150,32 +143,23 @@ def copy_weights(ours: MSCLNet, textbook: TextbookNetwork) -> None:
     Raises:
         ValueError: The networks do not consist of the same blocks.
     """
-    layers = cast(nn.Sequential, ours.backbone.trunk_visible)
-    stages = [cast(nn.Sequential, layer) for layer in layers]
     pairs: list[tuple[nn.Module, nn.Module]] = [
         (ours.backbone.stem_visible, textbook.stem_visible),
         (ours.backbone.stem_infrared, textbook.stem_infrared),
         (ours.neck.norm, textbook.neck),
         (ours.neck.classifier, textbook.classifier),
     ]
-    for stage, theirs in zip(stages, _stages(textbook), strict=True):
-        pairs += zip(stage, theirs, strict=True)
+    theirs = (textbook.layer1, textbook.layer2, textbook.layer3, textbook.layer4)
+    attention = ((), textbook.attention2, textbook.attention3, ())
+    stages = cast(nn.Sequential, ours.backbone.trunk_visible)
+    for stage, blocks, after in zip(stages, theirs, attention, strict=True):
+        plain = len(blocks) - len(after)
+        mixed = [module for pair in zip(blocks[plain:], after, strict=True) for module in pair]
+        pairs += zip(cast(nn.Sequential, stage), [*blocks[:plain], *mixed], strict=True)
     for source, target in pairs:
         if isinstance(source, NonLocalBlock) != isinstance(target, NonLocal):
             raise ValueError(f"{type(source).__name__} stands where the textbook has {type(target).__name__}")
         target.load_state_dict(source.state_dict())
-
-
-def _stages(textbook: TextbookNetwork) -> Iterator[list[nn.Module]]:
-    """Blocks of each stage, with their attention in between."""
-    attention: dict[int, nn.ModuleList] = {2: textbook.attention2, 3: textbook.attention3}
-    layers = (textbook.layer1, textbook.layer2, textbook.layer3, textbook.layer4)
-    for number, layer in enumerate(layers, start=1):
-        blocks = list(layer)
-        after = list(attention.get(number, ()))
-        plain = len(blocks) - len(after)
-        mixed = [module for pair in zip(blocks[plain:], after, strict=True) for module in pair]
-        yield [*blocks[:plain], *mixed]
 
 
 def agw_way(

@@ -1,18 +1,17 @@
 """Interleaved timing, and the limits of the machine.
 
 All ways of doing a thing run in turns, so that a busy moment of the machine slows all of them. A limit (matrix products
-by precision, reading memory) is measured in the same turns as what it bounds. Several libraries compute the same
-product, and none is the fastest everywhere: the fastest one is the limit.
+by precision, reading memory) is measured in the same turns as what it bounds: the fastest of several libraries.
 """
 
 import math
 import multiprocessing
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -28,13 +27,7 @@ NO_BF16 = "not applicable: no bf16 instructions"
 
 @dataclass(frozen=True)
 class Settings:
-    """How to measure.
-
-    Attributes:
-        quick: Small sizes and few turns: shows that everything works, and decides nothing.
-        compile: Whether torch.compile takes part in the training step; it takes minutes to start.
-        batch: Images of a training step; 0 for the default.
-    """
+    """How to measure: the options of the command line; `batch` is 0 for the default."""
 
     quick: bool = False
     compile: bool = False
@@ -55,11 +48,7 @@ LEAST_SECONDS = 0.1  # of a way in one turn; quicker ones are repeated until the
 
 @dataclass(frozen=True)
 class Timings:
-    """Seconds of each way, one value a turn.
-
-    Attributes:
-        seconds: By way; the i-th value of each was measured in the i-th turn.
-    """
+    """Seconds by way; the i-th value of each was measured in the i-th turn."""
 
     seconds: Mapping[str, list[float]]
 
@@ -80,12 +69,7 @@ class Timings:
         return self.share(way, self.seconds[reference])
 
     def share(self, way: str, ideal: Sequence[float]) -> float:
-        """Which share of its time a way would take at best: the median over the turns.
-
-        Args:
-            way: Its name.
-            ideal: Seconds at best, one value a turn.
-        """
+        """Which share of its time a way would take at best: the median over the turns; `ideal`: seconds, by turn."""
         return statistics.median(best / taken for best, taken in zip(ideal, self.seconds[way], strict=True))
 
 
@@ -116,22 +100,17 @@ def in_turns(
     for turn in range(turns):
         before = clock()
         for name in list(ways) if turn % 2 == 0 else reversed(list(ways)):
-            seconds[name].append(_seconds(ways[name], synchronise, clock))
+            calls, start, taken = 0, clock(), 0.0
+            while taken < LEAST_SECONDS:
+                ways[name]()
+                synchronise()
+                calls += 1
+                taken = clock() - start
+            seconds[name].append(taken / calls)
         now = clock()
         if now - started + (now - before) > budget:
             break
     return Timings(seconds)
-
-
-def _seconds(way: Callable[[], object], synchronise: Callable[[], None], clock: Callable[[], float]) -> float:
-    calls, start = 0, clock()
-    while True:
-        way()
-        synchronise()
-        calls += 1
-        taken = clock() - start
-        if taken >= LEAST_SECONDS:
-            return taken / calls
 
 
 SIDE = {"cpu": 2048, "cuda": 8192}
@@ -145,13 +124,9 @@ def precisions(device: torch.device) -> list[str]:
 
 
 def product_ways(precision: str, device: torch.device) -> Ways:
-    """Square matrix products in one precision, by each library that could be the fastest.
+    """Square matrix products in `fp32` (on a GPU in TF32, as its convolutions) or `bf16`, by each library.
 
     The names start with `limit`; see `product_rates`.
-
-    Args:
-        precision: `fp32` (on a GPU with TF32, as its convolutions compute) or `bf16`.
-        device: Where.
     """
     side = SIDE[device.type]
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
@@ -211,25 +186,15 @@ def _fastest(timings: Timings, start: str, amount: float) -> list[float]:
 
 
 def ideal_seconds(operations: Mapping[str, float], rates: Mapping[str, Sequence[float]]) -> list[float]:
-    """Time at the limit, by turn, of work that mixes precisions.
-
-    Args:
-        operations: Floating-point operations by precision.
-        rates: What the machine did in a second of each turn, by precision.
-    """
+    """Time at the limit, by turn, of operations by precision; `rates`: operations a second, by precision and turn."""
     turns = len(next(iter(rates.values())))
     return [sum(count / rates[precision][i] for precision, count in operations.items()) for i in range(turns)]
 
 
 def count_operations(work: Callable[[], object], *, precision: str) -> dict[str, float]:
-    """Operations of one run; a multiplication and an addition are two.
+    """Operations of one run, by precision; a multiplication and an addition are two.
 
-    Args:
-        work: Run once.
-        precision: Of the convolutions; all other products are float32, as heads and losses always are.
-
-    Returns:
-        By precision.
+    `precision` is that of the convolutions; all other products are float32, as heads and losses always are.
     """
     with FlopCounterMode(display=False) as counter:
         work()
@@ -256,65 +221,35 @@ def exponent(sizes: Sequence[float], seconds: Sequence[float]) -> float:
     used = max(min(3, len(sizes)), math.ceil(len(sizes) / 2))
     points = sorted(zip(sizes, seconds, strict=True))[-used:]
     x, y = ([math.log(point[i]) for point in points] for i in (0, 1))
-    mean_x, mean_y = sum(x) / used, sum(y) / used
-    covariance = sum((a - mean_x) * (b - mean_y) for a, b in zip(x, y, strict=True))
-    return covariance / sum((a - mean_x) ** 2 for a in x)
+    return statistics.linear_regression(x, y).slope
 
 
-class Elsewhere:
-    """Calls what `make` gives, over there. To be used as a context manager.
+@contextmanager
+def elsewhere(
+    make: Callable[..., Callable[[], Any]],
+    *,
+    device: torch.device,
+    keep_memory: bool = False,
+    **arguments: Any,
+) -> Iterator[Callable[[], Any]]:
+    """A function that works in a process of its own.
 
     Args:
-        make: A function of a module; called once over there with the other arguments.
-        device: Where it works; a call waits for the device.
-        keep_memory: Whether that process keeps the memory that it frees as well.
-        arguments: For `make`, by name.
+        make: A function of a module, called there once with `device` and `arguments`; it returns the function.
+        device: Where it works; each call waits for the device.
+        keep_memory: Whether that process keeps the memory that it frees.
+        arguments: For `make`.
     """
-
-    def __init__(
-        self,
-        make: Callable[..., Callable[[], Any]],
-        *,
-        device: torch.device,
-        keep_memory: bool = False,
-        **arguments: Any,
-    ) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._connection, other = context.Pipe()
-        self._process = context.Process(
-            target=_serve,
-            args=(other, make, device, keep_memory, arguments, torch.get_num_threads()),
-            daemon=True,
-        )
-        self._process.start()
-        other.close()
-
-    def __call__(self) -> Any:
-        """One call; what it returns must be plain values or arrays.
-
-        Raises:
-            RuntimeError: It failed over there.
-        """
-        try:
-            self._connection.send(None)
-            return self._connection.recv()
-        except (EOFError, OSError) as error:
-            self._process.join()
-            raise RuntimeError(f"the process elsewhere ended with {self._process.exitcode}") from error
-
-    def __enter__(self) -> "Elsewhere":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._connection.close()
-        self._process.terminate()
-        self._process.join()
+    prepared = (make, device, keep_memory, arguments, torch.get_num_threads())
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _prepare, prepared) as pool:
+        yield lambda: pool.submit(_call).result()
 
 
-def _serve(
-    connection: Connection,
+_function: Callable[[], Any]  # set in the other process alone
+_synchronise: Callable[[], None]
+
+
+def _prepare(
     make: Callable[..., Callable[[], Any]],
     device: torch.device,
     keep_memory: bool,
@@ -324,12 +259,11 @@ def _serve(
     torch.set_num_threads(threads)
     if keep_memory:
         settings.keep_freed_memory()
-    function, synchronise = make(device=device, **arguments), synchroniser(device)
-    while True:
-        try:
-            connection.recv()
-        except EOFError:
-            return
-        result = function()
-        synchronise()
-        connection.send(result)
+    global _function, _synchronise
+    _function, _synchronise = make(device=device, **arguments), synchroniser(device)
+
+
+def _call() -> Any:
+    result = _function()
+    _synchronise()
+    return result

@@ -1,7 +1,7 @@
 """The training step: ResNet-50, 288 x 144, last stride 1, the baseline's losses and the whole method's."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from statistics import median
 
@@ -11,9 +11,9 @@ from benchmarks.networks import BASELINE, WHOLE, our_step, preset, textbook_step
 from benchmarks.tables import Row, Section, Target, network_row
 from benchmarks.timing import (
     NO_BF16,
-    Elsewhere,
     Settings,
     count_operations,
+    elsewhere,
     in_turns,
     precisions,
     product_rates,
@@ -40,8 +40,8 @@ class Way:
 
     name: str
     losses: str  # a preset
-    precision: str
-    channels_last: bool
+    precision: str = "bf16"
+    channels_last: bool = True
     compiled: bool = False
     recorded: bool = True
 
@@ -49,19 +49,14 @@ class Way:
 TEXTBOOK = tuple(Way(name, BASELINE, "fp32", channels_last=False) for name in (REFERENCE, KEEPING))
 WAYS = (
     Way("ours, baseline, fp32 contiguous", BASELINE, "fp32", channels_last=False),
-    Way("ours, baseline, fp32 channels last", BASELINE, "fp32", channels_last=True),
-    Way(OURS, BASELINE, "bf16", channels_last=True),
+    Way("ours, baseline, fp32 channels last", BASELINE, "fp32"),
+    Way(OURS, BASELINE),
     Way(WHOLE_PLAIN, WHOLE, "fp32", channels_last=False),
-    Way(WHOLE_OURS, WHOLE, "bf16", channels_last=True),
+    Way(WHOLE_OURS, WHOLE),
 )
-UNRECORDED = (  # on a GPU alone, where the others are started as CUDA graphs
-    Way(f"{OURS}, kernel by kernel", BASELINE, "bf16", channels_last=True, recorded=False),
-    Way(f"{WHOLE_OURS}, kernel by kernel", WHOLE, "bf16", channels_last=True, recorded=False),
-)
-COMPILED = (
-    Way(f"{OURS}, compiled", BASELINE, "bf16", channels_last=True, compiled=True),
-    Way(f"{WHOLE_OURS}, compiled", WHOLE, "bf16", channels_last=True, compiled=True),
-)
+# On a GPU alone, where the others are started as CUDA graphs.
+UNRECORDED = tuple(replace(WAYS[i], name=f"{WAYS[i].name}, kernel by kernel", recorded=False) for i in (2, 4))
+COMPILED = tuple(replace(WAYS[i], name=f"{WAYS[i].name}, compiled", compiled=True) for i in (2, 4))
 
 
 def run(settings: Settings) -> Section:
@@ -83,9 +78,14 @@ def run(settings: Settings) -> Section:
         )
         for way in ways
     }
-    operations = count_all(ways, steps)
+    # Counted without compiling, which counting would disturb; the counts hold for the textbook as well.
+    operations = {
+        (way.losses, way.precision): count_operations(steps[way.name], precision=way.precision)
+        for way in ways
+        if not way.compiled
+    }
     limits = {name: way for precision in precisions(on) for name, way in product_ways(precision, on).items()}
-    textbook = partial(Elsewhere, textbook_step, device=on, parameters=presets[BASELINE], images=images)
+    textbook = partial(elsewhere, textbook_step, device=on, parameters=presets[BASELINE], images=images)
     with textbook() as plain, textbook(keep_memory=True) as keeping:
         timings = in_turns(
             {REFERENCE: plain, KEEPING: keeping, **steps, **limits},
@@ -128,26 +128,12 @@ def run(settings: Settings) -> Section:
     )
 
 
-def count_all(
-    ways: Sequence[Way], steps: Mapping[str, Callable[[], object]]
-) -> dict[tuple[str, str], dict[str, float]]:
-    """Operations by losses and precision.
-
-    They are counted without compiling, which counting would disturb, and hold for the textbook as well.
-    """
-    return {
-        (way.losses, way.precision): count_operations(steps[way.name], precision=way.precision)
-        for way in ways
-        if not way.compiled
-    }
-
-
 def targets_of(rows: dict[str, Row], on: torch.device, *, images: int) -> list[Target]:
     """What is asked of a CPU and of a GPU; without the other one that part is not measured."""
     # A compiled step is ours as well, where it was asked for.
     ours = max((row for name, row in rows.items() if name.startswith(OURS)), key=lambda row: row.times or 0.0)
     gpu = on.type == "cuda" and images == BATCH["cuda"]
-    cpu = on.type == "cpu"  # what is asked of it says nothing of a GPU, and the reverse
+    cpu = on.type == "cpu"  # the targets of a CPU do not hold for a GPU, nor the reverse
     return [
         Target(
             f"training step on a CPU ({ours.name}), times the textbook's",

@@ -41,10 +41,7 @@ PLACES = {
     "YAML": ("pipelines/stages/config.py", "pipelines/stages/presets.py"),
     "build_opener": ("pipelines/orchestration/prefect_server.py",),
     # Of names that stand in our own code, for packages that may be missing or are imported late.
-    "import_module": (
-        "benchmarks/networks.py",
-        "msclnet/export/stream.py",
-    ),
+    "import_module": ("msclnet/export/stream.py",),
     "urlopen": (),
     "urlretrieve": (),
     "tarfile.open": ("msclnet/datasets/archive.py",),  # read as a stream, never unpacked

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -43,6 +44,16 @@ CHANCE = {"random ranker": ":", "colour histogram": "--"}
 LABELS = {"whole": "MSCLNet, the synergy reading", "B": "Baseline (AGW, random erasing)"}
 
 
+def scored(record: Record) -> bool:
+    """Whether a record has figures of the test identities: a grid may be judged on validation, a cell may diverge."""
+    return bool(record.get("figures", {}).get("test"))
+
+
+def headline(record: Record) -> dict[str, Any]:
+    """The test figures by the first protocol, which is the headline."""
+    return next(iter(record["figures"]["test"].values()))
+
+
 @styled()
 def rank1(view: GridView) -> Picture:
     """Rank-1 of both rows of the grid `baseline`: one bar up to the mean over the seeds, one dot per seed."""
@@ -55,11 +66,10 @@ def rank1(view: GridView) -> Picture:
         f"seeds {min(record['seed'] for record in view.records)} to {max(r['seed'] for r in view.records)}.",
     )
     axes = figure.subplots()
-    first = [next(iter(record["figures"]["test"].values())) for record in view.records]
+    first = [headline(record) for record in view.records if scored(record)]
     best = 1.0
     for place, row in enumerate(LABELS):
-        records = [record for record in view.of(row) if "diverged" not in record]
-        values = np.array([next(iter(each["figures"]["test"].values()))["mean"]["rank1"] for each in records])
+        values = np.array([headline(each)["mean"]["rank1"] for each in view.of(row) if scored(each)])
         if not len(values):
             axes.text(0.5, place, "not run", va="center", color=NEUTRAL, fontsize=SMALL_SIZE)
             continue

@@ -32,7 +32,7 @@ from pipelines.report.document import (
     Table,
     picture,
 )
-from pipelines.report.grid_figures import figure5, learning_curves, rank1, what_diverged
+from pipelines.report.grid_figures import figure5, learning_curves, rank1, scored, what_diverged
 from pipelines.report.published import NOT_RUN
 from pipelines.report.results import GridView, RowView, budget, read_view
 
@@ -274,7 +274,7 @@ def readings(views: list[GridView]) -> Section:
             *view.warnings(),
             grid_table(view, MEANING),
         ]
-        if view.grid.name == "baseline" and view.run:
+        if view.grid.name == "baseline" and any(scored(record) for record in view.records):
             blocks.append(rank1(view))
     return Section("Readings, parts and controls", [*blocks, Heading("What diverged"), *what_diverged(views)])
 

@@ -46,6 +46,8 @@ def preprocess(params: Params) -> None:
     choice = Choice(
         validation=params.preprocess.validation == "held_out", regdb_split=params.preprocess.regdb_split
     )
+    if not paths.RAW.is_file():
+        raise UserError(f"{paths.RAW}: no such file; run `dvc repro download`")
     records = data_set(params.download.dataset).list_records(open_source(paths.RAW), choice)
     check_use(records, params)
     unpaired = report_unpaired(records)

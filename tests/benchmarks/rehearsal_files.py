@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from scipy.io import savemat
 
-from benchmarks.rehearsal import Expected, Group
+from benchmarks.sysu_mm01 import Expected, Group
 
 GROUPS = {
     "train": (Group(8, {1: 16, 2: 16, 3: 17, 4: 16, 5: 16, 6: 16}), Group(2, {3: 4, 4: 4})),

@@ -1,6 +1,5 @@
 """The benchmarks refuse to time a wrong result, and measure the pipeline's own operations."""
 
-import importlib
 from typing import Any, cast
 
 import numpy as np
@@ -10,8 +9,10 @@ from torch import nn
 
 from benchmarks import networks
 from benchmarks.input import cumulative
-from benchmarks.networks import BACKENDS, HEIGHT, WHOLE, WIDTH, agreement, check, our_embedders, preset
+from benchmarks.networks import HEIGHT, WHOLE, WIDTH, agreement, check, our_embedders, preset
 from benchmarks.timing import NO_BF16
+from msclnet.errors import UserError
+from msclnet.export.backends import BACKENDS, build_embedder
 from msclnet.images.augmentation import build_augmentation, seed_steps
 from msclnet.models.network import MSCLNet
 
@@ -46,16 +47,18 @@ def test_the_last_step_of_the_input_is_the_whole_augmentation() -> None:
 def test_back_ends_that_cannot_run_here_give_the_reason(
     monkeypatch: pytest.MonkeyPatch, native: bool
 ) -> None:
-    def missing(name: str) -> Any:
-        raise ImportError(name)
+    def build(network: MSCLNet, *, backend: Any, **settings: Any) -> Any:
+        if backend == "openvino":
+            raise UserError("a package is missing") from ImportError("openvino")
+        return build_embedder(network, backend=backend, **settings)
 
-    monkeypatch.setattr(importlib, "import_module", missing)
+    monkeypatch.setattr(networks, "build_embedder", build)
     monkeypatch.setattr(networks, "native_bf16", lambda _: native)
     found = list(our_embedders(cast(MSCLNet, nn.Identity()), device=torch.device("cpu")))
     reasons = {each.name: each.reason for each in found}
     assert len(reasons) == 2 * len(BACKENDS)
     for backend in BACKENDS:
-        installed = "" if backend == "torch" else "not installed"
+        installed = "not installed" if backend == "openvino" else ""
         assert reasons[f"ours, {backend}, fp32"] == installed
         assert reasons[f"ours, {backend}, bf16"] == (installed if native else NO_BF16)
     assert all((each.embed is None) == bool(each.reason) for each in found)

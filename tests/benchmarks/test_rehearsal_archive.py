@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from rehearsal_files import EXPECTED, GROUPS
 
-from benchmarks.rehearsal import build_listing, draw, write_archive
+from benchmarks.sysu_mm01 import draw, full_listing, write_archive
 from msclnet.datasets.archive import open_source
 from msclnet.datasets.catalogue import data_set, verify
 from msclnet.datasets.records import Choice
@@ -42,7 +42,7 @@ def test_every_picture_has_pixels_of_its_own() -> None:
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("archive") / "SYSU-MM01.zip"
-    write_archive(path, build_listing(GROUPS), workers=1)
+    write_archive(path, full_listing(GROUPS), workers=1)
     return path
 
 
@@ -65,5 +65,5 @@ def test_the_archive_holds_pictures_of_people_in_no_list(archive: Path) -> None:
 
 
 def test_the_archive_does_not_depend_on_the_number_of_processes(archive: Path, tmp_path: Path) -> None:
-    write_archive(tmp_path / "other.zip", build_listing(GROUPS), workers=2)
+    write_archive(tmp_path / "other.zip", full_listing(GROUPS), workers=2)
     assert (tmp_path / "other.zip").read_bytes() == archive.read_bytes()

@@ -7,7 +7,7 @@ from pipelines.stages.config import read_yaml
 
 
 def test_everything_that_the_stages_depend_on_is_copied(tmp_path: Path) -> None:
-    project = SmallProject.make(tmp_path / "project")
+    project = SmallProject(tmp_path / "project")
     stages = [stage.get("do", stage) for stage in read_yaml(project.root / "dvc.yaml")["stages"].values()]
     named = {str(dep) for stage in stages for dep in stage.get("deps", [])}
     listed = [out for stage in stages for kind in ("outs", "metrics", "plots") for out in stage.get(kind, [])]

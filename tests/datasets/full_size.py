@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-SYSU_TEST = {1: (56, 1374), 2: (56, 1565), 3: (93, 1883), 4: (94, 1918), 5: (95, 1918), 6: (96, 1920)}
+from benchmarks.sysu_mm01 import Cells, full_listing, image_path
 
 
 class Listing:
@@ -30,35 +30,11 @@ def dealt(total: int, receivers: int) -> list[int]:
     return [total // receivers + (place < total % receivers) for place in range(receivers)]
 
 
-def full_sysu(test: dict[tuple[int, int], int] | None = None, test_identities: Iterable[int] = ()) -> Listing:
-    """SYSU-MM01 at its published counts, 22 identities in no list among them.
-
-    Args:
-        test: Images of each test identity and camera; None: dealt out.
-        test_identities: Their numbers; none: chosen here.
-    """
-    if test is None:
-        test_identities = range(5, 485, 5)
-        test = {
-            (identity, camera): count
-            for camera, (people, images) in SYSU_TEST.items()
-            for identity, count in zip(test_identities, dealt(images, people), strict=False)
-        }
-    tested = set(test_identities)
-    others = [identity for identity in range(1, 534) if identity not in tested]
-    train, val, unlisted = others[:296], others[296:395], others[395 : 395 + 22]
-    counts = dict(test)
-    for identities, visible, infrared in ((train + val, 22_258, 11_909), (unlisted, 1_038, 80)):
-        for cameras, total in (((1, 2, 4, 5), visible), ((3, 6), infrared)):
-            cells = [(identity, camera) for identity in identities for camera in cameras]
-            counts |= dict(zip(cells, dealt(total, len(cells)), strict=True))
-    images = [
-        f"cam{camera}/{identity:04d}/{number:04d}.jpg"
-        for (identity, camera), count in counts.items()
-        for number in range(1, count + 1)
-    ]
-    lists = {"train": train, "val": val, "test": sorted(tested)}
-    return Listing(images, {f"exp/{name}_id.txt": ",".join(map(str, ids)) for name, ids in lists.items()})
+def full_sysu(test: Cells | None = None) -> Listing:
+    """SYSU-MM01 at its published counts; `test`: images of each test identity and camera, where they are known."""
+    listing = full_listing(test=test)
+    images = [image_path(*cell, i) for cell, count in listing.cells.items() for i in range(1, count + 1)]
+    return Listing(images, listing.lists())
 
 
 def full_regdb(identities: int = 412) -> Listing:
@@ -85,7 +61,7 @@ def full_regdb(identities: int = 412) -> Listing:
 
 
 def full_llcm() -> Listing:
-    """Test images twice: in the camera folders, and beside the training images."""
+    """Test images twice: in the camera folders, and next to the training images."""
     images, lists = [], {}
     for modality, train, test in (("vis", 16_946, 8_680), ("nir", 13_975, 7_166)):
         cameras = [camera for camera in range(1, 10) if (modality, camera) != ("nir", 3)]

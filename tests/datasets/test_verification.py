@@ -9,10 +9,11 @@ from functools import cache, partial
 from pathlib import Path
 
 import pytest
-from full_size import SYSU_TEST, Listing, full_llcm, full_regdb, full_sysu
+from full_size import Listing, full_llcm, full_regdb, full_sysu
 from replicas import SYSU_CAMERAS, write_llcm, write_regdb, write_sysu_mm01
 from scipy.io import loadmat
 
+from benchmarks.sysu_mm01 import SYSU_MM01
 from msclnet.datasets import regdb
 from msclnet.datasets.archive import open_source
 from msclnet.datasets.catalogue import DATA_SETS, Report, data_set, missing_source_message, verify
@@ -56,7 +57,9 @@ def test_a_whole_copy_is_as_published(name: str) -> None:
     assert report.summary() == "as published"
     counts = counted(report)
     if name == "sysu-mm01":
-        assert {camera: counts["test", SYSU_CAMERAS[camera], camera] for camera in SYSU_CAMERAS} == SYSU_TEST
+        assert {
+            camera: counts["test", SYSU_CAMERAS[camera], camera] for camera in SYSU_CAMERAS
+        } == SYSU_MM01.test_cameras
         assert sum(images for (part, *_), (_, images) in counts.items() if part != "test") == 22_258 + 11_909
     elif name == "regdb":
         halves = {
@@ -85,7 +88,7 @@ def test_the_official_test_images_are_as_published() -> None:
     identities = loadmat(SPLITS / "test_id.mat")["id"].ravel().tolist()
     cells = {(i, camera): table[camera - 1, 0][i - 1, 0] for i in identities for camera in SYSU_CAMERAS}
     test = {cell: numbers.shape[1] for cell, numbers in cells.items() if numbers.size}
-    assert sentences(full_sysu(test, identities), "sysu-mm01") == []
+    assert sentences(full_sysu(test), "sysu-mm01") == []
 
 
 def test_sysu_without_two_cameras_and_a_list() -> None:
@@ -123,11 +126,13 @@ def test_sysu_names_each_identity_without_a_folder() -> None:
 
 def test_sysu_counts_that_differ() -> None:
     whole = FULL["sysu-mm01"]()
-    one_less = whole.without("cam4/0005/0001.jpg")
+    tested = whole.files["exp/test_id.txt"].split(",")
+    person = next(f"{int(i):04d}" for i in tested if f"cam4/{int(i):04d}/0001.jpg" in whole.files)
+    one_less = whole.without(f"cam4/{person}/0001.jpg")
     assert sentences(one_less, "sysu-mm01") == [
         "test, visible, camera 4: 1,917 images, expected 1,918 images"
     ]
-    one_more = whole.with_list("cam6/0005/9999.jpg", "")
+    one_more = whole.with_list(f"cam6/{person}/9999.jpg", "")
     assert sentences(one_more, "sysu-mm01") == [
         "test, infrared, camera 6: 1,921 images, expected 1,920 images",
         "test, infrared, the queries: 3,804 images, expected 3,803 images",
@@ -139,14 +144,17 @@ def test_sysu_counts_that_differ() -> None:
     [
         ("", "list exp/val_id.txt: 0 identities, expected 99 identities"),
         ("1,two", "list exp/val_id.txt: exp/val_id.txt holds 'two', which is no identity"),
-        ("5,1000", "lists in exp: identity 5 is listed both in exp/val_id.txt and in exp/test_id.txt"),
+        (
+            "{tested},1000",
+            "lists in exp: identity {tested} is listed both in exp/val_id.txt and in exp/test_id.txt",
+        ),
     ],
 )
 def test_sysu_lists_that_cannot_be_right(text: str, beginning: str) -> None:
-    assert any(
-        one.startswith(beginning)
-        for one in sentences(FULL["sysu-mm01"]().with_list("exp/val_id.txt", text), "sysu-mm01")
-    )
+    whole = FULL["sysu-mm01"]()
+    tested = whole.files["exp/test_id.txt"].partition(",")[0]
+    found = sentences(whole.with_list("exp/val_id.txt", text.format(tested=tested)), "sysu-mm01")
+    assert any(one.startswith(beginning.format(tested=tested)) for one in found)
 
 
 def test_a_small_regdb_is_as_its_numbers_say() -> None:

@@ -61,10 +61,3 @@ def link_tree(source: Path, target: Path) -> None:
             shutil.copytree(source / name, target / name, copy_function=os.link, dirs_exist_ok=True)
         else:
             shutil.copy2(source / name, target / name)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of the finished project share one process, whatever the number of workers: it is made once."""
-    for item in items:
-        if "finished" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("finished"))

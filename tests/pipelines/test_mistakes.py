@@ -40,7 +40,7 @@ def test_an_unknown_preset_names_the_known_ones(project):
     before = (project.root / "params.yaml").read_bytes()
     message = refused(project, "python", "-m", "pipelines", "preset", "synthetik")
     assert "synthetik" in message
-    assert "baseline" in message
+    assert "did you mean 'synthetic'" in message
     assert (project.root / "params.yaml").read_bytes() == before
 
 
@@ -100,7 +100,7 @@ def test_a_switch_that_is_neither_on_nor_off_is_told_before_a_run_begins(project
     message = refused(
         project, "python", "-m", "pipelines.stages.train", MSCLNET_CUDA_GRAPHS="yes", MSCLNET_HOME="elsewhere"
     )
-    assert "MSCLNET_CUDA_GRAPHS: expected on or off, not 'yes'" in message
+    assert all(word in message for word in ("MSCLNET_CUDA_GRAPHS", "'on'", "'off'", "'yes'"))
     assert not (project.root / "elsewhere").exists()
 
 
