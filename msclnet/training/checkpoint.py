@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import torch
@@ -115,6 +116,8 @@ class CheckpointFolder:
                 "wait for its end: its result is then restored from the cache"
             ) from error
         with lock:
+            with TemporaryFile(dir=self.folder):
+                pass  # a folder that cannot be written is reported before anything is trained
             yield
 
     def _paths(self) -> list[Path]:
