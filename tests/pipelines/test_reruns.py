@@ -14,7 +14,7 @@ CHANGES = {
     "evaluate": (("trials: 10", "trials: 9"), ["evaluate", "visualize"]),
     "embed": (("embed:\n  batch: 64", "embed:\n  batch: 32"), ["embed"]),
     "learning rate": (("from_epoch: 1, rate: 0.05", "from_epoch: 1, rate: 0.04"), ["train"]),
-    "loss weight": (("sub: { on: true, weight: 1.0 }", "sub: { on: true, weight: 2.0 }"), ["train"]),
+    "loss weight": (("sub: {on: true, weight: 1.0}", "sub: {on: true, weight: 2.0}"), ["train"]),
     "profile": (("profile: 0", "profile: 2"), ["train"]),
     "network": (("parts: 6", "parts: 3"), ["train"]),
     "augmentation": (("flip: 0.5", "flip: 0.4"), ["preprocess", "train"]),
