@@ -152,7 +152,7 @@ def search(
     gallery: Annotated[Path, typer.Option(metavar="FOLDER", help="Searched at any depth.")],
     query_modality: Modality = "infrared",
     gallery_modality: Modality = "visible",
-    top: Annotated[int, typer.Option(min=1, max=100, metavar="N", help="Images in a picture.")] = 10,
+    top: Annotated[int, typer.Option(metavar="N", help="Images in a picture, 1 to 100.")] = 10,
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="For ranking.json and the pictures.")] = Path(
         "results/search"
     ),
