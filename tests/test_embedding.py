@@ -63,7 +63,7 @@ def test_rows_are_in_the_order_of_the_images(network: MSCLNet, mix: str, batch: 
     found = embed_images(network, IMAGES, MIXES[mix], batch=batch)
     for ours, theirs in zip(found, expected, strict=True):
         assert ours.dtype == np.float32
-        assert ours.shape == (COUNT, 32)
+        assert ours.shape == (COUNT, 64)
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
 
 

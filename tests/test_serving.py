@@ -63,7 +63,7 @@ def test_loaded_weights_give_the_same_vectors(network: MSCLNet, weights: Path) -
     embed = load_embedder(weights, spec_of())
     vectors = embed(IMAGES, INFRARED)
     assert vectors.dtype == np.float32
-    assert vectors.shape == (7, 32)
+    assert vectors.shape == (7, 64)
     np.testing.assert_allclose(vectors, expected, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(
         load_embedder(weights, spec_of(), batch=2)(IMAGES, INFRARED), expected, rtol=1e-5, atol=1e-5
@@ -86,11 +86,11 @@ def test_every_weight_comes_back(tmp_path: Path, trunk: str, target: str) -> Non
 
 
 def test_pretrained_weights_are_not_asked_for(network: MSCLNet, weights: Path) -> None:
-    assert load_network(weights, spec_of(weights="imagenet")).neck.norm.num_features == 32
+    assert load_network(weights, spec_of(weights="imagenet")).neck.norm.num_features == 64
 
 
 @pytest.mark.parametrize(
-    "change", [{"width": 16}, {"last_stride": 2, "width": 8}, {"backbone": "resnet18"}, {"identities": 5}]
+    "change", [{"width": 16}, {"last_stride": 2, "width": 16}, {"backbone": "resnet18"}, {"identities": 5}]
 )
 def test_weights_of_another_network(weights: Path, change: dict[str, Any]) -> None:
     spec = spec_of(**{name: value for name, value in change.items() if name != "identities"})
