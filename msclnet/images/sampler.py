@@ -7,7 +7,7 @@ import numpy as np
 from msclnet.errors import UserError
 from msclnet.images.table import Rows
 
-SAMPLINGS = ("random", "two_per_camera")
+SAMPLINGS = ("random", "replacement", "two_per_camera")
 
 
 class IdentitySampler:
@@ -19,10 +19,11 @@ class IdentitySampler:
     Args:
         rows: The training split.
         identities: P.
-        images: K, of each modality; drawn without replacement where the identity has as many.
+        images: K, of each modality.
         seed: Any.
-        sampling: `random`, or `two_per_camera`: two images from each of K / 2 cameras (cameras repeat where an
-            identity has fewer), so that sub-classes are no singletons.
+        sampling: `random`: without replacement where the identity has as many images. `replacement`: each image is
+            drawn from all of the identity's, as AGW's public code does. `two_per_camera`: two images from each of K / 2
+            cameras (cameras repeat where an identity has fewer), so that sub-classes are no singletons.
         rank: This process.
         world: Number of processes; each gets the whole batches of P / world identities.
 
@@ -87,6 +88,8 @@ class IdentitySampler:
     def _draw(self, rows: np.ndarray, cameras: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         if self.sampling == "random":
             return _choose(rows, self.images, rng)
+        if self.sampling == "replacement":
+            return rng.choice(rows, size=self.images)
         times = Counter(_choose(np.unique(cameras), self.images // 2, rng).tolist())
         return np.concatenate([_choose(rows[cameras == camera], 2 * n, rng) for camera, n in times.items()])
 

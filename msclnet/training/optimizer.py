@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -48,24 +48,30 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 class Schedule:
     """Piecewise constant by epoch, with a linear warm-up in front.
 
-    Source: the paper, section 4.2 (0.1 to epoch 20, 0.05 to 50, 0.01 to 100, 0.001 to 200); the warm-up is AGW's.
+    Source: the paper, section 4.2 (0.1 to epoch 20, 0.05 to 50, 0.01 to 100, 0.001 to 200); the warm-up is AGW's,
+    whose public code raises the rate by epoch.
 
     Attributes:
         points: (first epoch, rate) with epochs counted from 1, ascending; a rate holds until the next point.
         warmup_epochs: Length of the warm-up; 0 for none.
         steps_per_epoch: Steps of an epoch.
+        warmup: What raises the rate: every `step`, or every `epoch`, whose steps then have one rate.
     """
 
     points: Sequence[tuple[int, float]]
     warmup_epochs: float
     steps_per_epoch: int
+    warmup: Literal["step", "epoch"] = "step"
 
     def rate(self, step: int) -> float:
         """Learning rate of a step, counted from 0 over the whole run."""
         epoch = step // self.steps_per_epoch + 1
         rate = next(rate for first, rate in reversed(self.points) if first <= epoch)
-        warmup = self.warmup_epochs * self.steps_per_epoch
-        return rate * min(1.0, (step + 1) / warmup) if warmup else rate
+        if not self.warmup_epochs:
+            return rate
+        if self.warmup == "epoch":
+            return rate * min(1.0, epoch / self.warmup_epochs)
+        return rate * min(1.0, (step + 1) / (self.warmup_epochs * self.steps_per_epoch))
 
 
 def moving_average(network: nn.Module, decay: float) -> AveragedModel:

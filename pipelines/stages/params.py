@@ -191,7 +191,7 @@ class Loss(Section):
 class Batch(Section):
     identities: Annotated[int, Field(ge=2, le=8192)]
     images: Annotated[int, Field(ge=2, le=8192)]
-    sampling: Literal["random", "two_per_camera"]
+    sampling: Literal["random", "replacement", "two_per_camera"]
 
     @model_validator(mode="after")
     def pairs_need_even(self) -> "Batch":
@@ -210,6 +210,7 @@ class Optimizer(Section):
     nesterov: bool
     weight_decay: NotNegative
     warmup_epochs: NotNegative
+    warmup: Literal["step", "epoch"]
     pretrained_factor: Positive
     schedule: Annotated[list[Rate], Field(min_length=1)]
 

@@ -195,6 +195,7 @@ def build_training(
         points=[(point.from_epoch, point.rate) for point in optimizer.schedule],
         warmup_epochs=optimizer.warmup_epochs,
         steps_per_epoch=params.train.steps_per_epoch or steps_per_epoch(rows, batch=sampler.size),
+        warmup=optimizer.warmup,
     )
     return Training(
         params.train,

@@ -32,8 +32,8 @@ GRID = [
     (p, k, sampling)
     for p in (1, 2, 5, 10)
     for k in (1, 2, 4, 8)
-    for sampling in ("random", "two_per_camera")
-    if k % 2 == 0 or sampling == "random"
+    for sampling in ("random", "replacement", "two_per_camera")
+    if k % 2 == 0 or sampling != "two_per_camera"
 ]
 
 
@@ -58,6 +58,25 @@ def test_counts(p: int, k: int, sampling: str) -> None:
         assert len(set(labels.tolist())) == p
         assert (np.diff(labels) != 0).sum() == p - 1, "an identity's rows are neighbours"
         assert not {7, 8} & set(labels.tolist())
+
+
+def test_sampling_with_replacement_draws_each_image_from_all_of_its_identitys() -> None:
+    """By a naive loop over the same random stream, and by the share of batches without a repeated image."""
+    sampler = IdentitySampler(MANY, identities=3, images=4, seed=5, sampling="replacement")
+    whole = 0
+    for step in range(400):
+        rng = np.random.default_rng([5, step])
+        expected: tuple[list[int], list[int]] = ([], [])
+        for identity in rng.choice(np.arange(10, 20), size=3, replace=False):
+            for infrared, drawn in enumerate(expected):
+                owned = np.flatnonzero((MANY.identities == identity) & (MANY.infrared == bool(infrared)))
+                owned = sorted(owned, key=lambda row: int(MANY.cameras[row]))
+                drawn += [owned[rng.integers(len(owned))] for _ in range(4)]
+                if infrared and len(owned) == 20:
+                    whole += len(set(drawn[-4:])) == 4
+        np.testing.assert_array_equal(sampler.batch(step), expected)
+    # Identity 19 has 20 infrared images and is in 0.3 of the batches: 4 of 20 differ with 0.727.
+    assert whole / (0.3 * 400) == pytest.approx(20 * 19 * 18 * 17 / 20**4, abs=0.15)
 
 
 @pytest.mark.parametrize("k", [2, 4, 8, 12])

@@ -30,7 +30,7 @@ def agw_rate(epoch: int) -> float:
 @pytest.mark.parametrize("name", PAPER + AGW)
 def test_learning_rate_of_every_epoch_after_the_warm_up(name: str) -> None:
     train = preset(name).train
-    epochs, expected = (200, paper_rate) if name in PAPER else (80, agw_rate)
+    epochs, expected = (200, paper_rate) if name in PAPER else (81, agw_rate)
     assert train.epochs == epochs
     points = [(point.from_epoch, point.rate) for point in train.optimizer.schedule]
     schedule = Schedule(points, warmup_epochs=train.optimizer.warmup_epochs, steps_per_epoch=1)
@@ -47,6 +47,8 @@ def test_network_batch_and_optimiser(name: str) -> None:
     assert (model.non_local_inner, model.gem_p, model.trunk) == (1, 3.0, "shared")
     assert (params.preprocess.height, params.preprocess.width) == (288, 144)
     assert (train.batch.identities, train.batch.images, train.steps_per_epoch) == (8, 4, 0)
+    sampling = ("random", "step", "auto") if name in PAPER else ("replacement", "epoch", "fp32")
+    assert (train.batch.sampling, train.optimizer.warmup, train.precision) == sampling
     optimizer = train.optimizer
     assert (optimizer.momentum, optimizer.nesterov, optimizer.weight_decay) == (0.9, True, 5e-4)
     assert optimizer.pretrained_factor == 0.1
