@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
+from pipelines.gallery.commands import app as gallery
+
 Modality = Literal["visible", "infrared"]
 
 _SEVERAL = ("--seeds", "--rows", "--query")  # each may be followed by more than one value
@@ -45,6 +47,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.add_typer(gallery, name="gallery")
 
 Set = Annotated[
     list[str] | None,

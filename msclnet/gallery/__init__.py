@@ -1,0 +1,1 @@
+"""A gallery of people: images and their embeddings in a table that stays, searched and added to."""

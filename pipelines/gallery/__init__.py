@@ -1,0 +1,1 @@
+"""The gallery on the command line and as a server."""
