@@ -3,118 +3,96 @@
 Each section runs in its own process: its memory is free afterwards, and a failure leaves the other sections alone.
 """
 
-import argparse
-import json
 import os
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
+from typing import Annotated
 
-from benchmarks.tables import Section, facts, table, targets, write_report
+import typer
+
+from benchmarks.tables import JSON, Section, facts, table, targets, write_report
 from benchmarks.timing import Settings
-from pipelines.stages.paths import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "results" / "bench"
-SECTIONS = ("input", "feeding", "training", "embedding", "ranking", "startup", "no-op", "growth")
+SECTIONS = {  # on the command line -> module and function, imported where it is measured
+    "input": "input.run",
+    "feeding": "input.feeding",
+    "training": "training.run",
+    "embedding": "embedding.run",
+    "ranking": "ranking.run",
+    "startup": "stages.startup",
+    "no-op": "stages.no_op",
+    "growth": "growth.run",
+}
 TIMEOUT, TIMEOUT_COMPILED = 600.0, 1800.0  # seconds for a section; most take one or two minutes
 FAILED, INTERRUPTED = 1, 130
+
+app = typer.Typer(add_completion=False)
 
 
 class SectionFailedError(Exception):
     """A section ended without a result; the message gives the reason."""
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line. Exit code 1: a section failed; the other sections are in the report."""
-    options = parser().parse_args(arguments)
-    settings = Settings(quick=options.quick, compile=options.compile, batch=options.batch)
-    if options.result:
-        write_json(options.result, section(options.sections[0])(settings).as_dict())
+def known(names: list[str] | None) -> list[str]:
+    """The sections that are meant, in the order of SECTIONS."""
+    if unknown := set(names or ()) - set(SECTIONS):
+        raise typer.BadParameter(f"expected some of {', '.join(SECTIONS)}, not {', '.join(unknown)}")
+    return [name for name in SECTIONS if name in (names or SECTIONS)]
+
+
+def whole_batch(images: int) -> int:
+    """Two identities at least, with four images of each modality."""
+    if images and (images < 16 or images % 8):
+        raise typer.BadParameter(f"give a multiple of 8 from 16 on, not {images}")
+    return images
+
+
+@app.command()
+def main(
+    sections: Annotated[list[str] | None, typer.Argument(callback=known, help=", ".join(SECTIONS))] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="small sizes and two turns: shows that it works, decides nothing")
+    ] = False,
+    compiled: Annotated[
+        bool,
+        typer.Option("--compile", help="torch.compile in the training step too; it takes minutes to start"),
+    ] = False,
+    batch: Annotated[
+        int, typer.Option(callback=whole_batch, help="images of a training step (default: 32, on a GPU 64)")
+    ] = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="default: results/bench, or its folder `partial` for less than everything"),
+    ] = None,
+    result: Annotated[Path | None, typer.Option(hidden=True)] = None,  # of one section, measured here
+) -> None:
+    """Measure speed in interleaved turns, each figure next to its limit (default: all sections).
+
+    Device and threads: MSCLNET_DEVICE, MSCLNET_THREADS. Exit code 1: a section failed; the others are in the report.
+    """
+    settings = Settings(quick=quick, compile=compiled, batch=batch)
+    chosen = sections or []
+    if result:
+        module, function = SECTIONS[chosen[0]].split(".")
+        run = getattr(import_module(f"benchmarks.{module}"), function)
+        result.write_bytes(JSON.dump_json(run(settings)))
         return
-    chosen = [key for key in SECTIONS if key in options.sections or not options.sections]
-    partial = options.quick or len(chosen) < len(SECTIONS)
+    partial = quick or len(chosen) < len(SECTIONS)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        complete = run_sections(chosen, settings, options.out or (OUT / "partial" if partial else OUT))
+        complete = run_sections(chosen, settings, out or (OUT / "partial" if partial else OUT))
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     if not complete:
         sys.exit(FAILED)
-
-
-def parser() -> argparse.ArgumentParser:
-    """Its arguments."""
-    made = argparse.ArgumentParser(
-        prog="python -m benchmarks",
-        description="Measures speed in interleaved turns, each figure next to its limit. Device and threads: "
-        "MSCLNET_DEVICE, MSCLNET_THREADS.",
-    )
-    names = ", ".join(SECTIONS)
-    made.add_argument(
-        "sections", nargs="*", type=key, metavar="SECTION", help=f"some of: {names} (default: all)"
-    )
-    made.add_argument(
-        "--quick", action="store_true", help="small sizes and two turns: shows that it works, decides nothing"
-    )
-    made.add_argument(
-        "--compile",
-        action="store_true",
-        help="torch.compile in the training step as well; it takes minutes to start",
-    )
-    made.add_argument(
-        "--batch",
-        type=batch,
-        default=0,
-        metavar="N",
-        help="images of a training step, a multiple of 8 from 16 on (default: 32, on a GPU 64)",
-    )
-    folder = f"default: {OUT.relative_to(ROOT)}, or its folder `partial` for less than everything"
-    made.add_argument("--out", type=Path, metavar="FOLDER", help=folder)
-    made.add_argument(
-        "--result", type=Path, help=argparse.SUPPRESS
-    )  # of one section, measured in this process
-    return made
-
-
-def key(text: str) -> str:
-    """The name of a section."""
-    if text not in SECTIONS:
-        raise argparse.ArgumentTypeError(f"expected some of {', '.join(SECTIONS)}, not {text!r}")
-    return text
-
-
-def batch(text: str) -> int:
-    """A training step's images: two identities at least, with four images of each modality."""
-    if not (text.isascii() and text.isdigit() and int(text) >= 16 and int(text) % 8 == 0):
-        raise argparse.ArgumentTypeError(f"expected a multiple of 8 from 16 on, not {text!r}")
-    return int(text)
-
-
-def section(name: str) -> Callable[[Settings], Section]:
-    """The function that measures a section; only its own libraries are imported."""
-    match name:
-        case "input" | "feeding":
-            from benchmarks import input
-
-            return input.run if name == "input" else input.feeding
-        case "startup" | "no-op":
-            from benchmarks import stages
-
-            return stages.startup if name == "startup" else stages.no_op
-        case "training":
-            from benchmarks.training import run
-        case "embedding":
-            from benchmarks.embedding import run
-        case "ranking":
-            from benchmarks.ranking import run
-        case _:
-            from benchmarks.growth import run
-    return run
 
 
 def measure(name: str, settings: Settings, *, timeout: float) -> Section:
@@ -125,9 +103,17 @@ def measure(name: str, settings: Settings, *, timeout: float) -> Section:
     """
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "section.json"
-        command = [sys.executable, "-m", "benchmarks", name, "--result", str(out)]
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks",
+            name,
+            "--result",
+            str(out),
+            "--batch",
+            str(settings.batch),
+        ]
         command += [f"--{option}" for option in ("quick", "compile") if getattr(settings, option)]
-        command += ["--batch", str(settings.batch)] if settings.batch else []
         process = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
         try:
             status = process.wait(timeout)
@@ -139,7 +125,7 @@ def measure(name: str, settings: Settings, *, timeout: float) -> Section:
                 process.wait()
         if status:
             raise SectionFailedError(f"failed with exit status {status}")
-        return Section.from_dict(json.loads(out.read_text(encoding="utf-8")))
+        return JSON.validate_json(out.read_bytes())
 
 
 def run_sections(chosen: Sequence[str], settings: Settings, out: Path) -> bool:
@@ -157,10 +143,10 @@ def run_sections(chosen: Sequence[str], settings: Settings, out: Path) -> bool:
         sections.append(found)
         write_report(out, where, sections)
         print(f"{table(found.rows)}\n({time.perf_counter() - started:.0f} s)\n", flush=True)
-    print(targets(sections))
+    print(targets(target for section in sections for target in section.targets))
     print(f"\nall of it: {out / 'bench.md'}")
     return complete
 
 
 if __name__ == "__main__":
-    main()
+    app(prog_name="python -m benchmarks")

@@ -1,6 +1,5 @@
 """Embedding: every installed back end next to the textbook network with the same weights."""
 
-from collections.abc import Callable
 from functools import partial
 from statistics import median
 
@@ -15,17 +14,7 @@ from benchmarks.networks import (
     trained_like_network,
 )
 from benchmarks.tables import Row, Section, Target, network_row
-from benchmarks.timing import (
-    NO_BF16,
-    Settings,
-    count_operations,
-    elsewhere,
-    in_turns,
-    precisions,
-    product_rates,
-    product_ways,
-    synchroniser,
-)
+from benchmarks.timing import NO_BF16, Settings, count_operations, textbook_ways, with_products
 from msclnet.precision import native_bf16
 from pipelines import settings as machine
 
@@ -34,7 +23,6 @@ QUICK_BATCH = 16
 BUDGET = 100.0  # seconds
 TIMES, SHARE = 3.0, 85.0
 REFERENCE = "textbook, fp32 contiguous"
-KEEPING = f"{REFERENCE}, memory kept"
 
 
 def run(settings: Settings) -> Section:
@@ -42,28 +30,19 @@ def run(settings: Settings) -> Section:
     on = machine.device()
     images = people(QUICK_BATCH if settings.quick else BATCH[on.type])
     network = trained_like_network(images, device=on)
-    textbook = partial(elsewhere, textbook_function, device=on, images=images)
-    with textbook() as plain, textbook(keep_memory=True) as keeping:
-        expected = plain()
-        ways: dict[str, Callable[[], object]] = {REFERENCE: plain, KEEPING: keeping}
+    with textbook_ways(REFERENCE, textbook_function, device=on, images=images) as ways:
+        expected = ways[REFERENCE]()
+        embedders = [Embedder(name, "fp32", None) for name in ways] + list(our_embedders(network, device=on))
         notes: dict[str, str] = {}
-        embedders = list(our_embedders(network, device=on))
         for embedder in embedders:
             if embedder.embed is not None:
                 ways[embedder.name] = partial(embedder.embed, images)
                 agreed = check(embedder.name, embedder.precision, expected, embedder.embed(images))
                 notes[embedder.name] = f"agrees to {agreed:.6f}"
-        timed = dict(ways)
-        for precision in precisions(on):
-            timed |= product_ways(precision, on)
-        timings = in_turns(timed, turns=settings.turns(9), budget=BUDGET, synchronise=synchroniser(on))
-    rates = {precision: product_rates(timings, precision, on) for precision in precisions(on)}
+        timings, rates = with_products(ways, device=on, turns=settings.turns(9), budget=BUDGET)
     with torch.no_grad():
-        operations = count_operations(
-            lambda: network.embed(torch.from_numpy(images).to(on), infrared=True), precision="fp32"
-        )["fp32"]
-
-    embedders = [*(Embedder(name, "fp32", None) for name in (REFERENCE, KEEPING)), *embedders]
+        uint8 = torch.from_numpy(images).to(on)
+        operations = count_operations(lambda: network.embed(uint8, infrared=True), precision="fp32")["fp32"]
     rows = [
         Row(name=embedder.name, note=embedder.reason)
         if embedder.name not in ways
@@ -78,10 +57,13 @@ def run(settings: Settings) -> Section:
         )
         for embedder in embedders
     ]
-    best = max(
-        (row for row in rows if row.times and row.name.startswith("ours")), key=lambda row: row.times or 0.0
+    ours = [row for row in rows if row.times and row.name.startswith("ours")]
+    best = max(ours, key=lambda row: row.times or 0.0)
+    found = (best.times, 100 * (best.share or 0.0)) if native_bf16(on) else (None, None)
+    what = (
+        f"embedding ({best.name}), times the textbook's",
+        f"embedding ({best.name}), share of the product limit",
     )
-    fast = native_bf16(on)
     return Section(
         key="embedding",
         title="Embedding",
@@ -97,22 +79,8 @@ def run(settings: Settings) -> Section:
         reference=REFERENCE,
         rows=rows,
         targets=[
-            Target(
-                f"embedding ({best.name}), times the textbook's",
-                best.times if fast else None,
-                TIMES,
-                least=True,
-                unit="x",
-                reason=NO_BF16,
-            ),
-            Target(
-                f"embedding ({best.name}), share of the bf16 product limit",
-                100 * best.share if fast and best.share is not None else None,
-                SHARE,
-                least=True,
-                unit="%",
-                reason=NO_BF16,
-            ),
+            Target(what[0], found[0], TIMES, least=True, unit="x", reason=NO_BF16),
+            Target(what[1], found[1], SHARE, least=True, unit="%", reason=NO_BF16),
         ],
         limits={f"{precision} product, GFLOP/s": median(rate) / 1e9 for precision, rate in rates.items()},
     )

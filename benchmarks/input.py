@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from benchmarks.networks import HEIGHT, WHOLE, WIDTH, jpeg, load, our_step, people, preset
-from benchmarks.tables import Row, Section, Target, rate_row
-from benchmarks.timing import Settings, Timings, in_turns, precisions, reading_rates, reading_ways
+from benchmarks.tables import Row, Section, Target, measured_row
+from benchmarks.timing import Settings, Timings, in_turns, precisions, reading_seconds, reading_ways
 from msclnet.images.augmentation import augmentation_steps, build_augmentation
 from msclnet.images.batches import TrainingBatches, step_loader
 from msclnet.images.sampler import IdentitySampler
@@ -61,22 +61,15 @@ def run(settings: Settings) -> Section:
             ways[f"memory map, {name}"] = way(augmented(transform, lambda row: images[row]), IMAGES)
         last = augmented(list(cumulative(augment).values())[-1], lambda row: load(files[row % FILES]))
         ways["JPEG file, decoded, resized and all of it"] = way(last, FEWER)
-        device = torch.device("cpu")
-        timings = in_turns({**ways, **reading_ways(device)}, turns=settings.turns(9), budget=60)
+        timings = in_turns({**ways, **reading_ways()}, turns=settings.turns(9), budget=60)
     reference = list(ways)[-1]
+    ideal = reading_seconds(timings, IMAGES * BYTES)
     rows = [
-        rate_row(
-            name,
-            timings,
-            per_call=FEWER if name == reference else IMAGES,
-            unit="images/s",
-            ideal=[IMAGES * BYTES / rate for rate in reading_rates(timings, device)]
-            if name != reference
-            else None,
-            limit="reading",
-        )
+        measured_row(name, timings, per_call=IMAGES, unit="images/s", ideal=ideal, limit="reading")
         for name in ways
+        if name != reference
     ]
+    rows.append(measured_row(reference, timings, per_call=FEWER, unit="images/s"))
     slowest = rows[-1].value or 1.0
     return Section(
         key="input",
@@ -119,7 +112,7 @@ def feeding(settings: Settings) -> Section:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         batches = training_batches(Path(folder), count=256 if settings.quick else COUNT)
-        reading = reading_ways(torch.device("cpu"))
+        reading = reading_ways()
         seconds: dict[str, list[float]] = {name: [] for name in (INSIDE, OUTSIDE, *reading)}
         for _ in range(settings.turns(7)):
             for name, workers in ((INSIDE, 0), (OUTSIDE, 1)):
@@ -129,9 +122,9 @@ def feeding(settings: Settings) -> Section:
         gpu = on_gpu(batches, settings)
     timings = Timings(seconds)
     images = BATCHES * BATCH
-    ideal = [images * HEIGHT * WIDTH * 3 / rate for rate in reading_rates(timings, torch.device("cpu"))]
+    ideal = reading_seconds(timings, images * BYTES)
     rows = [
-        rate_row(
+        measured_row(
             name,
             timings,
             per_call=images,
@@ -163,13 +156,8 @@ def training_batches(folder: Path, *, count: int) -> TrainingBatches:
     cameras = np.resize([1, 2, 4, 5, 3, 6, 3, 6], count)
     rows = Rows(np.arange(count) // 32, cameras, np.isin(cameras, (3, 6)), np.full(count, ""))
     batch = parameters["train"]["batch"]
-    sampler = IdentitySampler(
-        rows,
-        identities=batch["identities"],
-        images=batch["images"],
-        seed=0,
-        sampling=batch["sampling"],
-    )
+    chosen = {name: batch[name] for name in ("identities", "images", "sampling")}
+    sampler = IdentitySampler(rows, **chosen, seed=0)
     augmentation = build_augmentation(parameters["augment"], height=HEIGHT, width=WIDTH)
     return TrainingBatches(open_array(folder / "images.npy"), rows, sampler, augmentation)
 
@@ -192,12 +180,12 @@ def on_gpu(batches: TrainingBatches, settings: Settings) -> Row:
         return Row(name=ON_GPU, note="not measured: no GPU")
     workers = machine.workers(min(8, machine.cores()))
     steps = 20 if settings.quick else 100
-    step = our_step(preset(WHOLE), images=BATCH, precision=precisions(on)[-1], channels_last=True, device=on)
+    step = our_step(preset(WHOLE), images=BATCH, precision=precisions(on)[-1], device=on)
     loader = iter(step_loader(batches, first=0, last=SKIPPED + steps, workers=workers, pinned=True))
 
-    def fed() -> tuple[torch.cuda.Event, torch.cuda.Event]:
+    def fed() -> list[torch.cuda.Event]:
         batch = next(loader)
-        marks = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        marks = [torch.cuda.Event(enable_timing=True) for _ in range(2)]
         marks[0].record()
         step(batch)
         marks[1].record()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -78,11 +79,8 @@ def agreement(expected_ND: np.ndarray, found_ND: np.ndarray) -> float:
 
     Untrained networks give all images nearly the same feature; the differences between images must agree.
     """
-    centred = [
-        np.asarray(x, np.float64) - np.mean(x, axis=0, dtype=np.float64) for x in (expected_ND, found_ND)
-    ]
-    products = (centred[0] * centred[1]).sum(axis=1)
-    return float((products / np.prod([np.linalg.norm(x, axis=1) for x in centred], axis=0)).min())
+    x, y = (f - f.mean(axis=0) for f in np.array([expected_ND, found_ND], np.float64))
+    return float(((x * y).sum(axis=1) / np.linalg.norm(x, axis=1) / np.linalg.norm(y, axis=1)).min())
 
 
 def check(name: str, precision: str, expected_ND: np.ndarray, found_ND: np.ndarray) -> float:
@@ -129,13 +127,9 @@ def textbook_function(images: np.ndarray, *, device: torch.device) -> Callable[[
         images: uint8 RGB (N, 288, 144, 3); converted to floating point here, untimed.
         device: Where.
     """
-    network = trained_like_network(images, device=device)
     model = preset(WHOLE)["model"]
-    with torch.device("meta"):
-        textbook = TextbookNetwork(IDENTITIES, inner=model["non_local_inner"], p=model["gem_p"])
-    textbook = textbook.to_empty(device=device).eval()
-    copy_weights(network, textbook)
-    textbook = textbook.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
+    textbook = TextbookNetwork(IDENTITIES, inner=model["non_local_inner"], p=model["gem_p"]).to(device).eval()
+    copy_weights(trained_like_network(images, device=device), textbook)
     floats = normalised(torch.from_numpy(images)).to(device)
 
     def embed() -> np.ndarray:
@@ -147,23 +141,25 @@ def textbook_function(images: np.ndarray, *, device: torch.device) -> Callable[[
 
 def our_embedders(network: MSCLNet, *, device: torch.device) -> Iterator[Embedder]:
     """Every back end in every precision; those that cannot run here with the reason."""
+    size = {"height": HEIGHT, "width": WIDTH, "device": device}
     for backend, precision in product(BACKENDS, ("fp32", "bf16")):
-        name = f"ours, {backend}, {precision}"
+        name, embed, reason = f"ours, {backend}, {precision}", None, ""
         if precision == "bf16" and not native_bf16(device):
-            yield Embedder(name, precision, None, NO_BF16)
-            continue
-        if backend == "openvino" and device.type != "cpu":
-            yield Embedder(name, precision, None, "not measured: runs on the CPU alone")
-            continue
-        try:
-            embed = build_embedder(
-                network, backend=backend, precision=precision, height=HEIGHT, width=WIDTH, device=device
-            )
-        except UserError as error:
-            missing = isinstance(error.__cause__, ImportError)
-            yield Embedder(name, precision, None, "not installed" if missing else f"not measured: {error}")
-            continue
-        yield Embedder(name, precision, lambda images, embed=embed: embed(images, infrared=INFRARED)[1])
+            reason = NO_BF16
+        elif backend == "openvino" and device.type != "cpu":
+            reason = "not measured: runs on the CPU alone"
+        else:
+            try:
+                embedder = build_embedder(network, backend=backend, precision=precision, **size)
+                embed = partial(_bnneck, embedder)
+            except UserError as error:
+                missing = isinstance(error.__cause__, ImportError)
+                reason = "not installed" if missing else f"not measured: {error}"
+        yield Embedder(name, precision, embed, reason)
+
+
+def _bnneck(embedder: Callable[..., Any], images: np.ndarray) -> np.ndarray:
+    return embedder(images, infrared=INFRARED)[1]
 
 
 RATE = 1e-3
@@ -177,7 +173,7 @@ def our_step(
     *,
     images: int,
     precision: str,
-    channels_last: bool,
+    channels_last: bool = True,
     device: torch.device,
     compiled: bool = False,
     recorded: bool = True,
@@ -222,13 +218,9 @@ def textbook_step(parameters: dict[str, Any], *, images: int, device: torch.devi
     torch.manual_seed(0)
     model, settings = parameters["model"], parameters["train"]["optimizer"]
     network = TextbookNetwork(IDENTITIES, inner=model["non_local_inner"], p=model["gem_p"]).to(device).train()
-    optimizer = torch.optim.SGD(
-        [parameter for parameter in network.parameters() if parameter.requires_grad],
-        lr=RATE,
-        momentum=settings["momentum"],
-        nesterov=settings["nesterov"],
-        weight_decay=settings["weight_decay"],
-    )
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    kept = {name: settings[name] for name in ("momentum", "nesterov", "weight_decay")}
+    optimizer = torch.optim.SGD(trained, lr=RATE, **kept)
     pairs = images // 2
     visible, infrared = (normalised(random_images(pairs, seed=seed)).to(device) for seed in (0, 1))
     identities = identities_of(pairs, device).repeat(2)

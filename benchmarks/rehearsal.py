@@ -5,7 +5,6 @@ number that the data set and its protocol fix is compared, and the cost of each 
 while it runs.
 """
 
-import argparse
 import csv
 import json
 import os
@@ -22,15 +21,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import psutil
+import typer
 
 from benchmarks.networks import ROOT
 from benchmarks.stages import STAGES, isolated_environment
 from benchmarks.sysu_mm01 import SYSU_MM01, Cells, Expected, Listing, full_listing, write_archive
-from benchmarks.tables import GIB, Target
+from benchmarks.tables import GIB, Target, targets
 from msclnet.errors import UserError
 from msclnet.images.table import END
 from msclnet.retrieval.protocols import read_mat, read_permutations
@@ -61,21 +61,14 @@ def read_test_cells(permutations: Path) -> Cells:
     """
     tables = read_permutations(permutations)
     matrix, text = permutations.with_name("test_id.mat"), permutations.with_name("test_id.txt")
-    file = matrix if matrix.is_file() else text
     try:
-        numbers = (
-            read_mat(file)["id"].ravel()
-            if file == matrix
-            else re.findall(r"\d+", file.read_text(encoding="utf-8"))
-        )
-        identities = {int(number) for number in numbers}
-    except FileNotFoundError as error:
+        numbers = read_mat(matrix)["id"].ravel() if matrix.is_file() else re.findall(r"\d+", text.read_text())
+    except (OSError, KeyError, ValueError) as error:
         raise UserError(
-            f"{file.parent} holds neither test_id.mat nor test_id.txt: {permutations.name} contains the people of all "
-            "lists, so put the test list next to it; both come with SYSU-MM01's evaluation code"
+            f"{text.parent} holds no readable test_id.mat or test_id.txt ({error}): put the test list of SYSU-MM01's "
+            f"evaluation code next to {permutations.name}, which contains the people of all lists"
         ) from error
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        raise UserError(f"{file} is no list of test identities ({error!r})") from error
+    identities = set(map(int, numbers))
     cells = {cell: table.shape[1] for cell, table in tables.items() if cell[0] in identities}
     found = len({identity for identity, _ in cells}), sum(cells.values())
     if found != (96, 10_578):
@@ -158,73 +151,58 @@ def checks(project: Path, expected: Expected, *, sampler: str) -> Iterator[Check
     Raises:
         OSError, KeyError, ValueError: An output is missing or is something else.
     """
-    yield from _download(project, expected)
-    yield from _preprocess(project, expected)
-    yield from _embed(project, expected)
-    yield from _evaluate(project, expected, sampler)
-    found = sorted(path.stem for path in (project / paths.FIGURES).glob("*.png") if path.stat().st_size)
-    yield Check("visualize: figures", found, list(FIGURES))
-
-
-def _download(project: Path, expected: Expected) -> Iterator[Check]:
     report = _json(project / paths.DOWNLOAD_REPORT)
     if expected.published:
-        yield Check("download: compared with the published numbers", report["compared"], True)
-        yield Check("download: differences", report["differences"], [])
-    test = {
-        count["camera"]: (count["identities"], count["images"])
-        for count in report["counts"]
-        if count["part"] == "test"
-    }
-    yield Check("download: test identities and images by camera", test, dict(expected.test_cameras))
+        found = report["compared"], report["differences"]
+        yield Check("download: compared with the published numbers, differences", found, (True, []))
+    test = [count for count in report["counts"] if count["part"] == "test"]
+    seen = {count["camera"]: (count["identities"], count["images"]) for count in test}
+    yield Check("download: test identities and images by camera", seen, dict(expected.test_cameras))
 
-
-def _preprocess(project: Path, expected: Expected) -> Iterator[Check]:
     with (project / paths.MANIFEST).open(newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["split"] != END]
-    found = Counter((row["split"], row["modality"]) for row in rows)
-    yield Check("preprocess: images by split and modality", dict(found), dict(expected.images))
+    images = Counter((row["split"], row["modality"]) for row in rows)
+    yield Check("preprocess: images by split and modality", dict(images), dict(expected.images))
     # Every image differs: this finds a file that was read twice or under another name.
     yield Check("preprocess: different files", len({row["sha256"] for row in rows}), len(rows))
     report = _json(project / paths.PREPROCESS_REPORT)
     yield Check("preprocess: unreadable or converted", report["unreadable"] + report["converted"], [])
-    for split in ("train", "test"):
-        array = np.load(project / paths.images_of(split), mmap_mode="r", allow_pickle=False)
-        images = sum(count for (of, _), count in expected.images.items() if of == split)
-        shape = (images, report["height"], report["width"], 3)
+    counts = {
+        split: sum(count for (of, _), count in expected.images.items() if of == split)
+        for split in ("train", "test")
+    }
+    for split, count in counts.items():
+        array = np.load(project / paths.images_of(split), mmap_mode="r")
+        shape = (count, report["height"], report["width"], 3)
         yield Check(f"preprocess: array of {split}", (array.shape, str(array.dtype)), (shape, "uint8"))
 
-
-def _embed(project: Path, expected: Expected) -> Iterator[Check]:
-    images = sum(count for (split, _), count in expected.images.items() if split == "test")
-    with np.load(project / paths.embeddings_of("test"), allow_pickle=False) as arrays:
+    with np.load(project / paths.embeddings_of("test")) as arrays:
         for name in ("pooled", "bnneck"):
-            finite = bool(np.isfinite(arrays[name]).all())
-            yield Check(f"embed: finite features, {name}", (len(arrays[name]), finite), (images, True))
+            found = len(arrays[name]), bool(np.isfinite(arrays[name]).all())
+            yield Check(f"embed: finite features, {name}", found, (counts["test"], True))
 
-
-def _evaluate(project: Path, expected: Expected, sampler: str) -> Iterator[Check]:
-    reports = {
-        (report["mode"], report["shots"], report["sampler"], report["feature"]): report
-        for report in _json(project / paths.METRICS_REPORT)
-    }
-    wanted = {(*protocol, sampler, feature) for protocol in expected.gallery for feature in FEATURES}
-    complete = Check("evaluate: reports", sorted(reports), sorted(wanted))
-    yield complete
-    if not complete.holds:
-        return
-    for mode, shots in expected.gallery:
-        numbers = (
+    keys, numbers = ("mode", "shots", "sampler", "feature"), ("queries", "valid_queries", "gallery", "trials")
+    results = [
+        (*(each[name] for name in keys), *(each[name] for name in numbers))
+        for each in _json(project / paths.METRICS_REPORT)
+    ]
+    wanted = [
+        (
+            mode,
+            shots,
+            sampler,
+            feature,
             expected.queries,
             expected.valid_queries[mode],
-            expected.gallery[mode, shots],
+            gallery,
             expected.trials,
         )
-        names = ("queries", "valid_queries", "gallery", "trials")
-        found = {
-            tuple(reports[mode, shots, sampler, feature][name] for name in names) for feature in FEATURES
-        }
-        yield Check(f"evaluate: queries, valid ones, gallery, trials of {mode}-{shots}shot", found, {numbers})
+        for (mode, shots), gallery in expected.gallery.items()
+        for feature in FEATURES
+    ]
+    yield Check(f"evaluate: {', '.join((*keys, *numbers))}", sorted(results), sorted(wanted))
+    found = sorted(path.stem for path in (project / paths.FIGURES).glob("*.png") if path.stat().st_size)
+    yield Check("visualize: figures", found, list(FIGURES))
 
 
 def _json(path: Path) -> Any:
@@ -262,29 +240,28 @@ def rehearse(
         RehearsalError: A stage failed, or its outputs cannot be read.
     """
     archive, project = folder / "SYSU-MM01.zip", folder / "project"
-    project.mkdir(parents=True)
+    link = project / "data" / "source" / PRESET
+    link.parent.mkdir(parents=True)
+    link.symlink_to(archive)
     sampler = "official" if permutations else "agw"
-    apply_preset(ROOT, PRESET, target=project / PARAMS)
-    settled = {
+    settled: dict[str, Any] = {
         "model.weights": "none",
         "train.epochs": 1,
         "train.steps_per_epoch": 1,
         "evaluate.samplers": [sampler],
         "tracking.experiment": "rehearsal-sysu-mm01",
-        **({"evaluate.permutations": str(PERMUTATIONS)} if permutations else {}),
     }
+    if permutations:
+        settled["evaluate.permutations"] = str(PERMUTATIONS)
+        (project / PERMUTATIONS).parent.mkdir(parents=True)
+        shutil.copyfile(permutations, project / PERMUTATIONS)
+    apply_preset(ROOT, PRESET, target=project / PARAMS)
     apply_overrides(project / PARAMS, {**settled, **overrides})
     size = load_params(project / PARAMS).preprocess
     # Each file is in two archives, and once in an array.
     images = sum(listing.cells.values())
     _check_space(project, images * (2 * FILE_BYTES + 3 * size.height * size.width) + OTHER_BYTES)
     write_archive(archive, listing, workers=workers)
-    link = project / "data" / "source" / PRESET
-    link.parent.mkdir(parents=True)
-    link.symlink_to(archive)
-    if permutations:
-        (project / PERMUTATIONS).parent.mkdir(parents=True)
-        shutil.copyfile(permutations, project / PERMUTATIONS)
     environment = {**isolated_environment(project, code=ROOT), "MSCLNET_WORKERS": str(workers)}
     measured = {}
     for stage in STAGES:
@@ -315,23 +292,22 @@ def conclude(
 
     A missed target decides nothing: the machine may be busy.
     """
-    preprocess = measured["preprocess"]
+    preprocess, evaluate = measured["preprocess"], measured["evaluate"]
     rate = images / preprocess.seconds / conditions["workers"]
-    targets = [
+    peak = preprocess.peak_bytes / GIB
+    goals = [
         Target("preprocess, each core", rate, 400, least=True, unit="images/s"),
-        Target("preprocess, peak memory", preprocess.peak_bytes / GIB, 1.5, least=False, unit="GiB"),
-        Target(
-            "evaluate, all protocols and features", measured["evaluate"].seconds, 30, least=False, unit="s"
-        ),
+        Target("preprocess, peak memory", peak, 1.5, least=False, unit="GiB"),
+        Target("evaluate, all protocols and features", evaluate.seconds, 30, least=False, unit="s"),
     ]
     print(f"\n{'stage':20}{'seconds':>10}{'CPU seconds':>13}{'peak GiB':>10}")
     for name, cost in measured.items():
         print(f"{name:20}{cost.seconds:10.1f}{cost.cpu_seconds:13.1f}{cost.peak_bytes / GIB:10.2f}")
     print("Peak: largest sum of the processes' proportional set sizes (PSS), mapped files included.\n")
-    print(*targets, sep="\n")
+    print(targets(goals))
     print(f"preprocess, images in a second of processor time: {images / preprocess.cpu_seconds:.0f}\n")
     for check in checks:
-        print(f"{'ok   ' if check.holds else 'WRONG'} {check.what}: {check.found}")
+        print(f"ok    {check.what}: {check.found}" if check.holds else f"WRONG {check.what}")
     for check in (check for check in checks if not check.holds):
         print(f"error: {check.what}: found {check.found}, expected {check.expected}; the run is not valid")
     write_json(
@@ -340,10 +316,10 @@ def conclude(
             "settings": dict(conditions),
             "load_at_the_end": round(os.getloadavg()[0], 1),
             "stages": {name: asdict(cost) for name, cost in measured.items()},
-            "targets": [{**asdict(target), "met": target.met} for target in targets],
+            "targets": [{**asdict(target), "verdict": target.verdict} for target in goals],
             "numbers": [
-                {"what": c.what, "found": str(c.found), "expected": str(c.expected), "holds": c.holds}
-                for c in checks
+                {name: str(value) for name, value in check._asdict().items()} | {"holds": check.holds}
+                for check in checks
             ],
         },
     )
@@ -351,76 +327,73 @@ def conclude(
     return all(check.holds for check in checks)
 
 
-def main() -> None:
-    """The command line. Exit code 1: a stage failed or a number is wrong; 2: a mistake of the user's."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.rehearsal", description=__doc__)
-    parser.add_argument(
-        "--permutations",
-        type=Path,
-        metavar="PATH",
-        help="rand_perm_cam.mat, with test_id.mat or test_id.txt next to it: the test part is as published image by "
-        "image and galleries are the official ones (default: a made-up test part with the same totals, sampler agw)",
-    )
-    parser.add_argument(
-        "--backbone",
-        choices=("slim", "resnet50"),
-        help="default: resnet50 on a GPU, slim without one: on two cores resnet50 embeds for twenty minutes or more, "
-        "with bf16 for ten",
-    )
-    parser.add_argument(
-        "--precision", choices=("fp32", "bf16"), default="fp32", help="of embed (default: fp32)"
-    )
-    parser.add_argument(
-        "--keep", type=Path, metavar="FOLDER", help="keep all files in this new or empty folder"
-    )
-    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: the machine's cores)")
-    arguments = parser.parse_args()
+app = typer.Typer(add_completion=False)
+
+
+@app.command(help=__doc__)
+def main(
+    permutations: Annotated[
+        Path | None,
+        typer.Option(
+            help="rand_perm_cam.mat, with test_id.mat or test_id.txt next to it: the test part is as published image "
+            "by image and galleries are the official ones (default: a made-up test part with the same totals, "
+            "sampler agw)"
+        ),
+    ] = None,
+    backbone: Annotated[
+        Literal["slim", "resnet50"] | None,
+        typer.Option(
+            help="default: resnet50 on a GPU; slim without one, where resnet50 takes twenty minutes or more"
+        ),
+    ] = None,
+    precision: Annotated[Literal["fp32", "bf16"], typer.Option(help="of embed")] = "fp32",
+    keep: Annotated[Path | None, typer.Option(help="keep all files in this new or empty folder")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="processes (default: the machine's cores)")
+    ] = None,
+) -> None:
+    """Exit code 1: a stage failed or a number is wrong; 2: a mistake of the user's."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    device = settings.device().type
     try:
-        report_user_errors(lambda: run(**vars(arguments)))
+        report_user_errors(
+            lambda: run(
+                permutations=permutations and permutations.expanduser(),
+                backbone=backbone or ("resnet50" if device == "cuda" else "slim"),
+                precision=precision,
+                keep=keep and keep.expanduser(),
+                workers=workers or settings.cores(),
+            )
+        )
     except KeyboardInterrupt:
         sys.exit(130)
 
 
-def run(
-    *, permutations: Path | None, backbone: str | None, precision: str, keep: Path | None, workers: int | None
-) -> None:
+def run(*, permutations: Path | None, backbone: str, precision: str, keep: Path | None, workers: int) -> None:
     """Rehearse, print and write the report.
 
     Raises:
         UserError: An argument is wrong, or the disk has no room.
         SystemExit: A stage failed or a number is wrong.
     """
-    keep, permutations = (path.expanduser() if path else None for path in (keep, permutations))
-    if workers is not None and workers < 1:
-        raise UserError(f"--workers {workers}: give 1 or more")
     if keep and keep.exists() and (not keep.is_dir() or os.listdir(keep)):
         raise UserError(f"--keep {keep}: it exists and is not empty; name a new folder")
-    workers = workers or settings.cores()
-    backbone = backbone or ("resnet50" if settings.device().type == "cuda" else "slim")
     listing = full_listing(test=read_test_cells(permutations) if permutations else None)
+    overrides = {"model.backbone": backbone, "embed.precision": precision}
     with tempfile.TemporaryDirectory(prefix="rehearse-sysu-") as temporary:
+        folder = keep.resolve() if keep else Path(temporary)
         try:
             measured, checks = rehearse(
-                keep.resolve() if keep else Path(temporary),
-                listing,
-                SYSU_MM01,
-                overrides={"model.backbone": backbone, "embed.precision": precision},
-                workers=workers,
-                permutations=permutations,
+                folder, listing, SYSU_MM01, overrides=overrides, workers=workers, permutations=permutations
             )
         except RehearsalError as error:
             print(f"error: {error}", file=sys.stderr)
             raise SystemExit(FAILED) from error
-    conditions = {
-        "backbone": backbone,
-        "precision": precision,
-        "sampler": "official" if permutations else "agw",
-        "workers": workers,
-    }
+    sampler = "official" if permutations else "agw"
+    conditions = {"backbone": backbone, "precision": precision, "sampler": sampler, "workers": workers}
     if not conclude(measured, checks, images=sum(SYSU_MM01.images.values()), conditions=conditions):
         raise SystemExit(FAILED)
 
 
 if __name__ == "__main__":
-    main()
+    app(prog_name="python -m benchmarks.rehearsal")

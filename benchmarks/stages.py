@@ -5,38 +5,29 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 from benchmarks.networks import ROOT
-from benchmarks.tables import Section, seconds_row
-from benchmarks.timing import Settings, in_turns
+from benchmarks.tables import Section, measured_row
+from benchmarks.timing import Settings, Ways, in_turns
 from pipelines.settings import QUIET
 from pipelines.stages.paths import PARAMS
 from pipelines.stages.presets import apply_preset
 from pipelines.stages.stage import USER_MISTAKE
 
-COPIED = (
-    "dvc.yaml",
-    ".dvcignore",
-    ".dvc/config",
-    ".gitignore",
-    "data/permutations",
-    "data/source",
-    "msclnet",
-    "pipelines",
-    "presets",
-)
+COPIED = ("dvc.yaml", ".dvcignore", ".dvc/config", ".gitignore")
+COPIED_FOLDERS = ("data/permutations", "data/source", "msclnet", "pipelines", "presets")
 
 
 def isolated_environment(project: Path, *, code: Path) -> dict[str, str]:
     """Variables under which stages run this interpreter and `code`, and use no file or server outside `project`."""
-    elsewhere = ("DVC_", "GIT_", "MLFLOW_", "MSCLNET_", "PREFECT_")
+    here, elsewhere = (
+        ("MSCLNET_DEVICE", "MSCLNET_THREADS"),
+        ("DVC_", "GIT_", "MLFLOW_", "MSCLNET_", "PREFECT_"),
+    )
     kept = {
-        name: value
-        for name, value in os.environ.items()
-        if name in ("MSCLNET_DEVICE", "MSCLNET_THREADS") or not name.startswith(elsewhere)
+        name: value for name, value in os.environ.items() if name in here or not name.startswith(elsewhere)
     }
     return {
         **kept,
@@ -53,17 +44,15 @@ class SmallProject:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        for name in COPIED_FOLDERS:
+            shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "*.json"))
+        (root / ".dvc").mkdir()
         for name in COPIED:
-            source, target = ROOT / name, root / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if source.is_dir():
-                shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "*.json"))
-            else:
-                shutil.copyfile(source, target)
+            shutil.copyfile(ROOT / name, root / name)
         apply_preset(ROOT, "smoke", target=root / PARAMS)
-        self.run(["git", "init", "--quiet"])
+        self.run("git", "init", "--quiet")
 
-    def run(self, command: Sequence[str], *, expected: int = 0) -> str:
+    def run(self, *command: str, expected: int = 0) -> str:
         """Standard output and standard error of a program that runs in the project.
 
         Raises:
@@ -94,19 +83,12 @@ def startup(settings: Settings) -> Section:
         project = SmallProject(Path(folder))
         parameters = project.root / PARAMS
         parameters.write_text(parameters.read_text(encoding="utf-8") + "\nunknown: 1\n", encoding="utf-8")
-        ways: dict[str, Callable[[], object]] = {
-            BARE: partial(project.run, [sys.executable, "-c", "pass"]),
-            "import torch": partial(project.run, [sys.executable, "-c", "import torch"]),
-        }
+        python = partial(project.run, sys.executable)
+        ways = {BARE: partial(python, "-c", "pass"), "import torch": partial(python, "-c", "import torch")}
         for stage in STAGES:
-            command = [sys.executable, "-m", f"pipelines.stages.{stage}"]
-            ways[stage] = partial(project.run, command, expected=USER_MISTAKE)
-        timings = in_turns(
-            ways,
-            turns=settings.turns(5),
-            warm=settings.quick,
-            budget=QUICK_BUDGET if settings.quick else BUDGET,
-        )
+            ways[stage] = partial(python, "-m", f"pipelines.stages.{stage}", expected=USER_MISTAKE)
+        budget = QUICK_BUDGET if settings.quick else BUDGET
+        timings = in_turns(ways, turns=settings.turns(5), warm=settings.quick, budget=budget)
     return Section(
         key="startup",
         title="Start-up of each stage",
@@ -114,7 +96,7 @@ def startup(settings: Settings) -> Section:
             "Seconds until a stage has imported what it needs and has read params.yaml, in which the last line is a "
             "mistake. What a stage imports later, such as MLflow, is not in it."
         ),
-        rows=[seconds_row(name, timings) for name in ways],
+        rows=[measured_row(name, timings) for name in ways],
     )
 
 
@@ -126,19 +108,19 @@ def no_op(settings: Settings) -> Section:
     """Run the whole pipeline once at smoke size, then time what is left to do: nothing."""
     with tempfile.TemporaryDirectory() as folder:
         project = SmallProject(Path(folder))
-        project.run(["dvc", "repro"])
+        project.run("dvc", "repro")
 
         def repro() -> None:
-            output = project.run(["dvc", "repro"])
+            output = project.run("dvc", "repro")
             if UP_TO_DATE not in output:
                 raise AssertionError(f"a stage ran again:\n{output[-1000:]}")
 
-        ways: dict[str, Callable[[], object]] = {START: lambda: project.run(["dvc", "root"]), REPRO: repro}
+        ways: Ways = {START: partial(project.run, "dvc", "root"), REPRO: repro}
         timings = in_turns(ways, turns=settings.turns(7), warm=settings.quick, budget=60)
     return Section(
         key="no-op",
         title="Nothing to do",
         text="A project of its own at smoke size. `dvc root` shows what DVC needs to start.",
         reference=START,
-        rows=[seconds_row(name, timings, reference=START) for name in ways],
+        rows=[measured_row(name, timings, reference=START) for name in ways],
     )

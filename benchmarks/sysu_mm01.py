@@ -80,11 +80,9 @@ def full_listing(groups: Mapping[str, Sequence[Group]] = GROUPS, *, test: Cells 
     identities: dict[str, list[int]] = {}
     cells: dict[tuple[int, int], int] = {}
     for split, members in groups.items():
-        if split == "test" and test is not None:
-            identities[split] = sorted(taken)
-            cells |= test
-            continue
         identities[split] = []
+        if split == "test" and test is not None:
+            identities[split], cells, members = sorted(taken), cells | dict(test), ()
         for group in members:
             people = [next(numbers) for _ in range(group.identities)]
             identities[split] += people
@@ -115,14 +113,7 @@ SYSU_MM01 = Expected(
         ("test", "visible"): 6_775,
         ("test", "infrared"): 3_803,
     },
-    test_cameras={
-        1: (56, 1374),
-        2: (56, 1565),
-        3: (93, 1883),
-        4: (94, 1918),
-        5: (95, 1918),
-        6: (96, 1920),
-    },
+    test_cameras={1: (56, 1374), 2: (56, 1565), 3: (93, 1883), 4: (94, 1918), 5: (95, 1918), 6: (96, 1920)},
     queries=3_803,
     valid_queries={"all": 3_803, "indoor": 2_208},
     gallery={("all", 1): 301, ("all", 10): 3_010, ("indoor", 1): 112, ("indoor", 10): 1_120},
@@ -155,10 +146,10 @@ def draw(identity: int, camera: int, number: int) -> bytes:
     return cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()
 
 
-def draw_cell(cell: tuple[int, int, int]) -> list[bytes]:
-    """All images of one identity by one camera."""
+def draw_cell(cell: tuple[int, int, int]) -> dict[str, bytes]:
+    """All images of one identity by one camera, by their path below the data set's folder."""
     identity, camera, count = cell
-    return [draw(identity, camera, number) for number in range(1, count + 1)]
+    return {image_path(identity, camera, n): draw(identity, camera, n) for n in range(1, count + 1)}
 
 
 def write_archive(target: Path, listing: Listing, *, workers: int) -> None:
@@ -172,9 +163,7 @@ def write_archive(target: Path, listing: Listing, *, workers: int) -> None:
     ):
         for path, text in listing.lists().items():
             archive.writestr(zipfile.ZipInfo(f"SYSU-MM01/{path}", DAY), text)
-        drawn = pool.imap(draw_cell, cells, chunksize=4)
-        for (identity, camera, count), files in zip(cells, drawn, strict=True):
-            for number, data in enumerate(files, start=1):
-                path = image_path(identity, camera, number)
+        for files in pool.imap(draw_cell, cells, chunksize=4):
+            for path, data in files.items():
                 archive.writestr(zipfile.ZipInfo(f"SYSU-MM01/{path}", DAY), data)
-            bar.update(count)
+            bar.update(len(files))

@@ -3,8 +3,8 @@
 import os
 import platform
 import statistics
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import field
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -12,8 +12,10 @@ from typing import Any
 
 import psutil
 import torch
+from pydantic import TypeAdapter, computed_field
+from pydantic.dataclasses import dataclass
 
-from benchmarks.timing import NO_BF16, Timings, ideal_seconds
+from benchmarks.timing import Timings, ideal_seconds
 from pipelines import settings
 from pipelines.stages.paths import write_json
 
@@ -29,34 +31,20 @@ class Target:
     limit: float
     least: bool  # whether the limit is the least or the most that is allowed
     unit: str
-    reason: str = ""  # why it was not measured
-
-    @property
-    def met(self) -> bool | None:
-        """Whether it is kept; None where nothing was measured."""
-        if self.found is None:
-            return None
-        return self.found >= self.limit if self.least else self.found <= self.limit
+    reason: str = "not measured"  # where there is no value
 
     @property
     def bound(self) -> str:
         """The limit in words."""
-        return f"{'at least' if self.least else 'at most'} {self.limit:g}{_unit(self.unit)}"
+        return f"{'at least' if self.least else 'at most'} {self.limit:g} {self.unit}"
 
+    @computed_field
     @property
     def verdict(self) -> str:
         """`met`, `MISSED`, or why neither."""
-        if self.met is None:
-            return self.reason or "not measured"
-        return "met" if self.met else "MISSED"
-
-    def __str__(self) -> str:
-        found = "" if self.found is None else f"{self.found:.4g}{_unit(self.unit)}, "
-        return f"{self.what}: {found}{self.bound}: {self.verdict}"
-
-
-def _unit(unit: str) -> str:
-    return unit if unit in ("%", "x") else f" {unit}"
+        if self.found is None:
+            return self.reason
+        return "met" if (self.found >= self.limit if self.least else self.found <= self.limit) else "MISSED"
 
 
 @dataclass(frozen=True)
@@ -67,9 +55,7 @@ class Row:
     value: float | None = None  # None where it could not be measured
     unit: str = ""  # of the value and of the quartiles
     quartiles: Sequence[float] | None = None
-    times: float | None = (
-        None  # as fast as the section's reference: the median of the ratios within the turns
-    )
+    times: float | None = None  # the section's reference: the median of the ratios within the turns
     limit: str = ""  # what the machine can do at most, with its value, measured in the same turns
     share: float | None = None  # of the limit, from 0 to 1; None where there is no such limit here
     note: str = ""  # anything else; why there is no value
@@ -87,73 +73,46 @@ class Section:
     targets: Sequence[Target] = ()
     limits: Mapping[str, float] = field(default_factory=dict)  # by name, with the unit in the name
 
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON, with the verdict of each target."""
-        values = asdict(self)
-        for shown, target in zip(values["targets"], self.targets, strict=True):
-            shown["verdict"] = target.verdict
-        return values
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "Section":
-        """The inverse of `as_dict`."""
-        targets = [{name: each[name] for name in each if name != "verdict"} for each in values["targets"]]
-        rows = [Row(**row) for row in values["rows"]]
-        return cls(**{**values, "rows": rows, "targets": [Target(**each) for each in targets]})
+JSON = TypeAdapter(Section)
 
 
-def rate_row(
+def measured_row(
     name: str,
     timings: Timings,
     *,
-    per_call: int,
-    unit: str,
-    reference: str = "",
-    ideal: Sequence[float] | None = None,
-    limit: str = "",
-) -> Row:
-    """A row of a rate.
-
-    Args:
-        name: The way's name in the timings.
-        timings: Of the section.
-        per_call: How many a call makes.
-        unit: Such as `images/s`.
-        reference: The way that `times` refers to; none if empty.
-        ideal: Seconds of a call at the limit, by turn.
-        limit: What the limit is.
-    """
-    fast, slow = timings.quartiles(name)
-    return Row(
-        name=name,
-        value=per_call / timings.median(name),
-        unit=unit,
-        quartiles=(per_call / slow, per_call / fast),
-        times=timings.times(name, reference) if reference else None,
-        limit="" if ideal is None else f"{limit}: {per_call / statistics.median(ideal):,.0f} {unit}",
-        share=None if ideal is None else timings.share(name, ideal),
-    )
-
-
-def seconds_row(
-    name: str,
-    timings: Timings,
-    *,
+    per_call: int = 0,
+    unit: str = "",
     reference: str = "",
     ideal: Sequence[float] | None = None,
     limit: str = "",
     note: str = "",
 ) -> Row:
-    """A row of seconds, or of milliseconds where there is less than one second; arguments as for `rate_row`."""
-    median, quartiles = timings.median(name), timings.quartiles(name)
-    scale, unit = (1.0, "s") if median >= 1 else (1e3, "ms")
+    """A row of seconds, of milliseconds (below one second, or where `unit` says so), or of a rate.
+
+    Args:
+        name: The way's name in the timings.
+        timings: Of the section.
+        per_call: How many a call makes; 0 for seconds.
+        unit: Of a rate, such as `images/s`.
+        reference: The way that `times` refers to; none if empty.
+        ideal: Seconds of a call at the limit, by turn.
+        limit: What the limit is.
+        note: For the row.
+    """
+    median = timings.median(name)
+    unit = unit or ("s" if median >= 1 else "ms")
+
+    def shown(seconds: float) -> float:
+        return per_call / seconds if per_call else seconds * (1e3 if unit == "ms" else 1)
+
     return Row(
         name=name,
-        value=median * scale,
+        value=shown(median),
         unit=unit,
-        quartiles=(quartiles[0] * scale, quartiles[1] * scale),
+        quartiles=sorted(map(shown, timings.quartiles(name))),
         times=timings.times(name, reference) if reference else None,
-        limit="" if ideal is None else f"{limit}: {statistics.median(ideal) * scale:.3g} {unit}",
+        limit="" if ideal is None else f"{limit}: {number(shown(statistics.median(ideal)))} {unit}",
         share=None if ideal is None else timings.share(name, ideal),
         note=note,
     )
@@ -177,22 +136,13 @@ def network_row(
         images: In a batch.
         reference: The way that `times` refers to.
         operations: Floating-point operations of a batch by precision.
-        rates: Operations a second, by precision and turn; where one is missing, there is no share.
+        rates: Operations a second, by precision and turn.
         note: For the row.
     """
-    median, (first, third) = timings.median(name), timings.quartiles(name)
-    known = all(precision in rates for precision in operations)
-    ideal = ideal_seconds(operations, rates) if known else None
-    described = f"{images / median:.0f} images/s"
-    return Row(
-        name=name,
-        value=median * 1e3,
-        unit="ms",
-        quartiles=(first * 1e3, third * 1e3),
-        times=timings.times(name, reference),
-        limit=NO_BF16 if ideal is None else f"products: {statistics.median(ideal) * 1e3:.0f} ms",
-        share=None if ideal is None else timings.share(name, ideal),
-        note=f"{described}; {note}" if note else described,
+    note = "; ".join(filter(None, [f"{images / timings.median(name):.0f} images/s", note]))
+    ideal = ideal_seconds(operations, rates)
+    return measured_row(
+        name, timings, unit="ms", reference=reference, ideal=ideal, limit="products", note=note
     )
 
 
@@ -220,13 +170,11 @@ def processor() -> str:
     information = Path("/proc/cpuinfo")
     if not information.exists():
         return platform.processor() or platform.machine()
-    lines: dict[str, str] = {}
-    for line in information.read_text().splitlines():
-        name, _, value = line.partition(":")
-        lines[name.strip()] = value.strip()
-    flags = set(lines.get("flags", lines.get("Features", "")).split())
+    pairs = (line.partition(":")[::2] for line in information.read_text().splitlines())
+    values = {name.strip(): value.strip() for name, value in pairs}
+    flags = values.get("flags", values.get("Features", "")).split()
     known = [name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "bf16") if name in flags]
-    return f"{lines.get('model name', platform.machine())} ({', '.join(known) or 'no vector instructions known'})"
+    return f"{values.get('model name', platform.machine())} ({', '.join(known) or 'no vector instructions known'})"
 
 
 def installed(package: str) -> str:
@@ -265,7 +213,7 @@ def document(facts: Mapping[str, Any], sections: Sequence[Section]) -> str:
         "Medians over interleaved turns: all rows of a section run in turns in one process, so that ratios hold where "
         "times do not. A ratio is the median of the ratios within the turns, and so is a share of a limit.",
         "## Targets",
-        targets(sections),
+        targets(target for section in sections for target in section.targets),
     ]
     for section in sections:
         parts += [f"## {section.title}", section.text]
@@ -275,31 +223,28 @@ def document(facts: Mapping[str, Any], sections: Sequence[Section]) -> str:
         if section.reference:
             parts.append(f"Reference: {section.reference}.")
         parts.append(table(section.rows))
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
-def targets(sections: Sequence[Section]) -> str:
+def targets(all_targets: Iterable[Target]) -> str:
     """All targets with what was found."""
     lines = [
         (
-            target.what,
-            "" if target.found is None else f"{number(target.found)} {target.unit}",
-            target.bound,
-            target.verdict,
+            each.what,
+            "" if each.found is None else f"{number(each.found)} {each.unit}",
+            each.bound,
+            each.verdict,
         )
-        for section in sections
-        for target in section.targets
+        for each in all_targets
     ]
     return grid(("Target", "Found", "Asked for", ""), lines) if lines else "None was decided."
 
 
 def table(rows: Sequence[Row]) -> str:
     """Rows with those columns that any of them fills."""
-    if not rows:
-        return ""
     cells = {name: [show(row) for row in rows] for name, show in COLUMNS.items()}
     used = [name for name, column in cells.items() if any(column)]
-    return grid(used, list(zip(*(cells[name] for name in used), strict=True)))
+    return grid(used, list(zip(*(cells[name] for name in used), strict=True))) if rows else ""
 
 
 def grid(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
@@ -315,5 +260,6 @@ def number(value: float) -> str:
 
 def write_report(folder: Path, facts: Mapping[str, Any], sections: Sequence[Section]) -> None:
     """Write bench.md and bench.json into a folder."""
-    write_json(folder / "bench.json", {"machine": facts, "sections": [s.as_dict() for s in sections]})
+    found = [JSON.dump_python(section, mode="json") for section in sections]
+    write_json(folder / "bench.json", {"machine": facts, "sections": found})
     (folder / "bench.md").write_text(document(facts, sections), encoding="utf-8")

@@ -23,6 +23,8 @@ from msclnet.precision import native_bf16
 from pipelines import settings
 
 NO_BF16 = "not applicable: no bf16 instructions"
+LEAST_SECONDS = 0.1  # of a way in one turn; quicker ones are repeated until they have taken as long
+Ways = dict[str, Callable[[], Any]]
 
 
 @dataclass(frozen=True)
@@ -43,9 +45,6 @@ def synchroniser(device: torch.device) -> Callable[[], None]:
     return torch.cuda.synchronize if device.type == "cuda" else lambda: None
 
 
-LEAST_SECONDS = 0.1  # of a way in one turn; quicker ones are repeated until they have taken as long
-
-
 @dataclass(frozen=True)
 class Timings:
     """Seconds by way; the i-th value of each was measured in the i-th turn."""
@@ -58,11 +57,8 @@ class Timings:
 
     def quartiles(self, way: str) -> tuple[float, float]:
         """First and third quartile in seconds, both inclusive; of one turn both are its value."""
-        values = self.seconds[way]
-        if len(values) == 1:
-            return values[0], values[0]
-        first, _, third = statistics.quantiles(values, n=4, method="inclusive")
-        return first, third
+        first, third = np.percentile(self.seconds[way], (25, 75))
+        return float(first), float(third)
 
     def times(self, way: str, reference: str) -> float:
         """How many times as fast a way is as the reference: the median over the turns of the ratio within a turn."""
@@ -114,8 +110,7 @@ def in_turns(
 
 
 SIDE = {"cpu": 2048, "cuda": 8192}
-BYTES = {"cpu": 2**28, "cuda": 2**31}
-Ways = dict[str, Callable[[], object]]
+BYTES = 2**28  # that are read
 
 
 def precisions(device: torch.device) -> list[str]:
@@ -124,13 +119,9 @@ def precisions(device: torch.device) -> list[str]:
 
 
 def product_ways(precision: str, device: torch.device) -> Ways:
-    """Square matrix products in `fp32` (on a GPU in TF32, as its convolutions) or `bf16`, by each library.
-
-    The names start with `limit`; see `product_rates`.
-    """
-    side = SIDE[device.type]
+    """Square matrix products in `fp32` (on a GPU in TF32, as its convolutions) or `bf16`, by each library."""
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    matrix = torch.rand(side, side, device=device).to(dtype)
+    matrix = torch.rand(SIDE[device.type], SIDE[device.type], device=device).to(dtype)
 
     def product() -> None:
         former = torch.backends.cuda.matmul.allow_tf32
@@ -149,39 +140,35 @@ def product_ways(precision: str, device: torch.device) -> Ways:
 
 
 def product_rates(timings: Timings, precision: str, device: torch.device) -> list[float]:
-    """The fastest product's floating-point operations a second, by turn (a multiplication and an addition are two).
-
-    Raises:
-        ValueError: No product of this precision was timed.
-    """
+    """The fastest product's floating-point operations a second, by turn (a multiplication and an addition are two)."""
     return _fastest(timings, f"limit {precision} ", 2 * SIDE[device.type] ** 3)
 
 
-def reading_ways(device: torch.device) -> Ways:
+def with_products(
+    ways: Ways, *, device: torch.device, turns: int, budget: float
+) -> tuple[Timings, dict[str, list[float]]]:
+    """Time ways and products in turns; returns the products' operations a second too, by precision and turn."""
+    limits = [product_ways(precision, device) for precision in precisions(device)]
+    every = {name: way for some in (ways, *limits) for name, way in some.items()}
+    timings = in_turns(every, turns=turns, budget=budget, synchronise=synchroniser(device))
+    return timings, {precision: product_rates(timings, precision, device) for precision in precisions(device)}
+
+
+def reading_ways() -> Ways:
     """Reading much more memory than the caches hold."""
-    values = torch.ones(BYTES[device.type] // 4, device=device)
-    ways: Ways = {"limit reading torch": values.sum}
-    if device.type == "cpu":
-        array = values.numpy()
-        ways["limit reading numpy"] = lambda: np.dot(array, array)
-    return ways
+    values = torch.ones(BYTES // 4)
+    array = values.numpy()
+    return {"limit reading torch": values.sum, "limit reading numpy": lambda: np.dot(array, array)}
 
 
-def reading_rates(timings: Timings, device: torch.device) -> list[float]:
-    """Bytes a second of the fastest reader, by turn.
-
-    Raises:
-        ValueError: No reading was timed.
-    """
-    return _fastest(timings, "limit reading ", BYTES[device.type])
+def reading_seconds(timings: Timings, amount: float) -> list[float]:
+    """Seconds that the fastest reader takes for this many bytes, by turn."""
+    return [amount / rate for rate in _fastest(timings, "limit reading ", BYTES)]
 
 
 def _fastest(timings: Timings, start: str, amount: float) -> list[float]:
-    names = [name for name in timings.seconds if name.startswith(start)]
-    if not names:
-        raise ValueError(f"nothing that starts with {start!r} was timed")
     # One library for all turns: the fastest in a single turn may only have been lucky.
-    best = min(names, key=timings.median)
+    best = min((name for name in timings.seconds if name.startswith(start)), key=timings.median)
     return [amount / seconds for seconds in timings.seconds[best]]
 
 
@@ -200,8 +187,7 @@ def count_operations(work: Callable[[], object], *, precision: str) -> dict[str,
         work()
     counts = counter.get_flop_counts()["Global"]
     convolutions = float(sum(n for operator, n in counts.items() if "convolution" in str(operator)))
-    others = float(sum(counts.values())) - convolutions
-    operations = {"fp32": others}
+    operations = {"fp32": float(sum(counts.values())) - convolutions}
     operations[precision] = operations.get(precision, 0.0) + convolutions
     return operations
 
@@ -210,17 +196,9 @@ def exponent(sizes: Sequence[float], seconds: Sequence[float]) -> float:
     """Slope of log(seconds) over log(size), by least squares over the larger half of the sizes, at least three.
 
     Small sizes show fixed costs; what matters is where the cost goes.
-
-    Raises:
-        ValueError: There are fewer than two sizes, or a value is not positive.
     """
-    if len(sizes) < 2 or len(sizes) != len(seconds) or min(*sizes, *seconds) <= 0:
-        raise ValueError(
-            f"two or more positive sizes and as many times are needed, not {sizes} and {seconds}"
-        )
-    used = max(min(3, len(sizes)), math.ceil(len(sizes) / 2))
-    points = sorted(zip(sizes, seconds, strict=True))[-used:]
-    x, y = ([math.log(point[i]) for point in points] for i in (0, 1))
+    points = sorted(zip(sizes, seconds, strict=True))[-max(3, math.ceil(len(sizes) / 2)) :]
+    x, y = np.log(points).T.tolist()
     return statistics.linear_regression(x, y).slope
 
 
@@ -245,8 +223,14 @@ def elsewhere(
         yield lambda: pool.submit(_call).result()
 
 
-_function: Callable[[], Any]  # set in the other process alone
-_synchronise: Callable[[], None]
+@contextmanager
+def textbook_ways(reference: str, make: Callable[..., Callable[[], Any]], **arguments: Any) -> Iterator[Ways]:
+    """The textbook's function in a plain process, `reference`, and in one that keeps freed memory; see `elsewhere`."""
+    with elsewhere(make, **arguments) as plain, elsewhere(make, keep_memory=True, **arguments) as keeping:
+        yield {reference: plain, f"{reference}, memory kept": keeping}
+
+
+_waited: Callable[[], Any]  # set in the other process alone
 
 
 def _prepare(
@@ -259,11 +243,16 @@ def _prepare(
     torch.set_num_threads(threads)
     if keep_memory:
         settings.keep_freed_memory()
-    global _function, _synchronise
-    _function, _synchronise = make(device=device, **arguments), synchroniser(device)
+    function, synchronise = make(device=device, **arguments), synchroniser(device)
+
+    def waited() -> Any:
+        result = function()
+        synchronise()
+        return result
+
+    global _waited
+    _waited = waited
 
 
 def _call() -> Any:
-    result = _function()
-    _synchronise()
-    return result
+    return _waited()

@@ -1,25 +1,13 @@
 """The training step: ResNet-50, 288 x 144, last stride 1, the baseline's losses and the whole method's."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from statistics import median
 
 import torch
 
 from benchmarks.networks import BASELINE, WHOLE, our_step, preset, textbook_step
 from benchmarks.tables import Row, Section, Target, network_row
-from benchmarks.timing import (
-    NO_BF16,
-    Settings,
-    count_operations,
-    elsewhere,
-    in_turns,
-    precisions,
-    product_rates,
-    product_ways,
-    synchroniser,
-)
+from benchmarks.timing import NO_BF16, Settings, count_operations, precisions, textbook_ways, with_products
 from pipelines import settings as machine
 
 BATCH = {"cpu": 32, "cuda": 64}  # 64 is the paper's; all these networks do not fit into 24 GiB with it
@@ -28,7 +16,6 @@ BUDGET = 200.0  # seconds
 BUDGET_COMPILED = 200.0  # on top, since compiling alone takes minutes
 TIMES, SHARE, GPU_MS = 2.4, 70.0, 30.0
 REFERENCE = "textbook, baseline, fp32 contiguous"
-KEEPING = f"{REFERENCE}, memory kept"
 OURS = "ours, baseline, bf16 channels last"
 WHOLE_PLAIN = "ours, whole method, fp32 contiguous"
 WHOLE_OURS = "ours, whole method, bf16 channels last"
@@ -46,7 +33,6 @@ class Way:
     recorded: bool = True
 
 
-TEXTBOOK = tuple(Way(name, BASELINE, "fp32", channels_last=False) for name in (REFERENCE, KEEPING))
 WAYS = (
     Way("ours, baseline, fp32 contiguous", BASELINE, "fp32", channels_last=False),
     Way("ours, baseline, fp32 channels last", BASELINE, "fp32"),
@@ -66,7 +52,7 @@ def run(settings: Settings) -> Section:
     presets = {name: preset(name) for name in (BASELINE, WHOLE)}
     asked = (*WAYS, *(UNRECORDED if on.type == "cuda" else ()), *(COMPILED if settings.compile else ()))
     ways = [way for way in asked if way.precision in precisions(on)]
-    steps: dict[str, Callable[[], object]] = {
+    steps = {
         way.name: our_step(
             presets[way.losses],
             images=images,
@@ -84,16 +70,13 @@ def run(settings: Settings) -> Section:
         for way in ways
         if not way.compiled
     }
-    limits = {name: way for precision in precisions(on) for name, way in product_ways(precision, on).items()}
-    textbook = partial(elsewhere, textbook_step, device=on, parameters=presets[BASELINE], images=images)
-    with textbook() as plain, textbook(keep_memory=True) as keeping:
-        timings = in_turns(
-            {REFERENCE: plain, KEEPING: keeping, **steps, **limits},
-            turns=settings.turns(7),
-            budget=BUDGET + settings.compile * BUDGET_COMPILED,
-            synchronise=synchroniser(on),
+    budget = BUDGET + settings.compile * BUDGET_COMPILED
+    with textbook_ways(
+        REFERENCE, textbook_step, device=on, parameters=presets[BASELINE], images=images
+    ) as textbook:
+        timings, rates = with_products(
+            {**textbook, **steps}, device=on, turns=settings.turns(7), budget=budget
         )
-    rates = {precision: product_rates(timings, precision, on) for precision in precisions(on)}
     rows = [
         network_row(
             way.name,
@@ -106,7 +89,7 @@ def run(settings: Settings) -> Section:
             if way.name.startswith(WHOLE_OURS)
             else "",
         )
-        for way in (*TEXTBOOK, *ways)
+        for way in (*(Way(name, BASELINE, "fp32") for name in textbook), *ways)
     ]
     rows += [Row(name=way.name, note=NO_BF16) for way in asked if way not in ways]
     return Section(
@@ -132,25 +115,13 @@ def targets_of(rows: dict[str, Row], on: torch.device, *, images: int) -> list[T
     """What is asked of a CPU and of a GPU; without the other one that part is not measured."""
     # A compiled step is ours as well, where it was asked for.
     ours = max((row for name, row in rows.items() if name.startswith(OURS)), key=lambda row: row.times or 0.0)
-    gpu = on.type == "cuda" and images == BATCH["cuda"]
-    cpu = on.type == "cpu"  # the targets of a CPU do not hold for a GPU, nor the reverse
+    cpu, gpu = on.type == "cpu", on.type == "cuda" and images == BATCH["cuda"]
+    step, reason = f"training step on a CPU ({ours.name})", NO_BF16 if cpu else "not measured: on a GPU"
+    share = 100 * ours.share if cpu and ours.share is not None else None
+    no_gpu = f"not measured: {'no GPU' if cpu else 'another batch'}"
     return [
-        Target(
-            f"training step on a CPU ({ours.name}), times the textbook's",
-            ours.times if cpu else None,
-            TIMES,
-            least=True,
-            unit="x",
-            reason=NO_BF16 if cpu else "not measured: on a GPU",
-        ),
-        Target(
-            f"training step on a CPU ({ours.name}), share of the product limit",
-            100 * ours.share if cpu and ours.share is not None else None,
-            SHARE,
-            least=True,
-            unit="%",
-            reason=NO_BF16 if cpu else "not measured: on a GPU",
-        ),
+        Target(f"{step}, times the textbook's", ours.times if cpu else None, TIMES, True, "x", reason),
+        Target(f"{step}, share of the product limit", share, SHARE, True, "%", reason),
         *(
             Target(
                 f"training step of 64 images on a GPU, {name}",
@@ -158,7 +129,7 @@ def targets_of(rows: dict[str, Row], on: torch.device, *, images: int) -> list[T
                 GPU_MS,
                 least=False,
                 unit="ms",
-                reason="not measured: " + ("another batch" if on.type == "cuda" else "no GPU"),
+                reason=no_gpu,
             )
             for name, row in (("baseline, bf16", OURS), ("whole method, bf16", WHOLE_OURS))
         ),

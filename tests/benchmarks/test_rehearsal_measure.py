@@ -13,7 +13,7 @@ import pytest
 from benchmarks.rehearsal import Measured, run_measured
 
 MIB = 2**20
-HOLD = "import time; held = b'x' * (150 * 2**20); time.sleep(1.5)"
+HOLD = "import time; held = b'x' * (150 * 2**20); time.sleep(0.8)"
 
 
 def python(code: str, *, cwd: Path) -> Measured:
@@ -29,11 +29,11 @@ def test_the_memory_of_all_processes_counts(tmp_path: Path) -> None:
 
 
 def test_the_processor_time_of_all_processes_counts(tmp_path: Path) -> None:
-    burn = "import time\nwhile time.process_time() < 0.5: pass"
+    burn = "import time\nwhile time.process_time() < 0.3: pass"
     pair = f"import subprocess, sys\np = subprocess.Popen([sys.executable, '-c', {burn!r}])\n{burn}\np.wait()"
-    assert python(burn, cwd=tmp_path).cpu_seconds >= 0.5
-    assert python(pair, cwd=tmp_path).cpu_seconds >= 1.0
-    assert python("import time; time.sleep(0.7)", cwd=tmp_path).cpu_seconds < 0.5
+    assert python(burn, cwd=tmp_path).cpu_seconds >= 0.3
+    assert python(pair, cwd=tmp_path).cpu_seconds >= 0.6
+    assert python("import time; time.sleep(0.5)", cwd=tmp_path).cpu_seconds < 0.3
 
 
 def test_the_exit_status_is_reported(tmp_path: Path) -> None:
