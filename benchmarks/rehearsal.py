@@ -129,7 +129,7 @@ def _memory(process: psutil.Process) -> int:
 
 
 FEATURES = ("bnneck", "pooled", "random", "colour histogram")
-FIGURES = ("cmc", "distances", "heatmaps", "top10", "training", "tsne")
+FIGURES = ("cmc", "distances", "heatmaps", "reliability", "top10", "training", "tsne")
 
 
 class Check(NamedTuple):

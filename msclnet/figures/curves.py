@@ -1,7 +1,7 @@
-"""The training curves, and the cumulative matching characteristic (CMC); K ranks."""
+"""Curves: of the training, the cumulative matching characteristic (CMC; K ranks), and the reliability diagram."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import cycle
 from typing import NamedTuple
 
@@ -175,4 +175,33 @@ def cmc_figure(
     if longest > 20:
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2)
+    return figure
+
+
+@styled()
+def reliability_figure(
+    kinds: Mapping[str, Mapping[str, Sequence[tuple[float, float, float]]]], *, caption: str
+) -> Figure:
+    """Share of same-person pairs among those of one predicted probability; the diagonal is perfect calibration.
+
+    Args:
+        kinds: Title of a panel -> label of a line -> (pairs, mean prediction, observed share) of each bin, shares in
+            [0, 1]. A marker's area grows with the logarithm of the pairs. No panel: a note instead.
+        caption: Which pairs, and how the predictions were made.
+    """
+    figure = new_figure(
+        max(3.2 * len(kinds), 6.4), 4.6, title="Calibration of the probabilities", caption=caption
+    )
+    if not kinds:
+        nothing_to_show(figure.subplots(), "no validation identities to fit on")
+    panels = figure.subplots(1, len(kinds), squeeze=False)[0] if kinds else ()
+    for axes, (title, lines) in zip(panels, kinds.items(), strict=True):
+        axes.plot((0, 100), (0, 100), color=NEUTRAL, linestyle=":", linewidth=1.3, label="perfect")
+        for (label, bins), (colour, line) in zip(lines.items(), _LINES, strict=False):
+            pairs_B, predicted_B, observed_B = np.array(bins, np.float64).reshape(-1, 3).T
+            axes.plot(100 * predicted_B, 100 * observed_B, color=colour, linestyle=line, label=label)
+            axes.scatter(100 * predicted_B, 100 * observed_B, s=8 * np.log10(1 + pairs_B), color=colour)
+        axes.set(xlabel="predicted probability (%)", ylabel="same person (%)", xlim=(-3, 103), ylim=(-3, 103))
+        axes.set_title(title, fontsize=SMALL_SIZE, fontweight="bold", loc="left")
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17))
     return figure

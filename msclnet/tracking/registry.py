@@ -132,6 +132,23 @@ def find_version(tracker: Tracker, *, name: str) -> str | None:
     return max((str(entry.version) for entry in found), key=int, default=None)
 
 
+def add_file(tracker: Tracker, version: str, path: Path, *, name: str = MODEL_NAME) -> None:
+    """Stores a file next to the weights of a registered version; a former one of that name is replaced.
+
+    Raises:
+        UserError: The server does not answer.
+    """
+    client = tracker.server.client
+    with explained(tracker.server), tempfile.TemporaryDirectory() as folder:
+        found = client.get_model_version(name, version)
+        # The SQL store of versions keeps the place of the logged model and not its id.
+        logged = client.search_logged_models([tracker.experiment_id], f"source_run_id = '{found.run_id}'")
+        model_id = next(model.model_id for model in logged if model.artifact_location == found.source)
+        (Path(folder) / "artifacts").mkdir()
+        shutil.copy(path, Path(folder) / "artifacts")
+        client.log_model_artifacts(model_id, folder)
+
+
 def set_candidate(
     tracker: Tracker, version: str, metrics: Mapping[str, float], *, name: str = MODEL_NAME
 ) -> None:

@@ -9,8 +9,15 @@ from typing import TYPE_CHECKING, Any
 from msclnet.errors import UserError
 from msclnet.images.table import open_array
 from msclnet.retrieval.baselines import colour_histograms, random_features
+from msclnet.retrieval.calibration import (
+    TOP_RESULTS,
+    Calibration,
+    calibration_error,
+    fit_pairs,
+    weights_digest,
+)
+from msclnet.retrieval.evaluation import EXCLUSIONS, validation_figures
 from msclnet.retrieval.evaluation import evaluate as score
-from msclnet.retrieval.evaluation import validation_figures
 from msclnet.retrieval.protocols import INFRARED_TO_VISIBLE, VISIBLE_TO_INFRARED, Images
 from msclnet.retrieval.re_ranking import ReRanking
 from pipelines import settings
@@ -40,10 +47,25 @@ SHOWN = ("rank1", "rank5", "rank10", "rank20", "mAP", "mINP")
 
 
 def evaluate(params: Params) -> None:
-    """results/embeddings, data/processed -> results/metrics, and the aliases of the registered model."""
+    """results/embeddings, data/processed -> results/metrics, the calibration, and the registered model's aliases."""
     with joined_run("evaluate", params.section("evaluate")) as tracker:
+        calibration = calibrate(params)
         figures, reports = score_all(params)
-        track(tracker, params, figures, reports)
+        track(tracker, params, figures, reports, calibration)
+
+
+def calibrate(params: Params) -> Calibration:
+    """Fit the probabilities of a search on the validation identities, and write them next to the weights."""
+    arrays = load_embeddings("val")
+    exclude = EXCLUSIONS[params.download.dataset]
+    calibration = Calibration(
+        dataset=params.download.dataset,
+        flip=bool(arrays["flip"]),
+        weights=weights_digest(paths.WEIGHTS),
+        fits=fit_pairs(arrays["bnneck"], Images.of(arrays), exclude=exclude),
+    )
+    write_json(paths.CALIBRATION, calibration.to_json())
+    return calibration
 
 
 def score_all(params: Params) -> tuple[dict[str, Any], list[Report]]:
@@ -175,15 +197,26 @@ def print_table(reports: list[Report]) -> None:
         print(f"{protocol_name(r):{width}} {r['feature']:17}{cells}")
 
 
-def track(tracker: "Tracker", params: Params, figures: dict[str, Any], reports: list[Report]) -> None:
+def track(
+    tracker: "Tracker",
+    params: Params,
+    figures: dict[str, Any],
+    reports: list[Report],
+    calibration: Calibration,
+) -> None:
     """Log into the training's run; the model becomes candidate, and champion if validation says so."""
     values = {f"validation/{name}": value for name, value in figures["validation"].items()}
+    for pairs, fit in calibration.fits.items():
+        values[f"validation/{pairs}/calibration_error"] = calibration_error(fit.reliability)
+        values[f"validation/{pairs}/calibration_error_top{TOP_RESULTS}"] = calibration_error(
+            fit.top_reliability
+        )
     for report in reports:
         for name in SHOWN:
             values[f"test/{protocol_name(report)}/{report['feature']}/{name}"] = 100 * report[name]["mean"]
     tracker.log_metrics(values, step=0)
     tracker.set_tags({"evaluate.conditions": figures["conditions"]})
-    for path in (paths.METRICS, paths.METRICS_SUMMARY, paths.METRICS_REPORT, paths.CMC):
+    for path in (paths.METRICS, paths.METRICS_SUMMARY, paths.METRICS_REPORT, paths.CMC, paths.CALIBRATION):
         tracker.log_artifact(path, "evaluate")
     own = headline(reports, params)[0]
     try:
@@ -195,7 +228,7 @@ def track(tracker: "Tracker", params: Params, figures: dict[str, Any], reports: 
 
 def announce(tracker: "Tracker", scores: dict[str, float], validation_score: float | None) -> None:
     """Make the run's model the candidate, and the champion if it beats the present one on validation."""
-    from msclnet.tracking.registry import find_version, promote, set_candidate
+    from msclnet.tracking.registry import add_file, find_version, promote, set_candidate
 
     run = read_run()
     # The server may have been down when the training ended, or does not have its run.
@@ -204,6 +237,7 @@ def announce(tracker: "Tracker", scores: dict[str, float], validation_score: flo
     version = version or register_network(tracker, name=run["model"])
     if version is None:
         return
+    add_file(tracker, version, paths.CALIBRATION, name=run["model"])
     set_candidate(tracker, version, scores, name=run["model"])
     if validation_score is None:
         print("no validation identities: the model stays a candidate, for the test identities choose nothing")

@@ -37,6 +37,7 @@ WEIGHTS = TRAIN / "model.safetensors"
 NETWORK_SPEC = TRAIN / "network.json"
 HISTORY = TRAIN / "history.csv"
 RUN = TRAIN / "run.json"
+CALIBRATION = TRAIN / "calibration.json"  # written by stage evaluate: it belongs to the weights
 DIVERGED = TRAIN / "diverged.json"  # only after a training that diverged; no output for DVC
 
 EMBEDDINGS = Path("results/embeddings")

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from msclnet.figures.curves import cmc_figure, history_figure
+from msclnet.figures.curves import cmc_figure, history_figure, reliability_figure
 from msclnet.figures.distances import distance_figure, distance_statistics
 from msclnet.figures.embeddings import embedding_figure, pick_identities, tsne
 from msclnet.figures.rankings import retrieval_figure, top_k
 from msclnet.figures.style import save
 from msclnet.images.table import open_array
+from msclnet.retrieval.calibration import TOP_RESULTS, Calibration, calibration_error
 from msclnet.retrieval.distance import cosine_distances
 from msclnet.retrieval.protocols import Images
 from msclnet.training.history import read_history
@@ -49,6 +50,7 @@ def visualize(params: Params) -> None:
         "distances": lambda: distances(params, arrays),
         "training": training_curves,
         "cmc": lambda: cmc(params),
+        "reliability": reliability,
     }
     with joined_run("visualize", params.section("visualize")) as tracker:
         for name, draw in figures.items():
@@ -186,6 +188,25 @@ def cmc(params: Params) -> Figure:
         title=f"Cumulative matching characteristic, {first['direction']}",
         caption=f"{protocol_title(first)}, {processing(first)}; {over}.",
     )
+
+
+def reliability() -> Figure:
+    """Predicted probabilities against outcomes on the validation identities, by kind of pair."""
+    calibration = Calibration.from_json(json.loads(paths.CALIBRATION.read_text(encoding="utf-8")))
+    panels = {}
+    for pairs, fit in calibration.fits.items():
+        kinds = {
+            "all pairs": fit.reliability,
+            f"top {TOP_RESULTS}": fit.top_reliability,
+        }
+        panels[f"{pairs}, {100 * fit.prevalence:.1f} % same person"] = {
+            f"{name}: error {100 * calibration_error(bins):.2f} %": bins for name, bins in kinds.items()
+        }
+    caption = (
+        f"{calibration.dataset}, validation identities; each is predicted by a curve fitted without it. Top "
+        f"{TOP_RESULTS}: of each query the most similar alone. Error: expected calibration error over ten bins."
+    )
+    return reliability_figure(panels, caption=caption)
 
 
 def headline_reports(params: Params) -> list[Report]:

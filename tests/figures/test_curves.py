@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from msclnet.figures.curves import cmc_figure, group_of, history_figure
+from msclnet.figures.curves import cmc_figure, group_of, history_figure, reliability_figure
 
 
 def panels(figure) -> dict[str, Any]:
@@ -108,3 +108,20 @@ def test_curves_bands_and_chance(assert_legible, longest):
     ]
     assert len(axes.get_xticks()) >= 1
     assert_legible(figure)
+
+
+def test_a_reliability_diagram_has_a_panel_for_each_kind_and_its_bins_in_percent(assert_legible):
+    bins = [(100_000, 0.01, 0.02), (50, 0.45, 0.3), (7, 0.97, 1.0)]
+    lines = {"all pairs: error 0.03 %": bins, "top 20: error 0.21 %": bins[1:]}
+    kinds: dict[str, Any] = dict.fromkeys(["cross-modal, 2.5 % same person", "visible, 2.5 %"], lines)
+    figure = reliability_figure(kinds, caption="synthetic, validation identities")
+    assert list(panels(figure)) == list(kinds)
+    for axes in figure.axes:
+        diagonal, *drawn = axes.lines
+        np.testing.assert_array_equal(np.array(diagonal.get_xydata()), [[0, 0], [100, 100]])
+        for line, expected in zip(drawn, lines.values(), strict=True):
+            np.testing.assert_allclose(np.array(line.get_xydata()), 100 * np.array(expected)[:, 1:])
+    assert_legible(figure)
+    empty = reliability_figure({}, caption="none")
+    assert empty.axes[0].texts[0].get_text() == "no validation identities to fit on"
+    assert_legible(empty)

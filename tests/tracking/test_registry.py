@@ -17,6 +17,7 @@ import msclnet
 from msclnet.errors import UserError
 from msclnet.tracking.registry import (
     REQUIREMENTS,
+    add_file,
     downloaded_model,
     find_version,
     promote,
@@ -124,6 +125,18 @@ def test_the_downloaded_champion_is_the_trained_network(
             assert (model.height, model.width, model.spec) == (64, 32, registered_network.spec)
             assert model.weights.read_bytes() == registered_network.weights.read_bytes()
         assert not model.weights.exists()
+
+
+def test_a_file_that_is_added_later_comes_with_the_weights(
+    home: Path, tmp_path: Path, start: Start, experiment: str, log_small_model: LogModel
+) -> None:
+    tracker = start()
+    version = str(log_small_model(tracker, name=experiment))
+    for text in ("first", "second"):
+        (tmp_path / "calibration.json").write_text(text)
+        add_file(tracker, version, tmp_path / "calibration.json", name=experiment)
+        with downloaded_model(f"models:/{experiment}/{version}", home=home) as model:
+            assert model.weights.with_name("calibration.json").read_text() == text
 
 
 def test_what_is_not_registered(start: Start, home: Path, experiment: str, log_small_model: LogModel) -> None:
