@@ -10,10 +10,13 @@ import pytest
 from PIL import Image
 from smoke_project import SECRET_ADDRESS, SECRET_PASSWORD
 
+from msclnet.retrieval.calibration import read_calibration
+from msclnet.tracking.registry import downloaded_model
+
 pytestmark = pytest.mark.pipeline
 
 STAGES = ["download", "preprocess", "train", "embed", "evaluate", "visualize"]
-FIGURES = {"heatmaps", "top10", "tsne", "distances", "training", "cmc"}
+FIGURES = {"heatmaps", "top10", "tsne", "distances", "training", "cmc", "reliability"}
 LOAD_CHAMPION = """
 import json, sys, numpy as np, mlflow
 mlflow.set_tracking_uri("sqlite:///mlruns/mlflow.db")
@@ -127,6 +130,11 @@ def test_the_champion_gives_the_pipelines_vectors_in_a_fresh_process(finished):
     assert "agree" in done.stdout
     aliases = client(finished).get_registered_model("msclnet-smoke").aliases
     assert set(aliases) == {"candidate", "champion"}
+    calibration = read_calibration(finished.root / "results/train/model.safetensors")
+    assert calibration is not None
+    assert calibration.dataset == "synthetic"
+    with downloaded_model("models:/msclnet-smoke@champion", home=finished.root) as model:
+        assert read_calibration(model.weights) == calibration
 
 
 def test_an_experiment_stands_in_dvc_and_mlflow_and_leaves_the_tree_alone(project):
