@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from pipelines.gallery.commands import app as gallery
+from pipelines.release import commands as release_commands
 
 Modality = Literal["visible", "infrared"]
 
@@ -255,6 +256,9 @@ def up() -> None:
     from pipelines import up
 
     raise typer.Exit(up.main())
+
+
+app.command()(release_commands.restore)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

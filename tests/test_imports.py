@@ -41,6 +41,7 @@ FLOORS = (
     ("pipelines.experiments",),
     ("pipelines.export", "pipelines.report", "pipelines.search", "pipelines.up"),
     ("pipelines.gallery",),
+    ("pipelines.release",),
     ("pipelines.flows",),
     ("pipelines.cli",),
     ("pipelines.__main__",),

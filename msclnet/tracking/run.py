@@ -219,7 +219,10 @@ class Tracker:
 
     def log_json(self, values: Any, name: str) -> None:
         """Queues values as a JSON file among the artifacts; logins in addresses are masked."""
-        text = mask(json.dumps(values, indent=1))
+        self.log_text(mask(json.dumps(values, indent=1)), name)
+
+    def log_text(self, text: str, name: str) -> None:
+        """Queues a text, as it is, as a file among the artifacts."""
         self._sender.put(partial(self.server.client.log_text, self.run_id, text, name))
 
     def set_tags(self, tags: Mapping[str, str]) -> None:

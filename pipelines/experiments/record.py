@@ -1,8 +1,6 @@
 """Turns a finished cell into its committed record: setting, seed, commit, machine, cost, figures, history."""
 
 import json
-import os
-import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,6 +17,7 @@ from pipelines.orchestration.runs import DivergedError, RunResult
 from pipelines.orchestration.workspace import cache_folder
 from pipelines.stages import paths
 from pipelines.stages.config import load_yaml
+from pipelines.stages.lineage import processor
 
 _DIGITS = 5
 
@@ -92,7 +91,7 @@ def _this_machine() -> dict[str, Any]:
         torch = version("torch")
     except PackageNotFoundError:
         torch = "none"
-    return {"cores": settings.cores(), "device": _device(), "torch": torch}
+    return {"cores": settings.cores(), "device": processor(), "torch": torch}
 
 
 def _training_cost(params: Mapping[str, Any], rows: Sequence[Mapping[str, float]]) -> dict[str, Any]:
@@ -144,18 +143,3 @@ def _data(lock: bytes) -> dict[str, str]:
         for name, dep in deps
         if dep["path"].startswith("data/raw/") or (name == "train" and dep["path"].startswith("data/"))
     }
-
-
-def _device() -> str:
-    if os.environ.get("MSCLNET_DEVICE", "auto") != "cpu":
-        import torch
-
-        if torch.cuda.is_available():
-            return torch.cuda.get_device_name()
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()

@@ -81,6 +81,21 @@ def output_files(lock: bytes | str, *, stages: Collection[str], cache: Path) -> 
     return files if all(file.is_file() for file in files.values()) else None
 
 
+def missing_outputs(lock: bytes | str, *, cache: Path) -> list[str]:
+    """Paths of the outputs in a dvc.lock that the DVC cache does not hold, a folder's files one by one."""
+    missing = []
+    for stage in (load_yaml(lock, source="dvc.lock") or {}).get("stages", {}).values():
+        for output in stage.get("outs", []):
+            stored = _stored(cache, output.get("md5", ""))
+            if not stored.is_file():
+                missing.append(output["path"])
+            elif stored.suffix == ".dir":
+                files = json.loads(stored.read_bytes())
+                lost = [file["relpath"] for file in files if not _stored(cache, file["md5"]).is_file()]
+                missing += [f"{output['path']}/{name}" for name in lost]
+    return missing
+
+
 def read_metrics(files: dict[str, Path]) -> dict[str, Any]:
     """The evaluation's metrics among the outputs; empty where there are none."""
     return json.loads(files[METRICS].read_bytes()) if METRICS in files else {}

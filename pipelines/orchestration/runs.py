@@ -24,7 +24,7 @@ from pipelines.orchestration.experiments import Experiment, readable_name, write
 from pipelines.orchestration.stage_process import Log, StageFailedError, StageStatus, run_dvc, sigterm_raises
 from pipelines.orchestration.workspace import Workspace
 from pipelines.settings import stage_environment
-from pipelines.stages.paths import DIVERGED, HISTORY
+from pipelines.stages.paths import DIVERGED, HISTORY, RUN
 
 RETRIES = 2  # of a crashed stage
 
@@ -158,9 +158,8 @@ def run_experiment(
                     )
                 log(f"files have changed since {name} was made: commit {former[:10]} is replaced")
             (copy.path / DIVERGED).unlink(missing_ok=True)
-            variables = stage_environment(
-                root, workspace=copy.path, extra={**copy.environment, **(environment or {})}
-            )
+            extra = {**copy.environment, "MSCLNET_EXPERIMENT": name, **(environment or {})}
+            variables = stage_environment(root, workspace=copy.path, extra=extra)
             try:
                 statuses, seconds = _run_stages(copy.path, selected, variables, run_stage, log, stop)
             except UserError as error:
@@ -255,9 +254,15 @@ def _run_stages(
 def _save(
     copy: Workspace, name: str, until: str | None, environment: Mapping[str, str], stop: Event | None
 ) -> None:
-    """Have DVC save the finished stages as an experiment of the clone: it finds them unchanged and runs none."""
+    """Have DVC save the finished stages as an experiment of the clone: it finds them unchanged and runs none.
+
+    The commit's message names the training's MLflow run.
+    """
     copy.prepare_to_save()
-    command = ["exp", "run", "--name", name, *([until] if until else [])]
+    message = f"Experiment {name}"
+    if (copy.path / RUN).is_file():
+        message += f"\n\nMLflow-run: {json.loads((copy.path / RUN).read_bytes())['run_id']}"
+    command = ["exp", "run", "--name", name, "--message", message, *([until] if until else [])]
     code, tail = run_dvc(copy.path, *command, environment=environment, log=lambda line: None, stop=stop)
     if code:
         last = "\n".join(f"    {line}" for line in tail if line.strip())

@@ -95,7 +95,7 @@ def isolated(root: Path) -> Iterator[Workspace]:
             # A clone whose run was killed half-way may be beyond repair; there is nothing in it that could be lost.
             shutil.rmtree(path, ignore_errors=True)
             _fill(root, path, base)
-        _configure(root, path)
+        configure(root, path)
         link_raw_data(root, path)
         yield Workspace(root=root, path=path, base=base)
     finally:
@@ -238,8 +238,8 @@ def _empty_index(path: Path) -> None:
     (path / ".git" / "index.lock").unlink(missing_ok=True)
 
 
-def _configure(root: Path, path: Path) -> None:
-    """Give the clone the user's cache and temporary files of its own.
+def configure(root: Path, path: Path) -> None:
+    """Give a clone the user's cache and temporary files of its own.
 
     The cache is a link, so that the configuration names no path of this machine: DVC writes ASCII alone.
     """

@@ -13,6 +13,7 @@ from msclnet.errors import UserError
 from msclnet.images.table import file_digest, open_array, read_manifest
 from pipelines import settings
 from pipelines.stages import paths
+from pipelines.stages.lineage import lineage_tags, log_lineage
 
 if TYPE_CHECKING:
     from msclnet.tracking.run import Tracker
@@ -58,9 +59,11 @@ def joined_run(stage: str, section: Mapping[str, object]) -> Iterator["Tracker"]
 
     tags = {f"{stage}.{name}": str(value) for name, value in section.items()}
     # A training that comes from the cache stays where it was trained: under the first grid that asked for it.
+    tags |= lineage_tags()
     tags |= {name: value for name, value in flow_tags().items() if name not in (PARENT_TAG, CELL_TAG)}
     tracker = Tracker.join(read_run(), home=settings.home(), stage=stage, tags=tags)
     with tracker.lifetime():
+        log_lineage(tracker)
         yield tracker
 
 

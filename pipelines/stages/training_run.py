@@ -2,7 +2,6 @@
 
 import math
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from msclnet.distributed import Processes
 from msclnet.errors import UserError
+from msclnet.recipe import RECIPE
 from msclnet.tracking.run import DatasetInfo, Tracker
 from msclnet.training.checkpoint import CheckpointFolder, remove_finished
 from msclnet.training.history import write_history
@@ -22,6 +22,7 @@ from msclnet.training.profiler import SKIPPED, traced
 from pipelines import settings
 from pipelines.stages import paths
 from pipelines.stages.config import Params
+from pipelines.stages.lineage import lineage_tags, log_lineage
 from pipelines.stages.mlflow_run import flow_tags, register_network
 from pipelines.stages.paths import fresh, write_json
 
@@ -170,17 +171,19 @@ def open_run(params: Params, *, key: str, dataset: DatasetInfo, processes: Proce
             # What the key covers and nothing else: a resumed run may not change its parameters.
             params={"seed": params.seed, **logged_params(params)},
             tags={
-                "git_commit": git_commit(),
                 "dvc_stage": "train",
                 "training_key": key,
                 "precision": params.train.precision,
                 "world_size": str(processes.world),
+                "recipe": str(RECIPE),
+                **lineage_tags(),
                 **flow_tags(),
             },
             dataset=dataset,
             resume=state and state["extra"]["tracking"],
         )
         with tracker.lifetime():
+            log_lineage(tracker)
             yield FirstRun(params, key, checkpoints, tracker, state)
 
 
@@ -193,21 +196,6 @@ def logged_params(params: Params) -> dict[str, Any]:
     if params.download.dataset != "synthetic":
         del sections["download"]["synthetic"]
     return sections
-
-
-def git_commit() -> str:
-    """The commit of this project, with `-dirty` for changed files; `none` without a git repository of its own."""
-
-    def git(*arguments: str) -> str:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True)
-        return done.stdout.removesuffix("\n")
-
-    try:
-        if Path(git("rev-parse", "--show-toplevel")) != Path.cwd().resolve():
-            return "none"
-        return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
-    except (OSError, subprocess.CalledProcessError):
-        return "none"
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import zipfile
 from urllib.parse import urlsplit
 
@@ -112,7 +113,11 @@ def test_the_run_in_mlflow_has_params_metrics_figures_data_and_commit(finished):
         float(row["loss_identity"]) for row in history
     ]
     head = finished.run("git", "rev-parse", "HEAD").stdout.strip()
-    assert run.data.tags["git_commit"].startswith(head)
+    assert run.data.tags["git_commit"] == head
+    assert run.data.tags["git_dirty"] == "false"
+    assert {"recipe", "processor", "precision"} <= set(run.data.tags)
+    stages = ("download", "preprocess", "train", "embed", "evaluate")
+    assert all(re.fullmatch("[0-9a-f]{16}", run.data.tags[f"data.{stage}"]) for stage in stages)
     assert run.data.tags["stage.visualize"] == "FINISHED"
     assert run.inputs is not None
     assert [entry.dataset.name for entry in run.inputs.dataset_inputs] == ["synthetic"]

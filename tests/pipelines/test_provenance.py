@@ -14,9 +14,9 @@ from msclnet.datasets.records import Record
 from msclnet.images.table import Entry, write_manifest
 from pipelines.stages import train as train_stage
 from pipelines.stages.config import Params, check_params
+from pipelines.stages.lineage import git_commit, uncommitted_changes
 from pipelines.stages.paths import images_of
 from pipelines.stages.train import open_training_data, training_key
-from pipelines.stages.training_run import git_commit
 
 ROOT = Path(__file__).resolve().parents[2]
 PRESET: dict[str, Any] = YAML(typ="safe", pure=True).load((ROOT / "presets/synthetic.yaml").read_text())
@@ -170,6 +170,39 @@ def test_git_commit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     git("tag", "v1")
     assert git_commit() == commit
     Path("dvc.yaml").write_text("changed")
-    assert git_commit() == f"{commit}-dirty"
+    assert git_commit() == commit
     monkeypatch.setenv("PATH", str(tmp_path / "no programs"))
     assert git_commit() == "none"
+
+
+def test_uncommitted_changes_make_the_same_files_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    project, again = tmp_path / "project", tmp_path / "again"
+    (project / "pipelines").mkdir(parents=True)
+    monkeypatch.chdir(project)
+    files = {"params.yaml": b"seed: 0\n", "pipelines/gone.py": b"x = 1\n", "notes.txt": b"mine\n"}
+    for name, content in files.items():
+        Path(name).write_bytes(content)
+    assert uncommitted_changes() == ""
+    git("init", "--quiet")
+    git("add", "--all")
+    git("commit", "--quiet", "-m", "first")
+    git("clone", "--quiet", ".", str(again))
+    assert uncommitted_changes() == ""
+    Path("params.yaml").write_bytes("seed: 1  # Größe\n".encode())
+    Path("pipelines/gone.py").unlink()
+    Path("pipelines/new file.py").write_bytes(b"y = 2\n")
+    Path("pipelines/table.bin").write_bytes(bytes(range(256)))
+    Path("notes.txt").write_bytes(b"a password\n")
+    before = Path(".git/index").read_bytes()
+    changes = uncommitted_changes()
+    assert Path(".git/index").read_bytes() == before
+    assert "password" not in changes
+    subprocess.run(["git", "apply", "-"], cwd=again, input=changes.encode(), check=True)
+    for folder in ("pipelines", "params.yaml"):
+        there, here = ([*root.rglob("*")] or [root] for root in (again / folder, project / folder))
+        assert {p.relative_to(again): p.read_bytes() for p in there} == {
+            p.relative_to(project): p.read_bytes() for p in here
+        }
