@@ -83,7 +83,8 @@ def test_an_experiment_has_the_users_edits_and_leaves_his_tree_alone(tiny: tuple
     assert "line" in tiny_project.read_from(root, result.rev, "prepare.py")
     assert git(root, "rev-parse", f"{result.rev}^") == git(root, "rev-parse", "HEAD")
     assert git(root, "log", "-1", "--format=%an", result.rev).strip() == "msclnet"  # none is configured
-    assert git(root, "log", "-1", "--format=%(trailers:key=MLflow-run)", result.rev).strip() == "MLflow-run: run-3"
+    message = git(root, "log", "-1", "--format=%B", result.rev)
+    assert message.strip().endswith("\n\nMLflow-run: run-3")
     assert json.loads(tiny_project.output_of(root, result.rev, "results/train/run.json"))["home"] == str(root)
 
     found = tiny_project.experiments(root)["three"]
