@@ -18,7 +18,7 @@ from pipelines.release import commands as release_commands
 
 Modality = Literal["visible", "infrared"]
 
-_SEVERAL = ("--seeds", "--rows", "--query")  # each may be followed by more than one value
+_SEVERAL = ("--seeds", "--rows", "--camera")  # each may be followed by more than one value
 
 
 class Commands(TyperGroup):
@@ -153,39 +153,89 @@ def preset(name: Annotated[str, typer.Argument(help="A file of presets/ without 
 
 @app.command()
 def search(
-    query: Annotated[list[Path], typer.Option(metavar="IMAGE ...", help="One or more image files.")],
-    gallery: Annotated[Path, typer.Option(metavar="FOLDER", help="Searched at any depth.")],
-    query_modality: Modality = "infrared",
-    gallery_modality: Modality = "visible",
-    top: Annotated[int, typer.Option(metavar="N", help="Images in a picture, 1 to 100.")] = 10,
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="For ranking.json and the pictures.")] = Path(
-        "results/search"
-    ),
-    model: Annotated[
+    gallery: Annotated[
         str,
+        typer.Argument(metavar="GALLERY", help="A gallery (msclnet gallery list), or a folder of images."),
+    ],
+    query: Annotated[list[Path], typer.Argument(metavar="QUERY...", help="Image files of single people.")],
+    query_modality: Annotated[
+        Modality | None,
         typer.Option(
-            help="A folder with model.safetensors and network.json, or a registered model such as "
-            "models:/msclnet@champion."
+            help="[default: of a gallery's search infrared where the three channels are equal; of a folder's infrared]"
         ),
-    ] = "results/train",
+    ] = None,
+    modality: Annotated[
+        Literal["visible", "infrared", "any"] | None,
+        typer.Option(
+            help="Of the images to search. [default: the other one than the query's; a folder's: visible]"
+        ),
+    ] = None,
+    top: Annotated[int, typer.Option(metavar="N", help="Images to show.")] = 10,
+    camera: Annotated[list[str] | None, typer.Option(metavar="CAMERA ...", help="[default: all]")] = None,
+    after: Annotated[str | None, typer.Option(metavar="TIME", help="Such as 2026-11-01T08:30.")] = None,
+    before: Annotated[str | None, typer.Option(metavar="TIME", help="Such as 2026-11-02.")] = None,
+    where: Annotated[
+        str | None, typer.Option(metavar="CONDITION", help="In SQL, on any column of the gallery.")
+    ] = None,
+    exact: Annotated[bool, typer.Option("--exact", help="Do not use the gallery's index.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON and draw nothing.")] = False,
+    out: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="For the pictures, and a folder's ranking.json.")
+    ] = Path("results/search"),
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="For a folder of images: a registered model such as models:/msclnet@champion, a folder with "
+            "model.safetensors and network.json, or a released file. "
+            "[default: the champion where there is one, else results/train]"
+        ),
+    ] = None,
     size: Annotated[
         str | None, typer.Option(metavar="HxW", help="Image size of a --model folder that does not name it.")
     ] = None,
 ) -> None:
-    """Rank the images of a folder by their similarity to each query, as the trained network sees it.
+    """Find the images of a gallery, or of a folder, that are most similar to each query.
 
-    Give images of single people, cut out as the training images are: upright, head to foot. The modality is never
-    guessed: each takes its own modality's part of the network.
+    A folder's images are embedded for this once, and all of them count as one modality. Give images of single people,
+    cut out as the training images are: upright, head to foot.
 
-    Example: msclnet search --query infrared.jpg --gallery visible_images/
+    Example: msclnet search yard query.jpg --camera c1 c4 --after 2026-11-01 --top 20
     """
+    from msclnet.errors import UserError
     from pipelines import search
+    from pipelines.gallery.search import search_gallery
+    from pipelines.gallery.work import is_named_gallery
 
+    if is_named_gallery(gallery):
+        search_gallery(
+            gallery,
+            query,
+            query_modality=query_modality,
+            modality=modality,
+            cameras=camera or (),
+            after=after,
+            before=before,
+            where=where,
+            top=top,
+            exact=exact,
+            as_json=json,
+            out=out,
+        )
+        return
+    if modality == "any":
+        raise UserError(
+            "--modality any: the images of a folder count as one modality; give visible or infrared"
+        )
+    if camera or after or before or where or json:
+        raise UserError(
+            f"{gallery} is no gallery: --camera, --after, --before, --where and --json need one; "
+            "`msclnet gallery add` makes it"
+        )
     search.search(
         query,
-        gallery,
-        query_modality=query_modality,
-        gallery_modality=gallery_modality,
+        Path(gallery),
+        query_modality=query_modality or "infrared",
+        gallery_modality=modality or "visible",
         top=top,
         out=out,
         model=model,

@@ -1,6 +1,6 @@
 """Search in your own folder: which gallery images show the person of a query?
 
-`msclnet search --query img.jpg --gallery folder/`
+`msclnet search folder/ img.jpg`
 """
 
 import json
@@ -17,6 +17,7 @@ import numpy as np
 from msclnet.errors import UserError
 from msclnet.images.table import file_digest
 from msclnet.images.user_files import ENDINGS, EmbeddedFiles, SearchModel, embed_files, find_images
+from msclnet.retrieval.calibration import read_calibration, weights_digest
 from msclnet.retrieval.distance import rank_gallery
 from pipelines import settings
 from pipelines.console import one_line, printable
@@ -26,6 +27,7 @@ MODALITIES = ("visible", "infrared")
 OUT = Path("results/search")
 RANKING = "ranking.json"
 REGISTERED = "models:/"
+CHAMPION = "models:/msclnet@champion"
 SHOWN = 5  # images of each ranking that are printed
 SHOWN_SCALED = 3  # images whose scaling is printed by name
 
@@ -41,7 +43,7 @@ def search(
     gallery_modality: str = "visible",
     top: int = 10,
     out: Path = OUT,
-    model: str = str(paths.TRAIN),
+    model: str | None = None,
     size: str | None = None,
 ) -> None:
     """Rank a folder's images by their similarity to each query; write <out>/ranking.json and a picture for each.
@@ -52,7 +54,8 @@ def search(
         query_modality, gallery_modality: `visible` or `infrared`; never guessed.
         top: Images in a picture, 1 to 100.
         out: Folder of the results; a former search's are replaced.
-        model: Folder with model.safetensors and network.json, or `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
+        model: Folder with model.safetensors and network.json, or `models:/NAME@ALIAS` or `models:/NAME/VERSION`;
+            None: see `open_default_model`.
         size: `HEIGHTxWIDTH` of the images that the network takes, for a folder that does not name it.
 
     Raises:
@@ -66,24 +69,24 @@ def search(
     files, closed = find_images(gallery, exclude=out)
     if not files:
         raise UserError(
-            f"--gallery {gallery} holds no image ({', '.join(ENDINGS)})"
+            f"{gallery} holds no image ({', '.join(ENDINGS)})"
             + "".join(f"\n  {each.path}: {each.reason}" for each in closed)
         )
-    network = open_model(model, size=stated)
+    network = open_model(model, size=stated) if model else open_default_model(size=stated)
     queries = embed_files(query, network, infrared=query_modality == "infrared")
     if queries.unreadable:
         listed = "\n".join(f"  {each.path}: {each.reason}" for each in queries.unreadable)
-        raise UserError(f"--query: not readable as an image; give another file\n{listed}")
+        raise UserError(f"not readable as an image; give another file\n{listed}")
     found = embed_files(files, network, infrared=gallery_modality == "infrared", name=str(gallery))
     unreadable = [*found.unreadable, *closed]
     if not found.paths:
         raise UserError(
-            f"--gallery {gallery}: none of the {len(files)} images is readable; the first is "
+            f"{gallery}: none of the {len(files)} images is readable; the first is "
             f"{unreadable[0].path}: {unreadable[0].reason}"
         )
     warnings = [
         *_doubts(queries, "--query-modality", query_modality),
-        *_doubts(found, "--gallery-modality", gallery_modality),
+        *_doubts(found, "--modality", gallery_modality),
         *(f"{path}: {note}" for path, note in (queries.scaled + found.scaled)[:SHOWN_SCALED]),
     ]
     if (more := len(queries.scaled + found.scaled) - SHOWN_SCALED) > 0:
@@ -121,8 +124,20 @@ def search(
     _print_results(out, report)
 
 
+def open_default_model(*, size: Size | None = None) -> SearchModel:
+    """The registry's champion where there is one, else the model of results/train.
+
+    Raises:
+        UserError: There is neither.
+    """
+    try:
+        return open_model(CHAMPION, size=size)
+    except UserError:
+        return open_model(str(paths.TRAIN), size=size)
+
+
 def open_model(address: str, *, size: Size | None = None) -> SearchModel:
-    """Load a network.
+    """Load a network, with its calibration where it has one.
 
     Args:
         address: `models:/NAME@ALIAS`, `models:/NAME/VERSION`, or a folder with model.safetensors and network.json.
@@ -180,7 +195,14 @@ def _load(weights: Path, spec: Mapping[str, Any], size: Size, identity: dict[str
     def embed(images: np.ndarray, infrared: np.ndarray) -> np.ndarray:
         return embed_images(network, images, infrared, batch=len(images), device=device)[1]
 
-    return SearchModel(embed, *size, identity)
+    calibration = read_calibration(weights)
+    return SearchModel(
+        embed,
+        *size,
+        identity,
+        digest=weights_digest(weights),
+        calibration=calibration.to_json() if calibration else None,
+    )
 
 
 def _size_of_folder(folder: Path, size: Size | None) -> Size:
@@ -233,9 +255,9 @@ def _check_places(query: Sequence[Path], gallery: Path, out: Path) -> None:
     for path in query:
         if not path.is_file():
             reason = "is a folder; name image files" if path.is_dir() else "no such file"
-            raise UserError(f"--query {path}: {reason}")
+            raise UserError(f"{path}: {reason}")
     if not gallery.is_dir():
-        raise UserError(f"--gallery {gallery}: no such folder; give the folder that holds the images")
+        raise UserError(f"{gallery}: no such gallery or folder; `msclnet gallery list` names the galleries")
     present = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
     if not present.is_dir():
         raise UserError(f"--out {out}: {present} is a file; give a folder")

@@ -7,12 +7,11 @@ import hashlib
 import json
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import lancedb
 import numpy as np
@@ -21,112 +20,32 @@ from filelock import FileLock
 from lancedb.table import LanceTable
 
 from msclnet.errors import UserError
+from msclnet.gallery.schema import (
+    FORMAT,
+    IMAGES,
+    MARK_COLUMNS,
+    MARKS,
+    METADATA,
+    STANDARD,
+    VECTOR,
+    GalleryInfo,
+    GalleryModel,
+    Mark,
+    Match,
+    match_of,
+    quoted,
+    schema_of,
+)
 
-FORMAT = 1  # of the tables; a program refuses a higher one
-IMAGES = "images"
-MARKS = "marks"
-METADATA = b"msclnet.gallery"
-_PLACE_IN_RUST = re.compile(r",? *\S+\.rs:\d+:\d+.*")
+REBUILT = "images_rebuilt"  # while a gallery is being rebuilt
+BATCH_ROWS = 4096  # at a time where a whole table is read
+KEPT = timedelta(hours=1)  # how long files of former versions stay, for those who are reading them
 FRESH = timedelta(seconds=1)  # after this time an open gallery looks for what other processes have written
 
-Modality = Literal["visible", "infrared"]
-MODALITIES: tuple[Modality, ...] = ("visible", "infrared")
+EF = 15  # candidates of an index per image to return
+REFINED = 5  # of them that are compared by their whole embedding, per image to return
 
-# What every gallery has; the user's own columns come after them.
-COLUMNS = (
-    pa.field("id", pa.string(), nullable=False),
-    pa.field("path", pa.string(), nullable=False),
-    pa.field("sha256", pa.string(), nullable=False),
-    pa.field("size", pa.int64(), nullable=False),  # bytes of the file
-    pa.field("modified", pa.int64(), nullable=False),  # the file's time, in nanoseconds
-    pa.field("camera", pa.string()),
-    pa.field("time", pa.timestamp("us")),
-    pa.field("modality", pa.string(), nullable=False),
-    pa.field("identity", pa.string()),
-    pa.field("crop", pa.binary(), nullable=False),  # JPEG of what the network saw
-)
-VECTOR = "vector"
-STANDARD = (*(column.name for column in COLUMNS), VECTOR)
-MARK_COLUMNS = pa.schema(
-    [
-        pa.field("query", pa.string(), nullable=False),  # SHA-256 of the query's file
-        pa.field("image", pa.string(), nullable=False),  # id
-        pa.field("same", pa.bool_(), nullable=False),
-        pa.field("marked", pa.timestamp("us"), nullable=False),  # UTC
-        pa.field("query_image", pa.binary()),
-    ]
-)
-
-
-@dataclass(frozen=True)
-class GalleryModel:
-    """The model that a gallery's embeddings are from.
-
-    Attributes:
-        digest: SHA-256 of its weights.
-        address: Where it was: `models:/NAME/VERSION`, a folder, or a released file.
-        height, width: Pixels of the images that it takes.
-        dimensions: Numbers of an embedding.
-        feature, precision: Which feature, and how it was computed.
-        calibration: What `msclnet.retrieval.calibration` fitted for it, ready for JSON; None where nothing was.
-    """
-
-    digest: str
-    address: str
-    height: int
-    width: int
-    dimensions: int
-    feature: str = "bnneck"
-    precision: str = "fp32"
-    calibration: dict[str, Any] | None = None
-
-
-@dataclass(frozen=True)
-class Match:
-    """An image of the gallery that a search found.
-
-    Attributes:
-        id, path, camera, time, modality, identity: As stored; None where not known.
-        similarity: Cosine, -1 to 1.
-        probability: That both images show one person, 0 to 1; None for a model without calibration.
-        others: The columns that the user gave.
-    """
-
-    id: str
-    path: str
-    camera: str | None
-    time: datetime | None
-    modality: str
-    identity: str | None
-    similarity: float
-    probability: float | None
-    others: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Mark:
-    """A person's judgement of a pair: `same` person or another one; `query` is the SHA-256 of the query's file."""
-
-    query: str
-    image: str
-    same: bool
-    marked: datetime
-
-
-@dataclass(frozen=True)
-class GalleryInfo:
-    """What a gallery holds; `images` and `cameras` are counts, `bytes` None for an object store."""
-
-    address: str
-    images: int
-    modalities: dict[str, int]
-    cameras: dict[str, int]
-    model: GalleryModel
-    created: str
-    version: str
-    columns: list[str]
-    marks: int
-    bytes: int | None
+_PLACE_IN_RUST = re.compile(r",? *\S+\.rs:\d+:\d+.*")
 
 
 class Gallery:
@@ -139,7 +58,13 @@ class Gallery:
 
     @classmethod
     def create(
-        cls, address: str | Path, model: GalleryModel, *, others: Sequence[pa.Field] = (), created: str = ""
+        cls,
+        address: str | Path,
+        model: GalleryModel,
+        *,
+        others: Sequence[pa.Field] = (),
+        created: str = "",
+        exist_ok: bool = False,
     ) -> "Gallery":
         """Make an empty gallery.
 
@@ -148,13 +73,14 @@ class Gallery:
             model: Of the embeddings to come.
             others: The user's own columns.
             created: Date and time in ISO format; now if empty.
+            exist_ok: Whether one that is there already, such as another process has made just now, is opened instead.
 
         Raises:
             UserError: There is one already.
         """
         address = str(address)
         connection = _connect(address)
-        if IMAGES in connection.table_names():
+        if IMAGES in connection.table_names() and not exist_ok:
             raise UserError(f"{address}: there is a gallery already; give another name, or add to it")
         schema = schema_of(model, others=others, created=created)
         images = connection.create_table(IMAGES, schema=schema, exist_ok=True)
@@ -188,7 +114,7 @@ class Gallery:
     @property
     def metadata(self) -> dict[str, Any]:
         """Format, model and date of creation, as stored."""
-        return json.loads((self._images.schema.metadata or {}).get(METADATA, b"{}"))
+        return json.loads((self.schema.metadata or {}).get(METADATA, b"{}"))
 
     @property
     def model(self) -> GalleryModel:
@@ -201,9 +127,34 @@ class Gallery:
         return str(self._images.version)
 
     @property
+    def table(self) -> LanceTable:
+        """The table of images itself, for what LanceDB does alone."""
+        return self._images
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Of the table of images."""
+        return self._images.schema
+
+    @property
     def others(self) -> list[str]:
         """Names of the user's own columns."""
-        return [name for name in self._images.schema.names if name not in STANDARD]
+        return [name for name in self.schema.names if name not in STANDARD]
+
+    def check_model(self, digest: str) -> None:
+        """Refuse another model than the one that the embeddings are from.
+
+        Args:
+            digest: SHA-256 of the model's weights.
+
+        Raises:
+            UserError: It is another one.
+        """
+        if digest != self.model.digest:
+            raise UserError(
+                f"{self.address}: its embeddings are from the model {self.model.digest[:12]} ({self.model.address}), "
+                f"not {digest[:12]}; `msclnet gallery rebuild` embeds the gallery again with another model"
+            )
 
     def __len__(self) -> int:
         return self._images.count_rows()
@@ -218,8 +169,64 @@ class Gallery:
             self._images.merge_insert("path")
             .when_matched_update_all()
             .when_not_matched_insert_all()
-            .execute(rows.cast(self._images.schema))
+            .execute(rows.cast(self.schema))
         )
+
+    def describe(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Change columns of images that are there.
+
+        Args:
+            rows: `path` and the new values by column; a column that a row does not name keeps its value.
+        """
+        kinds: dict[frozenset[str], list[dict[str, Any]]] = {}
+        for row in rows:
+            kinds.setdefault(frozenset(row), []).append(row)
+        for names, alike in kinds.items():
+            schema = pa.schema([column for column in self.schema if column.name in names])
+            changes = pa.Table.from_pylist(alike, schema=schema)
+            self._images.merge_insert("path").when_matched_update_all().execute(changes)
+
+    def add_columns(self, columns: Sequence[pa.Field]) -> None:
+        """Give the table the user's own columns that it lacks; they are empty in the rows that are there.
+
+        Raises:
+            UserError: One is there with another type.
+        """
+        present = self.schema
+        for column in columns:
+            if column.name in present.names and present.field(column.name).type != column.type:
+                raise UserError(
+                    f"{self.address}: column {column.name!r} holds {present.field(column.name).type}, the new values "
+                    f"are {column.type}; give the column another name, or values of that type"
+                )
+        if new := [column for column in columns if column.name not in present.names]:
+            self._images.add_columns(pa.schema(new))
+
+    def optimize(self) -> None:
+        """Join small files, bring the indexes up to date, and delete files that no search needs any more."""
+        self._images.optimize(cleanup_older_than=KEPT)
+
+    def batches(self, columns: Sequence[str], where: str | None = None) -> Iterator[pa.RecordBatch]:
+        """All rows, some at a time; never the whole table in memory."""
+        query = self._images.search().select(list(columns))
+        yield from (query.where(where) if where else query).to_batches(BATCH_ROWS)
+
+    def beside(self, model: GalleryModel) -> "Gallery":
+        """A second table for the same images with another model's embeddings; one that was begun is gone on with."""
+        others = [self.schema.field(name) for name in self.others]
+        schema = schema_of(model, others=others, rebuilt_from=self.version)
+        if REBUILT in self._connection.table_names():
+            begun = Gallery(self.address, self._connection, self._connection.open_table(REBUILT))
+            if begun.model == model and begun.metadata["rebuilt_from"] == self.version:
+                return begun
+            self._connection.drop_table(REBUILT)
+        return Gallery(self.address, self._connection, self._connection.create_table(REBUILT, schema=schema))
+
+    def replace_with(self, other: "Gallery") -> None:
+        """Put the rows and the description of a second table in the place of this one's, in one step."""
+        rows = other._images.search().to_batches(BATCH_ROWS)
+        self._images = self._connection.create_table(IMAGES, data=rows, schema=other.schema, mode="overwrite")
+        self._connection.drop_table(other._images.name)
 
     def remove(self, where: str) -> int:
         """Remove the images that fulfil a condition in SQL, such as `camera = 'c3'`; returns how many.
@@ -227,7 +234,7 @@ class Gallery:
         Raises:
             UserError: The condition is none.
         """
-        with _sql_explained(where, self._images.schema.names):
+        with _sql_explained(where, self.schema.names):
             count = self._images.count_rows(where)
             if count:
                 self._images.delete(where)
@@ -260,6 +267,7 @@ class Gallery:
         after: datetime | None = None,
         before: datetime | None = None,
         exact: bool = False,
+        query_modality: str | None = None,
     ) -> list[Match]:
         """The images that are most similar to an embedding; filters are applied before the search.
 
@@ -271,6 +279,7 @@ class Gallery:
             cameras: None or empty for all.
             after, before: Earliest and latest time, both included; images without a time are left out.
             exact: Compare with every image, also where there is an index.
+            query_modality: Of the query; needed for probabilities.
 
         Returns:
             At most `top` matches, the most similar first, and of equally similar ones by id.
@@ -283,18 +292,16 @@ class Gallery:
             self._images.search(vector / np.linalg.norm(vector), vector_column_name=VECTOR)
             .distance_type("dot")
             .limit(top)
-            .select(
-                [name for name in self._images.schema.names if name not in ("crop", VECTOR)] + ["_distance"]
-            )
+            .select([name for name in self.schema.names if name not in ("crop", VECTOR)] + ["_distance"])
         )
         condition = _condition(where, modality=modality, cameras=cameras, after=after, before=before)
         if condition:
             query = query.where(condition, prefilter=True)
-        if exact:
-            query = query.bypass_vector_index()
-        with _sql_explained(where or "", self._images.schema.names):
+        query = query.bypass_vector_index() if exact else query.ef(EF * top).refine_factor(REFINED)
+        with _sql_explained(where or "", self.schema.names):
             rows = query.to_arrow().to_pylist()
-        matches = [self._match(row) for row in rows]
+        model = self.model
+        matches = [match_of(row, self.others, model, query_modality) for row in rows]
         return sorted(matches, key=lambda match: (-match.similarity, match.id))
 
     def image(self, id: str) -> bytes:
@@ -355,34 +362,16 @@ class Gallery:
             raise KeyError(id)
         return rows[column][0].as_py()
 
-    def _match(self, row: dict[str, Any]) -> Match:
-        return Match(
-            **{name: row[name] for name in ("id", "path", "camera", "time", "modality", "identity")},
-            similarity=min(1.0, 1 - row["_distance"]),
-            probability=None,
-            others={name: row[name] for name in self.others},
-        )
 
-
-def schema_of(model: GalleryModel, *, others: Iterable[pa.Field] = (), created: str = "") -> pa.Schema:
-    """The schema of the table of images, with the gallery's description in its metadata."""
-    description = {
-        "format": FORMAT,
-        "created": created or datetime.now().astimezone().isoformat(timespec="seconds"),
-        "model": asdict(model),
-    }
-    vector = pa.field(VECTOR, pa.list_(pa.float16(), model.dimensions), nullable=False)
-    return pa.schema([*COLUMNS, vector, *others], metadata={METADATA: json.dumps(description)})
+def is_gallery(address: str | Path) -> bool:
+    """Whether there is a gallery at an address; a folder is not made."""
+    local = "://" not in str(address)
+    return (not local or Path(address).is_dir()) and IMAGES in _connect(str(address)).table_names()
 
 
 def galleries(folder: Path) -> list[str]:
     """Names of the galleries in a folder, sorted."""
     return sorted(path.parent.name for path in folder.glob(f"*/{IMAGES}.lance"))
-
-
-def quoted(text: str) -> str:
-    """A text as a literal of SQL."""
-    return "'" + text.replace("'", "''") + "'"
 
 
 def writing_lock(address: str) -> FileLock:
@@ -391,11 +380,6 @@ def writing_lock(address: str) -> FileLock:
         return FileLock(Path(address) / ".lock")
     name = hashlib.sha256(address.encode()).hexdigest()[:16]
     return FileLock(Path(tempfile.gettempdir()) / f"msclnet-gallery-{name}.lock")
-
-
-def image_id(path: str, sha256: str) -> str:
-    """Id of an image: of its path and its content, the same wherever it is computed."""
-    return hashlib.sha256(f"{sha256} {path}".encode()).hexdigest()[:20]
 
 
 def _connect(address: str) -> Any:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,12 +90,16 @@ class SearchModel:
         embed: Images and whether each is infrared -> features, see `msclnet.embedding`.
         height, width: The image size that it was trained with.
         identity: Name, version or digest of this model, for a report.
+        digest: SHA-256 of its weights.
+        calibration: What `msclnet.retrieval.calibration` fitted for it, as JSON has it; None where nothing was.
     """
 
     embed: Callable[[np.ndarray, np.ndarray], np.ndarray]
     height: int
     width: int
     identity: dict[str, str]
+    digest: str = ""
+    calibration: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)

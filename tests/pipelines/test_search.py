@@ -111,10 +111,10 @@ def snapshot(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("query", ["infrared", "visible"])
 @pytest.mark.parametrize("gallery", ["infrared", "visible"])
 def test_the_order_is_that_of_the_cosines_file_by_file(project: Path, query: str, gallery: str) -> None:
-    stated = ["--query-modality", query, "--gallery-modality", gallery]
+    stated = ["--query-modality", query, "--modality", gallery]
     if (query, gallery) == ("infrared", "visible"):
         stated = []  # the defaults
-    report = search("--query", "night.png", "late.png", "--gallery", "photos", *stated)
+    report = search("photos", "night.png", "late.png", *stated)
     network = load_network(Path("results/train/model.safetensors"), SPEC)
     files = [Path("photos") / name for name in GALLERY]
     vectors = {str(path): feature(network, path, infrared=gallery == "infrared") for path in files}
@@ -129,7 +129,7 @@ def test_the_order_is_that_of_the_cosines_file_by_file(project: Path, query: str
 
 
 def test_what_is_left_behind_and_said(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    report = search("--query", "night.png", "late.png", "--gallery", "photos/", "--top", "3")
+    report = search("photos/", "night.png", "late.png", "--top", "3")
     assert sorted(os.listdir("results/search")) == ["ranking.json", "ranking_1.png", "ranking_2.png"]
     assert set(report["model"]) == {"folder", "weights_sha256"}
     assert report["settings"] == {
@@ -156,10 +156,10 @@ def test_what_is_left_behind_and_said(project: Path, capsys: pytest.CaptureFixtu
 
 
 def test_a_new_search_replaces_the_former_and_nothing_else(project: Path) -> None:
-    search("--query", "night.png", "late.png", "--gallery", "photos")
+    search("photos", "night.png", "late.png")
     (project / "results/search/notes.txt").write_text("mine")
     first = snapshot(project / "results/search")
-    search("--query", "late.png", "--gallery", "photos")
+    search("photos", "late.png")
     second = snapshot(project / "results/search")
     names = [Path(path).name for path in second]
     assert names == ["notes.txt", "ranking.json", "ranking_1.png"]
@@ -170,7 +170,7 @@ def test_a_new_search_replaces_the_former_and_nothing_else(project: Path) -> Non
 
 
 def test_results_within_the_gallery_are_not_searched(project: Path) -> None:
-    arguments = ["--query", "night.png", "--gallery", "photos", "--out", "photos/found"]
+    arguments = ["photos", "night.png", "--out", "photos/found"]
     first = search(*arguments)
     assert search(*arguments) == first
     assert first["gallery_images"] == len(GALLERY)
@@ -179,11 +179,11 @@ def test_results_within_the_gallery_are_not_searched(project: Path) -> None:
 def test_bad_gallery_images_are_listed_and_left_out(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    whole = search("--query", "night.png", "--gallery", "photos")
+    whole = search("photos", "night.png")
     (project / "photos/empty.jpg").touch()
     (project / "photos/one/torn.png").write_bytes((project / "photos/a.png").read_bytes()[:300])
     capsys.readouterr()
-    report = search("--query", "night.png", "--gallery", "photos")
+    report = search("photos", "night.png")
     assert report["queries"] == whole["queries"]
     assert [each["path"] for each in report["unreadable"]] == ["photos/empty.jpg", "photos/one/torn.png"]
     assert report["unreadable"][0]["reason"] == "empty file"
@@ -193,14 +193,14 @@ def test_bad_gallery_images_are_listed_and_left_out(
 def test_images_made_to_do_harm_are_listed_and_left_out(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    whole = search("--query", "night.png", "--gallery", "photos")
+    whole = search("photos", "night.png")
     harm = {f"{name}.png": content for name, content in BOMBS.items()}
     for name, content in harm.items():
         (project / "photos" / name).write_bytes(content)
     os.mkfifo(project / "photos/pipe.jpg")
     (project / "photos/\x1b[31mred\nnew line.jpg").write_bytes(b"no image")
     capsys.readouterr()
-    report = search("--query", "night.png", "--gallery", "photos")
+    report = search("photos", "night.png")
     assert report["queries"] == whole["queries"]
     reasons = {Path(each["path"]).name: each["reason"] for each in report["unreadable"]}
     assert set(reasons) == {*harm, "pipe.jpg", "\x1b[31mred\nnew line.jpg"}
@@ -212,7 +212,7 @@ def test_images_made_to_do_harm_are_listed_and_left_out(
     assert r"left out: photos/\x1b[31mred\nnew line.jpg: no image file" in errors
     assert "\x1b" not in errors
     (project / "bomb.png").write_bytes(png(60_000, 60_000))
-    message = refused(capsys, "--query", "night.png", "bomb.png", "--gallery", "photos")
+    message = refused(capsys, "photos", "night.png", "bomb.png")
     assert "bomb.png: too many pixels: at most 40000000 are decoded" in message
     assert "3600000000 pixels" in message
 
@@ -221,13 +221,13 @@ def test_an_image_that_looks_like_the_other_modality_is_warned_of(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copy("late.png", "photos/z.png")
-    report = search("--query", "photos/a.png", "night.png", "--gallery", "photos")
+    report = search("photos", "photos/a.png", "night.png")
     errors = capsys.readouterr().err
     for warning, words in zip(
         report["warnings"],
         (
             ["--query-modality infrared", "1 of 2", "look visible", "photos/a.png"],
-            ["--gallery-modality visible", "1 of 8", "look infrared", "photos/z.png"],
+            ["--modality visible", "1 of 8", "look infrared", "photos/z.png"],
         ),
         strict=True,
     ):
@@ -238,7 +238,7 @@ def test_an_image_that_looks_like_the_other_modality_is_warned_of(
 def test_names_of_any_kind(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in (b"a$b$.png", "照片.png".encode(), b"\xff\xfe.png", b"new\nline.png"):
         shutil.copy("photos/a.png", Path("photos") / os.fsdecode(name))
-    report = search("--query", "night.png", "--gallery", "photos")
+    report = search("photos", "night.png")
     found = {os.fsencode(each["path"]) for each in report["queries"][0]["ranking"]}
     assert {b"photos/a$b$.png", b"photos/\xff\xfe.png", b"photos/new\nline.png"} <= found
     assert capsys.readouterr().out.count("\n") == 1 + 5 + 1
@@ -247,29 +247,29 @@ def test_names_of_any_kind(project: Path, capsys: pytest.CaptureFixture[str]) ->
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--query", "none.png", "--gallery", "photos"], ["--query none.png", "no such file"]),
-        (["--query", "photos", "--gallery", "photos"], ["--query photos", "is a folder"]),
-        (["--query", "night.png", "--gallery", "fotos"], ["--gallery fotos", "no such folder"]),
-        (["--query", "night.png", "--gallery", "late.png"], ["--gallery late.png", "no such folder"]),
-        (["--query", "night.png", "--gallery", "results/train"], ["holds no image", ".jpg"]),
-        (["--query", "night.png", "torn.png", "--gallery", "photos"], ["--query", "torn.png: no image file"]),
-        (["--query", "night.png", "--gallery", "torn"], ["none of the 1 images is readable", "empty file"]),
-        (["--query", "night.png", "--gallery", "photos", "--out", "late.png"], ["late.png is a file"]),
-        (["--query", "night.png", "--gallery", "photos", "--out", "late.png/x"], ["late.png is a file"]),
-        (["--query", "night.png", "--gallery", "photos", "--out", "./photos"], ["the gallery itself"]),
+        (["photos", "none.png"], ["none.png: no such file"]),
+        (["photos", "photos"], ["photos: is a folder"]),
+        (["fotos", "night.png"], ["fotos: no such gallery or folder", "msclnet gallery list"]),
+        (["late.png", "night.png"], ["late.png: no such gallery or folder"]),
+        (["results/train", "night.png"], ["holds no image", ".jpg"]),
+        (["photos", "night.png", "torn.png"], ["torn.png: no image file"]),
+        (["torn", "night.png"], ["none of the 1 images is readable", "empty file"]),
+        (["photos", "night.png", "--out", "late.png"], ["late.png is a file"]),
+        (["photos", "night.png", "--out", "late.png/x"], ["late.png is a file"]),
+        (["photos", "night.png", "--out", "./photos"], ["the gallery itself"]),
         (
-            ["--query", "night.png", "--gallery", "photos", "--model", "elsewhere"],
+            ["photos", "night.png", "--model", "elsewhere"],
             ["elsewhere/network.json: no such file", "dvc repro train"],
         ),
         (
-            ["--query", "night.png", "--gallery", "photos", "--model", "models:/msclnet@champion"],
+            ["photos", "night.png", "--model", "models:/msclnet@champion"],
             ["models:/msclnet@champion", "no registry yet", "dvc repro"],
         ),
-        (["--query", "night.png", "--gallery", "photos", "--size", "60x30"], ["--size 60x30", "64x32"]),
-        (["--query", "night.png", "--gallery", "photos", "--size", "60"], ["--size", "288x144"]),
-        (["--query", "night.png", "--gallery", "photos", "--top", "0"], ["--top", "1", "100"]),
-        (["--query", "night.png", "--gallery", "photos", "--query-modality", "ir"], ["visible", "infrared"]),
-        (["--query", "night.png"], ["--gallery"]),
+        (["photos", "night.png", "--size", "60x30"], ["--size 60x30", "64x32"]),
+        (["photos", "night.png", "--size", "60"], ["--size", "288x144"]),
+        (["photos", "night.png", "--top", "0"], ["--top", "1", "100"]),
+        (["photos", "night.png", "--query-modality", "ir"], ["visible", "infrared"]),
+        (["photos"], ["QUERY"]),
     ],
 )
 def test_mistakes_are_named_and_former_results_stay(
@@ -310,20 +310,18 @@ def test_missing_and_damaged_parts_of_the_model(
         (project / path).unlink()
     else:
         (project / path).write_text(content)
-    message = refused(capsys, "--query", "night.png", "--gallery", "photos")
+    message = refused(capsys, "photos", "night.png")
     assert message.startswith("error: ")
     assert all(word in message for word in words), message
     assert not (project / "results/search").exists()
 
 
 def test_a_model_in_another_folder(project: Path) -> None:
-    own = search("--query", "night.png", "--gallery", "photos")
+    own = search("photos", "night.png")
     shutil.copytree("results/train", "kept")
-    by_size = search(
-        "--query", "night.png", "--gallery", "photos", "--model", "kept", "--size", f"{HEIGHT}x{WIDTH}"
-    )
+    by_size = search("photos", "night.png", "--model", "kept", "--size", f"{HEIGHT}x{WIDTH}")
     shutil.copy("results/preprocess/report.json", "kept/report.json")
-    by_report = search("--query", "night.png", "--gallery", "photos", "--model", "kept")
+    by_report = search("photos", "night.png", "--model", "kept")
     assert by_size == by_report
     assert by_size["queries"] == own["queries"]
     assert by_size["model"] == {**own["model"], "folder": "kept"}
@@ -335,7 +333,7 @@ def test_the_registered_champion_ranks_as_its_files_do(
     from msclnet.tracking.registry import log_model, promote
     from msclnet.tracking.run import DatasetInfo, Tracker
 
-    own = search("--query", "night.png", "--gallery", "photos")
+    own = search("photos", "night.png")
     weights = project / "results/train/model.safetensors"
     images = np.zeros((2, HEIGHT, WIDTH, 3), np.uint8)
     infrared = np.array([False, True])
@@ -359,7 +357,7 @@ def test_the_registered_champion_ranks_as_its_files_do(
         assert version is not None
         promote(tracker, version, validation_score=0.1, dataset_digest="d")
     shutil.rmtree("results/train")
-    arguments = ["--query", "night.png", "--gallery", "photos", "--model"]
+    arguments = ["photos", "night.png", "--model"]
     report = search(*arguments, "models:/msclnet@champion")
     assert report["model"] == {
         "address": "models:/msclnet@champion",
@@ -384,7 +382,7 @@ def start(project: Path, *, largest_file: int | None = None) -> subprocess.Compl
             resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
 
     return subprocess.run(
-        [sys.executable, "-m", "pipelines", "search", "--query", "night.png", "--gallery", "photos"],
+        [sys.executable, "-m", "pipelines", "search", "photos", "night.png"],
         cwd=project,
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         capture_output=True,
