@@ -6,7 +6,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from msclnet.datasets import llcm, regdb, sysu_mm01
+from msclnet.datasets import folder, llcm, regdb, sysu_mm01
 from msclnet.datasets.archive import Source
 from msclnet.datasets.layout import Layout
 from msclnet.datasets.records import Choice, Modality, Record
@@ -64,6 +64,7 @@ DATA_SETS = {
         _real("sysu-mm01", sysu_mm01),
         _real("regdb", regdb),
         _real("llcm", llcm),
+        _real("folder", folder),
     )
 }
 
@@ -84,7 +85,8 @@ def missing_source_message(name: str, source: Path) -> str:
 
     Args:
         name: The data set, as in params.yaml.
-        source: Where its folder or archive, or a link to it, is expected: `data/source/<name>`.
+        source: Where its folder or archive, or a link to it, is expected: `data/source/<name>`, for own images
+            `data/source/own`.
 
     Raises:
         UserError: There is no such data set.
@@ -98,7 +100,7 @@ def missing_source_message(name: str, source: Path) -> str:
     return (
         f"{dataset.title}: {source} {there}.\n{dataset.access}\n"
         f"Then link what you were given, a folder, a zip or a tar archive:\n"
-        f"    ln -sfn /path/to/{dataset.title} {source}"
+        f"    ln -sfn /path/to/{dataset.title.replace(' ', '-')} {source}"
     )
 
 

@@ -2,7 +2,7 @@
 
 import shutil
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from msclnet.datasets.archive import Source, UnreadableFileError, open_source
@@ -22,12 +22,14 @@ def pack(
     wanted: Callable[[str], bool],
     check: Callable[[Source], object] = lambda source: None,
     expected: str = "",
+    added: Mapping[str, bytes] | None = None,
 ) -> int:
     """Write the wanted files of a folder or an archive into one zip archive without compression.
 
     The same files give the same bytes, whatever they came in. The destination appears whole or not at all. Members are
     streamed from one archive into the other under `own_name`: nothing is ever unpacked.
-    `check` gets the opened source before anything is written; `expected` names the wanted files in messages.
+    `check` gets the opened source before anything is written; `expected` names the wanted files in messages. Files
+    that are `added` by name stand first.
 
     Returns:
         The number of files.
@@ -48,6 +50,8 @@ def pack(
         zipfile.ZipFile(unfinished, "w") as archive,
         progress_bar(total=len(names), desc="pack", unit="file") as bar,
     ):
+        for name, data in (added or {}).items():
+            _add(archive, name, data)
         for name in names:
             data = _read_for_packing(source, name, path)
             total += len(data)
@@ -55,13 +59,17 @@ def pack(
                 raise UserError(
                     f"{path} holds more than {MOST_BYTES} bytes of images; link the data set alone"
                 )
-            # A header that says nothing of the day, the machine or the archive that the file came from.
-            member = zipfile.ZipInfo(name, date_time=DAY)
-            member.create_system = 3
-            member.external_attr = 0o644 << 16
-            archive.writestr(member, data, compress_type=zipfile.ZIP_STORED)
+            _add(archive, name, data)
             bar.update()
     return len(names)
+
+
+def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
+    """With a header that says nothing of the day, the machine or the archive that the file came from."""
+    member = zipfile.ZipInfo(name, date_time=DAY)
+    member.create_system = 3
+    member.external_attr = 0o644 << 16
+    archive.writestr(member, data, compress_type=zipfile.ZIP_STORED)
 
 
 def _read_for_packing(source: Source, name: str, path: Path) -> bytes:

@@ -35,6 +35,20 @@ EVERY = 10
 
 
 @dataclass(frozen=True)
+class Drawn:
+    """How own images without given splits are split.
+
+    Attributes:
+        seed: Of the draw.
+        val, test: Shares of the identities with images of both modalities, above 0, together below 1.
+    """
+
+    seed: int
+    val: float
+    test: float
+
+
+@dataclass(frozen=True)
 class Choice:
     """How images are assigned to splits.
 
@@ -42,10 +56,12 @@ class Choice:
         validation: Whether the validation identities are held out of training; where not, they train too and the
             split `val` is empty.
         regdb_split: Which of RegDB's ten published splits, 1 to 10. Other data sets have one.
+        drawn: How own images are split where their labels do not say it. Other data sets publish their splits.
     """
 
     validation: bool
     regdb_split: int = 1
+    drawn: Drawn | None = None
 
 
 def held_out(identities: Iterable[int], *, title: str) -> set[int]:

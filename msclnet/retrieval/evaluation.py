@@ -222,17 +222,23 @@ def validate(
     return score, reports
 
 
-# What a validation query ignores, as in the data set's own test.
-EXCLUSIONS: dict[str, Exclusion | None] = {
-    "synthetic": same_room(*SYSU_MM01_SHARED_ROOM),
-    "sysu-mm01": same_room(*SYSU_MM01_SHARED_ROOM),
-    "regdb": None,
-    "llcm": same_identity_and_camera,
-}
+def query_exclusion(dataset: str, *, same_camera: str) -> Exclusion | None:
+    """What a query of a data set ignores, in validation as in its test.
+
+    Args:
+        dataset: Its name in params.yaml.
+        same_camera: Whether a query of own images (`folder`) has its identity's images by its own camera `kept` or
+            `ignored`; the other data sets have a rule of their own.
+    """
+    if dataset in ("synthetic", "sysu-mm01"):
+        return same_room(*SYSU_MM01_SHARED_ROOM)
+    if dataset == "llcm" or (dataset == "folder" and same_camera == "ignored"):
+        return same_identity_and_camera
+    return None
 
 
 def validation_figures(
-    features: np.ndarray, images: Images, *, feature: str, dataset: str
+    features: np.ndarray, images: Images, *, feature: str, exclude: Exclusion | None
 ) -> dict[str, float]:
     """Score (mean of Rank-1 and mAP over both directions) and its parts, in percent.
 
@@ -240,9 +246,9 @@ def validation_figures(
         features: (N, D).
         images: What the N images show.
         feature: The feature's name for reports.
-        dataset: Its name in params.yaml, which decides what a query ignores.
+        exclude: What a query ignores; see `query_exclusion`.
     """
-    protocols = validation_protocols(images, exclude=EXCLUSIONS[dataset])
+    protocols = validation_protocols(images, exclude=exclude)
     score, reports = validate(features, images, protocols, feature=feature)
     figures = {"score": score}
     for report in reports:

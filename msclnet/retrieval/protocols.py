@@ -1,4 +1,4 @@
-"""Who queries whom: the evaluation protocols of SYSU-MM01, RegDB and LLCM.
+"""Who queries whom: the evaluation protocols of SYSU-MM01, RegDB, LLCM and own images.
 
 A protocol says which images query, which form the gallery of each trial, and which gallery images a query ignores.
 It holds positions in the arrays of embedded images: every image is embedded once, and each trial picks from the same
@@ -25,10 +25,14 @@ Directions are named by the query: `visible-to-infrared` has visible queries. Pu
 images and scores them as queries against all visible ones under the name "visible to infrared"; those numbers
 are not comparable with either direction here. Its "infrared to visible" is the same as here.
 Source: Zhang and Wang, CVPR 2023 (DEEN).
+
+Own images: every image of one modality queries every image of the other, as in RegDB (CMC counts images); and galleries
+of one random image of each identity and camera, drawn as LLCM's (CMC counts identities). Whether a query ignores the
+images of its own identity by its own camera is the user's choice.
 """
 
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -427,3 +431,42 @@ def llcm_protocol(images: Images, *, direction: str, trials: int = 10) -> Protoc
         exclude=same_identity_and_camera,
         cmc_by_identity=True,
     )
+
+
+def folder_protocols(
+    images: Images, *, directions: Iterable[str], exclude: Exclusion | None, trials: int = 10
+) -> Iterator[Protocol]:
+    """Who queries whom in a user's own images: the whole gallery in each direction, then the drawn galleries.
+
+    Galleries are drawn where an identity has several images by one camera; else all of them would be the whole one.
+
+    Args:
+        images: The test images.
+        directions: Some of `DIRECTIONS`, named by the query.
+        exclude: What a query ignores.
+        trials: Number of galleries drawn.
+
+    Raises:
+        UserError: A modality has no image.
+        ValueError: A direction is unknown.
+    """
+    directions = tuple(directions)
+    for shots in (None, 1):
+        for direction in directions:
+            is_query_N = images.infrared == query_is_infrared(direction)
+            cells = group(images, ~is_query_N)
+            if shots and all(len(cell) == 1 for cell in cells.values()):
+                continue
+            cameras = sorted({camera for _, camera in cells})
+            drawn = (draw_agw(cells, cameras=cameras, shots=1, trial=trial) for trial in range(trials))
+            yield Protocol(
+                dataset="folder",
+                mode=None,
+                shots=shots,
+                sampler="agw" if shots else None,
+                direction=direction,
+                queries=np.flatnonzero(is_query_N),
+                galleries=tuple(drawn) if shots else (np.flatnonzero(~is_query_N),),
+                exclude=exclude,
+                cmc_by_identity=shots is not None,
+            )

@@ -91,6 +91,8 @@ def comparison(own: Own) -> Section:
         *_alone(own, "llcm", "The paper has no figures for LLCM."),
         Heading("The synthetic data set"),
         *_alone(own, "synthetic", synthetic),
+        Heading("Own images"),
+        *_alone(own, "folder", "A user's own labelled images: nothing is published on them."),
         Heading("What is odd in the paper's own numbers"),
         Items(ODDITIES),
     ]

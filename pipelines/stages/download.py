@@ -5,6 +5,8 @@ from pathlib import Path
 
 from msclnet.datasets.archive import open_source
 from msclnet.datasets.catalogue import data_set, missing_source_message, verify
+from msclnet.datasets.folder import INDEX, index_of
+from msclnet.datasets.labels import read_labels
 from msclnet.datasets.layout import Tree
 from msclnet.datasets.packing import pack
 from msclnet.datasets.records import SPLITS
@@ -14,7 +16,7 @@ from pipelines import settings
 from pipelines.console import printable
 from pipelines.stages import paths
 from pipelines.stages.config import Params
-from pipelines.stages.paths import check_outputs_inside, check_permutations, write_json
+from pipelines.stages.paths import check_outputs_inside, check_permutations, fresh, write_json
 from pipelines.stages.stage import run_stage
 
 
@@ -29,12 +31,14 @@ def download(params: Params) -> None:
     check_permutations(params)
     if params.download.dataset == "sysu-mm01" and "official" in params.evaluate.samplers:
         read_permutations(params.evaluate.permutations)
-    if params.download.dataset == "synthetic":
+    source, dataset = Path(params.download.source), data_set(params.download.dataset)
+    if message := missing_source_message(dataset.name, source):
+        raise UserError(message)
+    if dataset.name == "synthetic":
         render(params)
+    elif dataset.name == "folder":
+        pack_folder(params, source)
     else:
-        source, dataset = Path(params.download.source), data_set(params.download.dataset)
-        if message := missing_source_message(dataset.name, source):
-            raise UserError(message)
         pack(
             source,
             paths.RAW,
@@ -58,6 +62,16 @@ def render(params: Params) -> None:
         images=ImageCounts(**synthetic.images_per_camera.model_dump()),
         workers=settings.workers(settings.cores()),
     )
+
+
+def pack_folder(params: Params, source: Path) -> None:
+    """Pack the user's labelled images with an index of their labels."""
+    asked = params.download.folder
+    labels = read_labels(
+        open_source(source, scratch=fresh(paths.RAW).parent), table=asked.table, pattern=asked.pattern
+    )
+    chosen = {label.path for label in labels}
+    pack(source, paths.RAW, wanted=chosen.__contains__, added={INDEX: index_of(labels)})
 
 
 def report(params: Params) -> None:

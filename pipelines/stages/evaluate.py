@@ -16,8 +16,8 @@ from msclnet.retrieval.calibration import (
     fit_pairs,
     weights_digest,
 )
-from msclnet.retrieval.evaluation import EXCLUSIONS, validation_figures
 from msclnet.retrieval.evaluation import evaluate as score
+from msclnet.retrieval.evaluation import query_exclusion, validation_figures
 from msclnet.retrieval.protocols import INFRARED_TO_VISIBLE, VISIBLE_TO_INFRARED, Images
 from msclnet.retrieval.re_ranking import ReRanking
 from pipelines import settings
@@ -57,7 +57,7 @@ def evaluate(params: Params) -> None:
 def calibrate(params: Params) -> Calibration:
     """Fit the probabilities of a search on the validation identities, and write them next to the weights."""
     arrays = load_embeddings("val")
-    exclude = EXCLUSIONS[params.download.dataset]
+    exclude = query_exclusion(params.download.dataset, same_camera=params.evaluate.same_camera)
     calibration = Calibration(
         dataset=params.download.dataset,
         flip=bool(arrays["flip"]),
@@ -145,9 +145,8 @@ def score_validation(params: Params) -> dict[str, float]:
     if not len(arrays["identities"]):
         return {}
     feature = params.evaluate.feature
-    return validation_figures(
-        arrays[feature], Images.of(arrays), feature=feature, dataset=params.download.dataset
-    )
+    exclude = query_exclusion(params.download.dataset, same_camera=params.evaluate.same_camera)
+    return validation_figures(arrays[feature], Images.of(arrays), feature=feature, exclude=exclude)
 
 
 def score_test(params: Params) -> Iterator[Report]:

@@ -44,16 +44,23 @@ class Synthetic(Section):
     images_per_camera: Images
 
 
+class Folder(Section):
+    table: str
+    pattern: str
+
+
 class Download(Section):
-    dataset: Literal["synthetic", "sysu-mm01", "regdb", "llcm"]
+    dataset: Literal["synthetic", "sysu-mm01", "regdb", "llcm", "folder"]
     source: str
     differences: Literal["error", "warn"]
+    folder: Folder
     synthetic: Synthetic
 
     @model_validator(mode="after")
     def source_fits(self) -> "Download":
         # dvc.yaml makes it a dependency of the stage: the renderer's code, or what was linked there.
-        fitting = "msclnet/synthetic" if self.dataset == "synthetic" else f"data/source/{self.dataset}"
+        places = {"synthetic": "msclnet/synthetic", "folder": "data/source/own"}
+        fitting = places.get(self.dataset, f"data/source/{self.dataset}")
         if self.source != fitting:
             raise ValueError(
                 f"source must be {fitting!r} for dataset {self.dataset!r}, not {self.source!r}; the images themselves "
@@ -62,11 +69,27 @@ class Download(Section):
         return self
 
 
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+class FolderSplit(Section):
+    seed: Seed
+    val: Share
+    test: Share
+
+    @model_validator(mode="after")
+    def some_are_trained_on(self) -> "FolderSplit":
+        if self.val + self.test >= 1:
+            raise ValueError(f"val and test must be below 1 together, not {self.val} and {self.test}")
+        return self
+
+
 class Preprocess(Section):
     height: Annotated[int, Field(ge=32, le=1024)]
     width: Annotated[int, Field(ge=16, le=1024)]
     validation: Literal["held_out", "none"]
     regdb_split: Annotated[int, Field(ge=1, le=10)]
+    folder_split: FolderSplit
 
 
 class Erasing(Section):
@@ -260,6 +283,7 @@ class Evaluate(Section):
     samplers: Annotated[list[Literal["agw", "official"]], Field(min_length=1)]
     permutations: str
     trials: Annotated[int, Field(ge=1, le=10)]
+    same_camera: Literal["kept", "ignored"]
     reference: bool
     re_ranking: ReRanking
 

@@ -9,14 +9,14 @@ import numpy as np
 
 from msclnet.datasets.archive import open_source
 from msclnet.datasets.catalogue import data_set
-from msclnet.datasets.records import SPLITS, Choice, Record
+from msclnet.datasets.records import SPLITS, Choice, Drawn, Record
 from msclnet.errors import UserError
 from msclnet.images.augmentation import augmentation_steps
 from msclnet.images.decode import decode
 from msclnet.images.table import Entry, open_array, read_manifest, write_manifest
 from msclnet.images.writer import Range, camera_ranges, write_array
-from msclnet.retrieval.evaluation import EXCLUSIONS
-from msclnet.retrieval.protocols import SYSU_MM01_GALLERY_CAMERAS
+from msclnet.retrieval.evaluation import query_exclusion
+from msclnet.retrieval.protocols import SYSU_MM01_GALLERY_CAMERAS, Exclusion
 from pipelines import settings
 from pipelines.console import printable
 from pipelines.stages import paths
@@ -33,7 +33,7 @@ EXAMPLES = 3  # of each modality
 SHOWN = 5
 FEW_LEVELS = 64
 MODALITIES = ("visible", "infrared")
-ROOM = "a query ignores images by a camera of its own room or, in LLCM, by its own camera"
+ROOM = "a query ignores images by a camera of its own room or, in LLCM and where it is asked for, by its own camera"
 
 
 def preprocess(params: Params) -> None:
@@ -44,7 +44,9 @@ def preprocess(params: Params) -> None:
     """
     check_outputs_inside()
     choice = Choice(
-        validation=params.preprocess.validation == "held_out", regdb_split=params.preprocess.regdb_split
+        validation=params.preprocess.validation == "held_out",
+        regdb_split=params.preprocess.regdb_split,
+        drawn=Drawn(**params.preprocess.folder_split.model_dump()),
     )
     if not paths.RAW.is_file():
         raise UserError(f"{paths.RAW}: no such file; run `dvc repro download`")
@@ -123,19 +125,20 @@ def check_use(records: Sequence[Record], params: Params) -> None:
             f"{len(by_modality[1])} infrared ones): give the same person the same number in the folders of both"
         )
     dataset, every = params.download.dataset, tuple({record.camera for record in records})
+    exclude = query_exclusion(dataset, same_camera=params.evaluate.same_camera)
     if validating:
         for query in MODALITIES:
-            if not can_be_scored(records, "val", query=query, gallery_cameras=every, dataset=dataset):
+            if not can_be_scored(records, "val", query=query, gallery_cameras=every, exclude=exclude):
                 raise UserError(
                     f"no {query} image of the validation identities can have a match ({ROOM}): add identities with "
                     f"images of both modalities to their list, or {none_held_out}"
                 )
-    if dataset in ("regdb", "llcm"):
+    if dataset in ("regdb", "llcm", "folder"):
         asked = [(query, "", every) for query in MODALITIES]
     else:
         asked = [("infrared", mode, SYSU_MM01_GALLERY_CAMERAS[mode]) for mode in params.evaluate.modes]
     for query, mode, cameras in asked:
-        if not can_be_scored(records, "test", query=query, gallery_cameras=cameras, dataset=dataset):
+        if not can_be_scored(records, "test", query=query, gallery_cameras=cameras, exclude=exclude):
             others = [one for one in params.evaluate.modes if one != mode]
             remedy = f", or set evaluate.modes to {others}" if mode and others else ""
             raise UserError(
@@ -146,11 +149,15 @@ def check_use(records: Sequence[Record], params: Params) -> None:
 
 
 def can_be_scored(
-    records: Sequence[Record], split: str, *, query: str, gallery_cameras: Sequence[int], dataset: str
+    records: Sequence[Record],
+    split: str,
+    *,
+    query: str,
+    gallery_cameras: Sequence[int],
+    exclude: Exclusion | None,
 ) -> bool:
     """Whether any query of a split has a gallery image of its identity that it does not ignore."""
     cells = {(r.identity, r.camera, r.modality) for r in records if r.split == split}
-    exclude = EXCLUSIONS[dataset]
     for identity in sorted({identity for identity, _, _ in cells}):
         queries = np.array([c for i, c, modality in cells if i == identity and modality == query], np.int64)
         gallery = np.array(

@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from msclnet.retrieval.evaluation import query_exclusion
 from msclnet.retrieval.protocols import (
     INFRARED_TO_VISIBLE,
     VISIBLE_TO_INFRARED,
     Images,
     Protocol,
+    folder_protocols,
     llcm_protocol,
     regdb_protocol,
     sysu_mm01_protocol,
@@ -38,7 +40,7 @@ def test_protocols(params: Params, images: Images) -> Iterator[Protocol]:
     """The data set's own protocols, the headline's first.
 
     SYSU-MM01 and the synthetic data set: all combinations of mode, shots and sampler that params.yaml asks for.
-    RegDB and LLCM: both directions.
+    RegDB, LLCM and own images: both directions.
     """
     dataset = params.download.dataset
     if dataset == "regdb":
@@ -46,6 +48,9 @@ def test_protocols(params: Params, images: Images) -> Iterator[Protocol]:
     elif dataset == "llcm":
         trials = params.evaluate.trials
         yield from (llcm_protocol(images, direction=direction, trials=trials) for direction in BOTH)
+    elif dataset == "folder":
+        exclude = query_exclusion(dataset, same_camera=params.evaluate.same_camera)
+        yield from folder_protocols(images, directions=BOTH, exclude=exclude, trials=params.evaluate.trials)
     else:
         yield from _sysu_mm01_protocols(params, images)
 

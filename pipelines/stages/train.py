@@ -26,7 +26,7 @@ from msclnet.models.build import build_network
 from msclnet.models.network import MSCLNet
 from msclnet.precision import choose_precision
 from msclnet.recipe import RECIPE
-from msclnet.retrieval.evaluation import validation_figures
+from msclnet.retrieval.evaluation import query_exclusion, validation_figures
 from msclnet.retrieval.protocols import Images
 from msclnet.tracking.run import DatasetInfo
 from msclnet.training.cuda_graph import graphs_wanted
@@ -147,6 +147,7 @@ def training_key(params: Params, data: TrainingData, *, device: str) -> str:
         "params": {name: params.section(name) for name in TRAINING_SECTIONS},
         "data": data.digest,
         "recipe": RECIPE,
+        "same_camera": params.evaluate.same_camera,  # in the validation that may choose the epoch
         "torch": torch.__version__,
         "device": device,
     }
@@ -237,6 +238,7 @@ def validator(
     """
     rows = data.rows["val"]
     images = Images(rows.identities, rows.cameras, rows.infrared, rows.paths)
+    exclude = query_exclusion(params.download.dataset, same_camera=params.evaluate.same_camera)
 
     def run(network: MSCLNet) -> dict[str, float]:
         if not len(rows):
@@ -245,7 +247,7 @@ def validator(
         features = embed_together(embed, data.val, rows.infrared, batch=VALIDATION_BATCH, processes=processes)
         if features is None:
             return {}
-        return validation_figures(features[1], images, feature="bnneck", dataset=params.download.dataset)
+        return validation_figures(features[1], images, feature="bnneck", exclude=exclude)
 
     return run
 

@@ -191,10 +191,10 @@ def logged_params(params: Params) -> dict[str, Any]:
     """What is logged as the run's parameters; not where the data came from, for a place may hold a password."""
     sections = {name: params.section(name) for name in ("download", *TRAINING_SECTIONS)}
     sections["download"] = {
-        name: value for name, value in sections["download"].items() if name in ("dataset", "synthetic")
+        name: value
+        for name, value in sections["download"].items()
+        if name in ("dataset", params.download.dataset)
     }
-    if params.download.dataset != "synthetic":
-        del sections["download"]["synthetic"]
     return sections
 
 

@@ -47,10 +47,10 @@ def test_the_written_file_has_the_frozen_values(name: str, project: Path) -> Non
     assert load_params(project / "params.yaml").model_dump(by_alias=True) == load_preset(name, project)
 
 
-def test_nine_presets_are_frozen() -> None:
+def test_ten_presets_are_frozen() -> None:
     named = {name for values in VALUES.values() for name in values} - {"otherwise"}
     assert named == set(NAMES)
-    assert len(NAMES) == 9
+    assert len(NAMES) == 10
 
 
 def test_params_are_the_synthetic_preset() -> None:

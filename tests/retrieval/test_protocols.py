@@ -10,10 +10,11 @@ import pytest
 from scipy.io import loadmat, savemat
 
 from msclnet.errors import UserError
-from msclnet.retrieval.evaluation import evaluate, validate, validation_protocols
+from msclnet.retrieval.evaluation import evaluate, query_exclusion, validate, validation_protocols
 from msclnet.retrieval.protocols import (
     DIRECTIONS,
     Images,
+    folder_protocols,
     llcm_protocol,
     read_permutations,
     regdb_protocol,
@@ -307,3 +308,50 @@ def test_a_permutation_file_that_is_damaged_or_too_large_is_named(tmp_path, monk
     monkeypatch.setattr("msclnet.retrieval.protocols.MAX_MAT_BYTES", len(whole) - 1)
     with pytest.raises(UserError, match=f"{len(whole)} bytes"):
         read_permutations(path)
+
+
+def test_own_images_by_the_whole_gallery_and_by_drawn_ones():
+    counts = {(1, 1, False): 3, (1, 2, False): 2, (2, 1, False): 1, (1, 1, True): 2, (2, 3, True): 1}
+    images = make_images(counts, shuffle=4)
+    found = list(folder_protocols(images, directions=DIRECTIONS, exclude=None))
+    assert [(p.direction, p.shots, p.sampler, p.cmc_by_identity, len(p.galleries)) for p in found] == [
+        ("infrared-to-visible", None, None, False, 1),
+        ("visible-to-infrared", None, None, False, 1),
+        ("infrared-to-visible", 1, "agw", True, 10),
+        ("visible-to-infrared", 1, "agw", True, 10),
+    ]
+    assert [(len(p.queries), len(p.galleries[0])) for p in found] == [(3, 6), (6, 3), (3, 3), (6, 2)]
+    for trial, gallery in enumerate(found[2].galleries):
+        generator = random.Random(trial)
+        expected = []
+        for identity, camera in ((1, 1), (1, 2), (2, 1)):
+            cell = [
+                path
+                for path, *row in zip(
+                    images.paths, images.identities, images.cameras, images.infrared, strict=True
+                )
+                if row == [identity, camera, False]
+            ]
+            expected.append(generator.choice(sorted(cell)))
+        assert images.paths[gallery].tolist() == expected
+
+
+def test_own_images_have_one_gallery_where_nothing_can_be_drawn():
+    images = make_images({(n, 1, infrared): 1 for n in range(4) for infrared in (False, True)})
+    found = list(folder_protocols(images, directions=DIRECTIONS, exclude=None))
+    assert [protocol.shots for protocol in found] == [None, None]
+
+
+def test_the_rule_for_one_camera_is_the_users_choice():
+    """Identity 1 is seen by camera 1 in both modalities, and by camera 2 in visible light."""
+    images = make_images({(1, 1, False): 1, (1, 2, False): 1, (1, 1, True): 1, (2, 1, False): 1})
+    features = np.eye(4)[[0, 1, 0, 2]]
+    ranks = {}
+    for rule in ("kept", "ignored"):
+        exclude = query_exclusion("folder", same_camera=rule)
+        protocol = next(folder_protocols(images, directions=["infrared-to-visible"], exclude=exclude))
+        ranks[rule] = evaluate(features + 0.1, images, protocol, feature="bnneck")["mAP"]["mean"]
+    # The nearest image is the one by the same camera. Without it the match and the other person are equally far.
+    assert ranks["kept"] > ranks["ignored"]
+    assert query_exclusion("synthetic", same_camera="ignored") is not None
+    assert query_exclusion("regdb", same_camera="ignored") is None
