@@ -334,11 +334,15 @@ def _run_stages(flow: str, given: dict[str, Any], experiment: Any, first_stage: 
     if _run_flow(flow, given):
         return
     from pipelines.orchestration.runs import run_pipeline
-    from pipelines.orchestration.summary import metric_rows, stage_rows, text_table
+    from pipelines.orchestration.summary import metric_rows, text_table
     from pipelines.settings import project_root
 
     result = run_pipeline(project_root(), experiment, first_stage=first_stage, log=_print)
-    print(text_table(stage_rows(result.stages, result.seconds)))
+    stages = [
+        {"stage": stage, "status": status, "seconds": f"{result.seconds[stage]:.1f}"}
+        for stage, status in result.stages.items()
+    ]
+    print(text_table(stages))
     if rows := metric_rows(result.metrics):
         print(text_table(rows))
 

@@ -156,6 +156,7 @@ def stage_environment(
         variables["PYTHONPATH"] = os.pathsep.join(paths)
         # Byte code is matched by second and size, too coarse for files that each run writes again.
         variables["PYTHONDONTWRITEBYTECODE"] = "1"
+        variables["DVC_SITE_CACHE_DIR"] = str(workspace / ".dvc" / "tmp" / "site")
     variables.pop("MSCLNET_FLOW_RUN_ID", None)  # the tag of another run
     return variables | dict(extra or {})
 

@@ -11,10 +11,10 @@ from pipelines.experiments.equivalence import effective, same_setting
 from pipelines.experiments.grid import FOLDER, SEED_KEY, Grid, Row
 from pipelines.experiments.results import read_results, recipe_of, records_file
 from pipelines.orchestration.dvc_files import read_stages, stages_between
-from pipelines.orchestration.experiments import Experiment, check_experiments
+from pipelines.orchestration.experiments import Experiment, changes, check_experiments
 from pipelines.stages.config import flatten, read_yaml, suggestion
 
-_SHOWN = 4
+Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class GridCell:
     same_as: str | None = None
     reports: bool = False
 
-    def find(self, records: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    def find(self, records: Sequence[Record]) -> Record | None:
         """Its record, by row and seed."""
         key = (self.row.name, self.seed)
         return next((record for record in records if (record["row"], record["seed"]) == key), None)
@@ -75,10 +75,6 @@ class Plan:
     cells: list[GridCell]
     others: list[GridCell]
     tracking: str
-
-    def to_run(self, *, identical: bool) -> list[GridCell]:
-        """The cells to run; with `identical` also those that are identical by construction."""
-        return [cell for cell in self.cells if identical or cell.same_as is None]
 
 
 def make_plan(
@@ -124,7 +120,16 @@ def make_plan(
     cells: list[GridCell] = []
     tracking = ""
     for row in grid.all_rows:
-        experiments = [_experiment(grid, name, row, seed, overrides) for seed in seeds]
+        experiments = [
+            Experiment(
+                title=f"{row.name}, seed {seed}",
+                name=f"{name}-{row.name}-s{seed}",
+                overrides={**flatten(grid.overrides), **flatten(row.overrides), **overrides, SEED_KEY: seed},
+                preset=row.preset or grid.preset,
+                until=grid.until,
+            )
+            for seed in seeds
+        ]
         every = _parameters(root, grid, row, experiments)
         tracking = tracking or str(every[0].get("tracking.experiment", ""))
         same = first.setdefault(effective(every[0]), row.name)
@@ -151,20 +156,9 @@ def relevant(root: Path, params: Mapping[str, Any], *, last_stage: str) -> dict[
     """The parameters that the stages of dvc.yaml up to the last one read, by dotted key."""
     stages = read_yaml(root / "dvc.yaml")["stages"]
     names = list(stages)
-    selected = [stages[name] for name in names[: names.index(last_stage) + 1]]
-    keys = [key for stage in selected for key in stage.get("do", stage).get("params", [])]
+    keys = [key for name in names[: names.index(last_stage) + 1] for key in stages[name].get("params", [])]
     prefixes = tuple(f"{key}." for key in keys)
     return {name: value for name, value in params.items() if name in keys or name.startswith(prefixes)}
-
-
-def _experiment(grid: Grid, name: str, row: Row, seed: int, overrides: Mapping[str, Any]) -> Experiment:
-    return Experiment(
-        title=f"{row.name}, seed {seed}",
-        name=f"{name}-{row.name}-s{seed}",
-        overrides={**flatten(grid.overrides), **flatten(row.overrides), **overrides, SEED_KEY: seed},
-        preset=row.preset or grid.preset,
-        until=grid.until,
-    )
 
 
 def _parameters(root: Path, grid: Grid, row: Row, cells: Sequence[Experiment]) -> list[dict[str, Any]]:
@@ -190,17 +184,13 @@ def _check_records(root: Path, name: str, cells: Sequence[GridCell]) -> None:
     """Refuse to overwrite records of another setting; those of an older recipe may be replaced, git has them."""
     records = read_results(root, name)
     for cell in cells:
-        record = cell.find(records)
-        if record is None:
+        if (record := cell.find(records)) is None:
             continue
-        changes = [] if record["score"] == cell.score else [f"score: {record['score']} -> {cell.score}"]
-        if not same_setting(record["params"], cell.params):
-            theirs = {**cell.params, **record["params"]}
-            other = [key for key in theirs if theirs[key] != cell.params.get(key)]
-            changes += [f"{key}: {theirs[key]} -> {cell.params.get(key)}" for key in other]
-        if changes:
-            more = " ..." if len(changes) > _SHOWN else ""
-            raise UserError(
-                f"{records_file(name)} has a record of {cell.cell.title} with other parameters "
-                f"({'; '.join(changes[:_SHOWN])}{more}): give another name (--name), or move the file away"
-            )
+        former = {**cell.params, **record["params"], "score": record["score"]}
+        present = {**cell.params, "score": cell.score}
+        if record["score"] == cell.score and same_setting(record["params"], cell.params):
+            continue
+        raise UserError(
+            f"{records_file(name)} has a record of {cell.cell.title} with other parameters "
+            f"({changes(former, present)}): give another name (--name), or move the file away"
+        )

@@ -1,6 +1,5 @@
 """Turns a finished cell into its committed record: setting, seed, commit, machine, cost, figures, history."""
 
-import json
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -11,10 +10,8 @@ from msclnet.tracking.run import MACHINE_METRICS
 from msclnet.training.history import parse_history, read_history
 from pipelines import settings
 from pipelines.experiments.plan import GridCell
-from pipelines.orchestration.dvc_files import METRICS, output_files
-from pipelines.orchestration.git import base_commit, git
 from pipelines.orchestration.runs import DivergedError, RunResult
-from pipelines.orchestration.workspace import cache_folder
+from pipelines.orchestration.workspace import base_commit
 from pipelines.stages import paths
 from pipelines.stages.config import load_yaml
 from pipelines.stages.lineage import processor
@@ -24,23 +21,21 @@ _DIGITS = 5
 
 def record_of(root: Path, planned: GridCell, result: RunResult) -> dict[str, Any]:
     """The record of a cell whose stages have succeeded."""
-    lock = git(root, "cat-file", "blob", f"{result.rev}:dvc.lock")
-    files = output_files(lock, stages=list(result.stages), cache=cache_folder(root)) or {}
-    history = files.get(str(paths.HISTORY))
+    history = result.files.get(str(paths.HISTORY))
     rows = read_history(history) if history else []
-    run = _json(files.get(str(paths.RUN)), {})
+    run = result.json(paths.RUN, {})
     if planned.score == "validation":
         figures: dict[str, Any] = {"validation": _kept(rows, run.get("kept_epoch"))}
     else:
-        metrics = _json(files.get(METRICS), {})
+        metrics = result.metrics
         figures = {"validation": metrics.pop("validation", {}), "test": metrics}
     record = {
         **setting(planned),
         "experiment": {"name": result.name, "commit": result.rev},
         "mlflow_run": run.get("run_id", ""),
         "commit": base_commit(root),
-        "data": _data(lock),
-        "data_differences": len(_json(files.get(str(paths.DOWNLOAD_REPORT)), {}).get("differences", ())),
+        "data": _data(result.lock),
+        "data_differences": len(result.json(paths.DOWNLOAD_REPORT, {}).get("differences", ())),
         "machine": {**_this_machine(), "trained_here": result.stages.get("train") == "run"},
         "training": _training_cost(planned.params, rows) | _precision(run),
         "stages": {
@@ -51,7 +46,7 @@ def record_of(root: Path, planned: GridCell, result: RunResult) -> dict[str, Any
         "history": _columns(rows),
     }
     if planned.reports:
-        reports = _json(files.get(str(paths.METRICS_REPORT)), [])
+        reports = result.json(paths.METRICS_REPORT, [])
         record["reports"] = [{k: v for k, v in report.items() if k != "cmc"} for report in reports]
     return record
 
@@ -130,11 +125,7 @@ def _precision(run: Mapping[str, Any]) -> dict[str, str]:
     return {"precision": run["precision"]} if "precision" in run else {}
 
 
-def _json(file: Path | None, default: Any) -> Any:
-    return json.loads(file.read_bytes()) if file is not None else default
-
-
-def _data(lock: bytes) -> dict[str, str]:
+def _data(lock: str) -> dict[str, str]:
     """Digests of the raw images and of the data that the training read, by path."""
     stages = load_yaml(lock, source="dvc.lock")["stages"]
     deps = [(name, dep) for name, stage in stages.items() for dep in stage.get("deps", [])]

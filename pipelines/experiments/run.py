@@ -1,10 +1,13 @@
 """Runs the cells of a grid, one or several at a time; a finished cell is never run again."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from msclnet.errors import UserError
 from msclnet.recipe import RECIPE
@@ -13,9 +16,9 @@ from pipelines.experiments.record import record_of, record_of_divergence
 from pipelines.experiments.results import images_differ, read_results, recipe_of, records_file, write_result
 from pipelines.experiments.splits import summarise, write_summary
 from pipelines.experiments.statistics import RowStatistics, grid_rows, mean_over_rows
-from pipelines.orchestration.git import base_commit
-from pipelines.orchestration.runs import DivergedError, Outcome, run_experiment, run_parallel
-from pipelines.orchestration.workspace import FLOWS, held
+from pipelines.orchestration.runs import DivergedError, run_experiment
+from pipelines.orchestration.stage_process import Log, sigterm_raises
+from pipelines.orchestration.workspace import FLOWS, base_commit, held
 from pipelines.settings import home
 
 if TYPE_CHECKING:
@@ -24,33 +27,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CellEnd:
-    """How a cell ended that has a record.
-
-    Attributes:
-        record: its record.
-        before: whether the cell was finished before, so that nothing ran.
-    """
+    """The record of a cell, and whether the cell was finished before, so that nothing ran."""
 
     record: dict[str, Any]
     before: bool
 
 
-CellOutcome = Outcome[GridCell, CellEnd]
+@dataclass(frozen=True)
+class CellOutcome:
+    """How a cell (`piece`) ended: with a result or an error, after so many seconds."""
 
-
-class RunCell(Protocol):
-    """`run_grid_cell`, or the same as a Prefect task."""
-
-    def __call__(
-        self,
-        root: Path,
-        planned: GridCell,
-        /,
-        *,
-        environment: Mapping[str, str],
-        log: Callable[[str], None],
-        stop: Event,
-    ) -> CellEnd: ...
+    piece: Any
+    result: Any
+    error: BaseException | None
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -76,11 +66,11 @@ def run_grid(
     root: Path,
     plan: Plan,
     *,
-    run: RunCell | None = None,
+    run: Callable[..., CellEnd] | None = None,
     parallel: int = 1,
     identical: bool = False,
     environment: Mapping[str, str] | None = None,
-    log: Callable[[str], None] = print,
+    log: Log = print,
     on_end: Callable[[CellOutcome], None] | None = None,
 ) -> Conclusion:
     """Run the cells of a plan that are not finished, under one parent run in MLflow.
@@ -113,10 +103,8 @@ def run_grid(
         )
 
     try:
-        outcomes = run_parallel(
-            plan.to_run(identical=identical), run_titled, parallel=parallel, on_end=on_end
-        )
-        conclusion = conclude(root, plan, outcomes)
+        cells = [cell for cell in plan.cells if identical or cell.same_as is None]
+        conclusion = conclude(root, plan, run_parallel(cells, run_titled, parallel=parallel, on_end=on_end))
     except BaseException:
         if group is not None:
             group.finish("KILLED")
@@ -136,7 +124,7 @@ def run_grid_cell(
     /,
     *,
     environment: Mapping[str, str] | None = None,
-    log: Callable[[str], None] = print,
+    log: Log = print,
     stop: Event | None = None,
 ) -> CellEnd:
     """Run one cell and write its record, or take the record that is there.
@@ -167,6 +155,46 @@ def run_grid_cell(
     return CellEnd(record, before=False)
 
 
+def run_parallel(
+    pieces: Sequence[Any],
+    run: Callable[[Any, Event], Any],
+    *,
+    parallel: int = 1,
+    on_end: Callable[[CellOutcome], None] | None = None,
+) -> list[CellOutcome]:
+    """Run a function on each piece, in threads that see this thread's context variables; outcomes in order.
+
+    A failing piece is noted and the others go on. Whatever ends the call early (Ctrl-C, SIGTERM, a cancelled flow run)
+    sets the event that every call has been given, and waits for those under way to end; no further piece is begun.
+
+    Raises:
+        UserError: `parallel` is less than 1.
+    """
+    if parallel < 1:
+        raise UserError(f"parallel is {parallel}: give the number of runs at a time, 1 or more")
+    stop = Event()
+
+    def attempt(piece: Any) -> CellOutcome:
+        started, result, error = time.monotonic(), None, None
+        try:
+            result = run(piece, stop)
+        except BaseException as raised:
+            error = raised
+        return CellOutcome(piece, result, error, time.monotonic() - started)
+
+    with sigterm_raises(), ThreadPoolExecutor(parallel) as pool:
+        futures = [pool.submit(copy_context().run, attempt, piece) for piece in pieces]
+        try:
+            for future in as_completed(futures):
+                if on_end is not None:
+                    on_end(future.result())
+        except BaseException:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+            raise
+    return [future.result() for future in futures]
+
+
 def ending(outcome: CellOutcome) -> str:
     """One line for the log about a cell that has just ended."""
     title, end, minutes = outcome.piece.cell.title, outcome.result, outcome.seconds / 60
@@ -187,30 +215,28 @@ def conclude(root: Path, plan: Plan, outcomes: Sequence[CellOutcome]) -> Conclus
     grid = plan.grid
     records = [outcome.result.record for outcome in outcomes if outcome.result is not None]
     earlier = read_results(root, plan.name)
-    for cell in plan.others:
-        record = cell.find(earlier)
-        if record is not None and cell.finished_by(record):
-            records.append(record)
+    others = [(cell, cell.find(earlier)) for cell in plan.others]
+    records += [record for cell, record in others if record is not None and cell.finished_by(record)]
     failed = [outcome for outcome in outcomes if outcome.error is not None]
-    failure, differing = _failure(len(outcomes), failed), images_differ(records)
+    differing = images_differ(records)
     rows = _table(plan, records, failed)
     written: list[Path] = []
     if grid.mean_over_rows and records and not differing:
-        names = [row.name for row in grid.all_rows]
-        rows.append(_line(mean_over_rows(records, names), ""))
+        rows.append(_line(mean_over_rows(records, [row.name for row in grid.all_rows]), ""))
         errors = {outcome.piece.row.name: str(outcome.error) for outcome in failed}
         summary = summarise(records, plan.name, preset=grid.preset, overrides=plan.overrides, failed=errors)
         written = write_summary(root, summary) if summary["splits"] else []
-    warning = ""
-    if differing:
-        warning = (
-            "these cells were made of different images: compare with care, or move the file of records away"
-        )
+    by_message: dict[str, list[str]] = {}
+    for outcome in failed:
+        by_message.setdefault(str(outcome.error), []).append(outcome.piece.cell.title)
+    reasons = [f"{'; '.join(titles)}: {message}" for message, titles in by_message.items()]
+    start = f"{len(failed)} of {len(outcomes)} cells failed; started again, only they run"
+    warning = "these cells were made of different images: compare with care, or move the file of records away"
     return Conclusion(
         rows=rows,
-        failure=failure,
+        failure="\n".join([start, *reasons]) if failed else "",
         mistaken=bool(failed) and all(isinstance(outcome.error, UserError) for outcome in failed),
-        warning=warning,
+        warning=warning if differing else "",
         written=written,
     )
 
@@ -218,13 +244,13 @@ def conclude(root: Path, plan: Plan, outcomes: Sequence[CellOutcome]) -> Conclus
 def _table(
     plan: Plan, records: Sequence[dict[str, Any]], failed: Sequence[CellOutcome]
 ) -> list[dict[str, str]]:
-    names = dict.fromkeys(cell.row.name for cell in plan.cells)
+    chosen = {cell.row.name for cell in plan.cells}
     if plan.grid.mean_over_rows:
-        shown = {record["row"] for record in records}
-        names = [row.name for row in plan.grid.all_rows if row.name in {*names, *shown}]
+        chosen |= {record["row"] for record in records}
+    names = [row.name for row in plan.grid.all_rows if row.name in chosen]
     identical = {cell.row.name: cell.same_as for cell in plan.cells if cell.same_as is not None}
     rows = []
-    for row in grid_rows(records, list(names), baseline=plan.grid.baseline, alpha=plan.grid.alpha):
+    for row in grid_rows(records, names, baseline=plan.grid.baseline, alpha=plan.grid.alpha):
         note = ""
         if broken := [str(o.piece.seed) for o in failed if o.piece.row.name == row.name]:
             note = f"failed with seed {', '.join(broken)}"
@@ -238,16 +264,6 @@ def _table(
 
 def _line(row: RowStatistics, note: str) -> dict[str, str]:
     return {"row": row.name, "seeds": str(len(row.seeds)), **row.texts(), "note": note}
-
-
-def _failure(number: int, failed: Sequence[CellOutcome]) -> str:
-    if not failed:
-        return ""
-    by_message: dict[str, list[str]] = {}
-    for outcome in failed:
-        by_message.setdefault(str(outcome.error), []).append(outcome.piece.cell.title)
-    reasons = [f"{'; '.join(titles)}: {message}" for message, titles in by_message.items()]
-    return "\n".join([f"{len(failed)} of {number} cells failed; started again, only they run", *reasons])
 
 
 def _open_group(root: Path, plan: Plan) -> "Tracker | None":

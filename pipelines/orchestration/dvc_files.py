@@ -1,16 +1,12 @@
 """Reads dvc.yaml and dvc.lock: the stages in order, their outputs, and where the cache keeps these."""
 
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from msclnet.errors import UserError
 from pipelines.stages.config import load_yaml, suggestion
-
-METRICS = "results/metrics/metrics.json"
-FIGURES = "results/figures/"
 
 
 @dataclass(frozen=True)
@@ -28,10 +24,19 @@ def read_stages(project: Path) -> list[Stage]:
         UserError: the file is missing, is no YAML, or has no stages.
     """
     file = project / "dvc.yaml"
-    stages = (_load(file) or {}).get("stages")
-    if not stages:
-        raise UserError(f"{file} has no stages")
-    return [Stage(name, tuple(_outputs(stage))) for name, stage in stages.items()]
+    try:
+        stages = load_yaml(file.read_bytes(), source=str(file))["stages"]
+    except OSError as error:
+        raise UserError(f"{file} cannot be read: {error}") from None
+    except (KeyError, TypeError):
+        raise UserError(f"{file} has no stages") from None
+    found = []
+    for name, stage in stages.items():
+        entries = [entry for section in ("outs", "metrics", "plots") for entry in stage.get(section, [])]
+        # An entry with options is a mapping of the path to them.
+        outputs = [entry if isinstance(entry, str) else next(iter(entry)) for entry in entries]
+        found.append(Stage(name, tuple(outputs)))
+    return found
 
 
 def stages_between(
@@ -51,7 +56,7 @@ def stages_between(
     return stages[first : last + 1]
 
 
-def output_files(lock: bytes | str, *, stages: Collection[str], cache: Path) -> dict[str, Path] | None:
+def output_files(lock: str | bytes, *, stages: Collection[str], cache: Path) -> dict[str, Path]:
     """Find the stages' outputs in the DVC cache.
 
     Args:
@@ -60,28 +65,26 @@ def output_files(lock: bytes | str, *, stages: Collection[str], cache: Path) -> 
         cache: the project's DVC cache.
 
     Returns:
-        Path in the project -> file in the cache, folders expanded into their files; None where a stage or one
-        of its files is missing.
+        Path in the project -> file in the cache, folders expanded into their files; empty where a stage or one of its
+        files is missing.
     """
     entries = (load_yaml(lock, source="dvc.lock") or {}).get("stages", {})
+    if not entries.keys() >= set(stages):
+        return {}
     files: dict[str, Path] = {}
-    for name in stages:
-        if name not in entries:
-            return None
-        for output in entries[name].get("outs", []):
-            digest = output.get("md5", "")
-            stored = _stored(cache, digest)
-            if not stored.is_file():
-                return None
-            if not digest.endswith(".dir"):
-                files[output["path"]] = stored
-                continue
-            for member in json.loads(stored.read_bytes()):
-                files[f"{output['path']}/{member['relpath']}"] = _stored(cache, member["md5"])
-    return files if all(file.is_file() for file in files.values()) else None
+    for output in (output for name in stages for output in entries[name].get("outs", [])):
+        path, stored = output["path"], _stored(cache, output["md5"])
+        if not output["md5"].endswith(".dir"):
+            files[path] = stored
+        elif stored.is_file():
+            members = json.loads(stored.read_bytes())
+            files |= {f"{path}/{member['relpath']}": _stored(cache, member["md5"]) for member in members}
+        else:
+            return {}
+    return files if all(file.is_file() for file in files.values()) else {}
 
 
-def missing_outputs(lock: bytes | str, *, cache: Path) -> list[str]:
+def missing_outputs(lock: str | bytes, *, cache: Path) -> list[str]:
     """Paths of the outputs in a dvc.lock that the DVC cache does not hold, a folder's files one by one."""
     missing = []
     for stage in (load_yaml(lock, source="dvc.lock") or {}).get("stages", {}).values():
@@ -96,34 +99,5 @@ def missing_outputs(lock: bytes | str, *, cache: Path) -> list[str]:
     return missing
 
 
-def read_metrics(files: dict[str, Path]) -> dict[str, Any]:
-    """The evaluation's metrics among the outputs; empty where there are none."""
-    return json.loads(files[METRICS].read_bytes()) if METRICS in files else {}
-
-
-def figures(files: dict[str, Path]) -> dict[str, Path]:
-    """The PNG figures among the outputs: file name -> file."""
-    return {
-        name.removeprefix(FIGURES): file
-        for name, file in sorted(files.items())
-        if name.startswith(FIGURES) and name.endswith(".png")
-    }
-
-
 def _stored(cache: Path, digest: str) -> Path:
     return cache / "files" / "md5" / digest[:2] / digest[2:]
-
-
-def _outputs(stage: dict[str, Any]) -> Iterable[str]:
-    """The paths that a stage writes; an entry with options is a mapping of the path to them."""
-    for section in ("outs", "metrics", "plots"):
-        for entry in stage.get(section, []):
-            yield entry if isinstance(entry, str) else next(iter(entry))
-
-
-def _load(file: Path) -> Any:
-    try:
-        text = file.read_bytes()
-    except OSError as error:
-        raise UserError(f"{file} cannot be read: {error}") from None
-    return load_yaml(text, source=str(file))

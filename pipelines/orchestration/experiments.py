@@ -9,7 +9,6 @@ from typing import Any
 
 from msclnet.errors import UserError
 from pipelines.orchestration import workspace
-from pipelines.orchestration.git import base_commit, git
 from pipelines.orchestration.overrides import apply_overrides
 from pipelines.stages.config import flatten, load_params, load_yaml
 from pipelines.stages.presets import apply_preset
@@ -67,7 +66,7 @@ def check_experiments(root: Path, experiments: Sequence[Experiment]) -> list[dic
     Raises:
         UserError: a wrong name, preset, key or value; or an experiment of the name was made with other parameters.
     """
-    base = base_commit(root)
+    base = workspace.base_commit(root)
     parameters, taken = [], {}
     for experiment in experiments:
         name = experiment.name or ""
@@ -75,33 +74,32 @@ def check_experiments(root: Path, experiments: Sequence[Experiment]) -> list[dic
         with tempfile.TemporaryDirectory() as folder:
             target = Path(folder) / "params.yaml"
             write_params(root, experiment, target)
-            values = _flat(target.read_bytes(), name)
+            values = flatten(load_yaml(target.read_bytes(), source=f"params.yaml of {name}"))
         parameters.append(values)
         if commit := workspace.experiment_commit(root, base, name):
-            theirs = _flat(git(root, "cat-file", "blob", f"{commit}:params.yaml"), name)
-            other = [key for key in {**values, **theirs} if values.get(key) != theirs.get(key)]
-            if other:
-                taken[name] = [f"{key}: {theirs.get(key)} -> {values.get(key)}" for key in other]
+            text = workspace.git(root, "cat-file", "blob", f"{commit}:params.yaml")
+            former = flatten(load_yaml(text, source=f"params.yaml of {name}"))
+            if former != values:
+                taken[name] = changes(former, values)
     if taken:
-        first = next(iter(taken.values()))
-        changes = "; ".join(first[:_SHOWN]) + (" ..." if len(first) > _SHOWN else "")
         raise UserError(
-            f"experiments with other parameters ({changes}) exist as {', '.join(taken)}: choose another name, "
-            f"or remove them with `dvc exp remove {' '.join(taken)}`"
+            f"experiments with other parameters ({next(iter(taken.values()))}) exist as {', '.join(taken)}: choose "
+            f"another name, or remove them with `dvc exp remove {' '.join(taken)}`"
         )
     return parameters
+
+
+def changes(former: Mapping[str, Any], present: Mapping[str, Any]) -> str:
+    """The first few values that differ, such as `train.epochs: 3 -> 4; seed: 0 -> 1 ...`."""
+    keys = [key for key in {**present, **former} if former.get(key) != present.get(key)]
+    shown = "; ".join(f"{key}: {former.get(key)} -> {present.get(key)}" for key in keys[:_SHOWN])
+    return shown + " ..." * (len(keys) > _SHOWN)
 
 
 def readable_name(experiment: Experiment, inputs: str) -> str:
     """A name such as `smoke-epochs-3-1a2b3c4`; the digest of the inputs makes it unique to them."""
     words = [experiment.preset] if experiment.preset else []
-    for key, value in flatten(experiment.overrides).items():
-        words.append(f"{key.rsplit('.', 1)[-1]}-{value}")
+    words += [f"{key.rsplit('.', 1)[-1]}-{value}" for key, value in flatten(experiment.overrides).items()]
     text = re.sub(r"[^A-Za-z0-9._]+", "-", "-".join(words)).strip("-._")
     text = re.sub(r"\.{2,}", ".", text)[:60].rstrip("-._")
     return f"{text or 'run'}-{inputs[:7]}"
-
-
-def _flat(text: bytes, name: str) -> dict[str, Any]:
-    values = load_yaml(text, source=f"params.yaml of {name}")
-    return flatten(values) if isinstance(values, dict) else {}

@@ -1,7 +1,7 @@
-"""Changes to params.yaml for one run: a preset in its place, then single values."""
+"""Changes of single values of params.yaml for one run."""
 
 import json
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,7 @@ def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
         key, equals, text = setting.partition("=")
         if not equals or not key.strip():
             raise UserError(f"--set {setting}: write it as KEY=VALUE, for example --set train.epochs=3")
-        # Before the value reaches Prefect.
-        _check_no_secret(key, text)
+        _check_no_secret(key, text)  # before the value reaches Prefect
         overrides[key.strip()] = load_yaml(text, source=f"--set {setting}") if text else ""
     return overrides
 
@@ -43,22 +42,27 @@ def apply_overrides(params: Path, overrides: Mapping[str, Any]) -> None:
         document = load_with_comments(params.read_text(encoding="utf-8"), source=params.name)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{params.name} cannot be read: {error}") from None
-    if not isinstance(document, MutableMapping):
+    if not isinstance(document, Mapping):
         raise UserError(f"{params.name} has no keys that could be overridden: start from a file in presets/")
     known = flatten(document)
     changed = False
     for key, value in flatten(overrides).items():
         _check_no_secret(key, value)
         if key not in known:
-            raise UserError(_unknown(key, known, params.name))
-        if _same(known[key], value):
-            continue
-        *sections, last = _path(document, key)
-        section: Any = document
-        for name in sections:
-            section = section[name]
-        section[last] = value
-        changed = True
+            inside = [name for name in known if name.startswith(f"{key}.")]
+            if inside:
+                raise UserError(
+                    f"{key} is a section of {params.name}, not a value; set one of its keys: {', '.join(inside)}"
+                )
+            raise UserError(f"{key}: {params.name} has no such key{suggestion(key, known)}")
+        # As JSON, for ruamel's numbers are subclasses of Python's; True, 1 and 1.0 stay three different values.
+        if json.dumps(known[key], default=str) != json.dumps(value, default=str):
+            *sections, last = key.split(".")
+            section: Any = document
+            for name in sections:
+                section = section[name]
+            section[last] = value
+            changed = True
     if changed:
         with params.open("w", encoding="utf-8") as file:
             commented_yaml().dump(document, file)
@@ -70,28 +74,3 @@ def _check_no_secret(key: str, value: Any) -> None:
             f"{key}: this address may hold a password or a token, and overrides are kept in experiments and in "
             "Prefect's database; leave the credentials out of it (~/.netrc can hold them)"
         )
-
-
-def _path(document: Any, key: str) -> list[Any]:
-    """The keys that lead to the dotted key: names may hold dots, and may be numbers in the file."""
-    for name, value in document.items():
-        if str(name) == key:
-            return [name]
-        if isinstance(value, Mapping) and value and key.startswith(f"{name}."):
-            return [name, *_path(value, key[len(str(name)) + 1 :])]
-    raise KeyError(key)
-
-
-def _same(present: Any, wanted: Any) -> bool:
-    # Through JSON, for ruamel's numbers are subclasses of Python's; True, 1 and 1.0 stay three different values.
-    try:
-        return json.dumps(present) == json.dumps(wanted)
-    except TypeError:
-        return False
-
-
-def _unknown(key: str, known: Mapping[str, Any], file: str) -> str:
-    inside = [name for name in known if name.startswith(f"{key}.")]
-    if inside:
-        return f"{key} is a section of {file}, not a value; set one of its keys: {', '.join(inside)}"
-    return f"{key}: {file} has no such key{suggestion(key, known)}"

@@ -1,30 +1,21 @@
-"""Runs the pipeline: in the user's tree, or in a clone of it as a DVC experiment; one, or several at a time."""
+"""Runs the pipeline: in the user's tree, or in a clone of it as a DVC experiment."""
 
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextvars import copy_context
 from dataclasses import dataclass
+from dataclasses import replace as replace_fields
 from pathlib import Path
 from threading import Event
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from msclnet.errors import UserError
 from pipelines.orchestration import experiments, stage_process, workspace
-from pipelines.orchestration.dvc_files import (
-    Stage,
-    figures,
-    output_files,
-    read_metrics,
-    read_stages,
-    stages_between,
-)
+from pipelines.orchestration.dvc_files import Stage, output_files, read_stages, stages_between
 from pipelines.orchestration.experiments import Experiment, readable_name, write_params
-from pipelines.orchestration.stage_process import Log, StageFailedError, StageStatus, run_dvc, sigterm_raises
-from pipelines.orchestration.workspace import Workspace
+from pipelines.orchestration.stage_process import Log, StageFailedError, StageStatus, run_dvc
 from pipelines.settings import stage_environment
-from pipelines.stages.paths import DIVERGED, HISTORY, RUN
+from pipelines.stages import paths
 
 RETRIES = 2  # of a crashed stage
 
@@ -36,18 +27,34 @@ class RunResult:
     Attributes:
         stages: status of each stage, in order.
         seconds: the time that each stage took.
-        metrics: the evaluation's metrics, empty where the run ended before it.
-        figures: file name -> PNG file in the DVC cache.
+        lock: the text of dvc.lock after the run.
+        files: the stages' outputs: path in the project -> file in the DVC cache.
         name: of the experiment, for `dvc exp show / apply / branch / remove`; empty for a run in the user's tree.
         rev: the experiment's commit.
     """
 
     stages: dict[str, StageStatus]
     seconds: dict[str, float]
-    metrics: dict[str, Any]
-    figures: dict[str, Path]
+    lock: str
+    files: dict[str, Path]
     name: str = ""
     rev: str = ""
+
+    def json(self, path: Path, default: Any) -> Any:
+        """The content of one of the outputs; the default where the run ended before it."""
+        file = self.files.get(str(path))
+        return default if file is None else json.loads(file.read_bytes())
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """The evaluation's metrics, empty where the run ended before it."""
+        return self.json(paths.METRICS, {})
+
+    @property
+    def figures(self) -> dict[str, Path]:
+        """File name -> PNG file in the DVC cache."""
+        places = ((Path(path), file) for path, file in sorted(self.files.items()))
+        return {path.name: file for path, file in places if path.match(f"{paths.FIGURES}/*.png")}
 
 
 class DivergedError(UserError):
@@ -61,9 +68,6 @@ class DivergedError(UserError):
     def __init__(self, message: str, report: dict[str, Any], history: str) -> None:
         super().__init__(message)
         self.report, self.history = report, history
-
-
-RunStage = Callable[..., StageStatus]  # stage_process.run_stage, or the same as a Prefect task
 
 
 def run_with_retries(path: Path, stage: str, /, **how: Any) -> StageStatus:
@@ -91,10 +95,9 @@ def run_workspace(
     *,
     first_stage: str | None = None,
     last_stage: str | None = None,
-    environment: Mapping[str, str] | None = None,
-    run_stage: RunStage = run_with_retries,
     log: Log = print,
     stop: Event | None = None,
+    **how: Any,
 ) -> RunResult:
     """Run the stages from the first to the last in the user's working tree, as `dvc repro` would.
 
@@ -107,10 +110,7 @@ def run_workspace(
     waiting = "another run works in this working tree: waiting for its end"
     with workspace.held(lock, waiting=waiting, log=log, stop=stop):
         experiments.load_params(root / "params.yaml")
-        variables = stage_environment(root, workspace=root, extra=environment)
-        statuses, seconds = _run_stages(root, selected, variables, run_stage, log, stop)
-        text = (root / "dvc.lock").read_bytes()
-    return _result(root, text, statuses, seconds)
+        return _run_stages(root, root, selected, log=log, stop=stop, **how)
 
 
 def run_experiment(
@@ -118,16 +118,23 @@ def run_experiment(
     experiment: Experiment,
     *,
     replace: bool = False,
-    environment: Mapping[str, str] | None = None,
-    run_stage: RunStage = run_with_retries,
     log: Log = print,
     stop: Event | None = None,
+    **how: Any,
 ) -> RunResult:
     """Run the pipeline with other parameters, without touching the user's working tree.
 
     The run starts from the user's present files, committed or not, and ends as a DVC experiment of the present commit.
     A stage whose inputs are those of a former run comes from DVC's cache. A second run with the same inputs at the
     same time waits for the first.
+
+    Args:
+        root: the project.
+        experiment: what to run.
+        replace: whether an experiment of this name with other inputs is replaced.
+        log: receives each line of output.
+        stop: set by another thread to end the run.
+        how: `environment`, further variables for the stages, and `run_stage`, in place of `run_with_retries`.
 
     Raises:
         UserError: a mistake in the arguments, the parameters, or reported by a stage.
@@ -138,6 +145,11 @@ def run_experiment(
     root = root.resolve()
     if experiment.name is not None:
         workspace.check_name(root, experiment.name)
+
+    def locked(name: str, reason: str) -> Any:
+        waiting = f"another run {reason}: waiting for its end"
+        return workspace.held(root / workspace.FLOWS / "locks" / name, waiting=waiting, log=log, stop=stop)
+
     with workspace.isolated(root) as copy:
         write_params(copy.path, experiment, copy.path / "params.yaml")
         stages = read_stages(copy.path)
@@ -146,8 +158,8 @@ def run_experiment(
         inputs = copy.inputs(outputs=outputs)
         name = experiment.name or readable_name(experiment, inputs)
         with (
-            _locked(root, f"inputs-{inputs}", "has the same inputs", log, stop),
-            _locked(root, f"name-{name}", f"is called {name}, too", log, stop),
+            locked(f"inputs-{inputs}", "has the same inputs"),
+            locked(f"name-{name}", f"is called {name}, too"),
         ):
             former = workspace.experiment_commit(root, copy.base, name)
             if former and copy.inputs(former, outputs=outputs) != inputs:
@@ -157,147 +169,50 @@ def run_experiment(
                         f"or remove it with `dvc exp remove {name}`"
                     )
                 log(f"files have changed since {name} was made: commit {former[:10]} is replaced")
-            (copy.path / DIVERGED).unlink(missing_ok=True)
-            extra = {**copy.environment, "MSCLNET_EXPERIMENT": name, **(environment or {})}
-            variables = stage_environment(root, workspace=copy.path, extra=extra)
+            diverged, history = copy.path / paths.DIVERGED, copy.path / paths.HISTORY
+            diverged.unlink(missing_ok=True)
             try:
-                statuses, seconds = _run_stages(copy.path, selected, variables, run_stage, log, stop)
+                done = _run_stages(root, copy.path, selected, log=log, stop=stop, experiment=name, **how)
             except UserError as error:
-                raise _diverged(copy.path, error) or error from None
-            _save(copy, name, experiment.until, variables, stop)
+                if not diverged.is_file():
+                    raise
+                text = history.read_text() if history.is_file() else ""
+                raise DivergedError(str(error), json.loads(diverged.read_bytes()), text) from None
+            # DVC saves the finished stages as an experiment of the clone: it finds them unchanged and runs none.
+            copy.prepare_to_save()
+            message = f"Experiment {name}"
+            if (copy.path / paths.RUN).is_file():
+                message += f"\n\nMLflow-run: {json.loads((copy.path / paths.RUN).read_bytes())['run_id']}"
+            command = ["exp", "run", "--name", name, "--message", message]
+            command += [experiment.until] if experiment.until else []
+            variables = stage_environment(root, workspace=copy.path)
+            code, tail = run_dvc(copy.path, *command, environment=variables, log=lambda line: None, stop=stop)
+            if code:
+                last = "\n".join(f"    {line}" for line in tail)
+                raise StageFailedError(f"dvc exp run failed to save {name}; its last lines:\n{last}")
             rev = copy.publish(name)
-            text = (copy.path / "dvc.lock").read_bytes()
     log(f"saved as experiment {name}: dvc exp show, dvc exp apply {name}")
-    return _result(root, text, statuses, seconds, name=name, rev=rev)
-
-
-Piece = TypeVar("Piece")
-Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class Outcome(Generic[Piece, Result]):
-    """How one piece of work ended: with a result, or with an error.
-
-    Attributes:
-        piece: what was to be done.
-        result: None after an error.
-        error: why there is no result.
-        seconds: the time it took.
-    """
-
-    piece: Piece
-    result: Result | None
-    error: BaseException | None
-    seconds: float
-
-
-def run_parallel(
-    pieces: Sequence[Piece],
-    run: Callable[[Piece, Event], Result],
-    *,
-    parallel: int = 1,
-    on_end: Callable[[Outcome[Piece, Result]], None] | None = None,
-) -> list[Outcome[Piece, Result]]:
-    """Run a function on each piece, in threads that see this thread's context variables.
-
-    A failing piece is noted and the others go on. Whatever ends the call early (Ctrl-C, SIGTERM, a cancelled flow run)
-    sets the event that every call has been given, and waits for those under way to end; no further piece is begun.
-
-    Returns:
-        Outcomes in the order of the pieces.
-
-    Raises:
-        UserError: `parallel` is less than 1.
-    """
-    if parallel < 1:
-        raise UserError(f"parallel is {parallel}: give the number of runs at a time, 1 or more")
-    stop = Event()
-
-    def attempt(piece: Piece) -> Outcome[Piece, Result]:
-        started = time.monotonic()
-        try:
-            result, error = run(piece, stop), None
-        except BaseException as raised:
-            result, error = None, raised
-        return Outcome(piece=piece, result=result, error=error, seconds=time.monotonic() - started)
-
-    with sigterm_raises(), ThreadPoolExecutor(parallel) as pool:
-        futures = [pool.submit(copy_context().run, attempt, piece) for piece in pieces]
-        try:
-            for future in as_completed(futures):
-                if on_end is not None:
-                    on_end(future.result())
-        except BaseException:
-            stop.set()
-            pool.shutdown(cancel_futures=True)
-            raise
-    return [future.result() for future in futures]
+    return replace_fields(done, name=name, rev=rev)
 
 
 def _run_stages(
+    root: Path,
     path: Path,
     stages: Sequence[Stage],
-    environment: Mapping[str, str],
-    run_stage: RunStage,
-    log: Log,
-    stop: Event | None,
-) -> tuple[dict[str, StageStatus], dict[str, float]]:
+    *,
+    experiment: str = "",
+    environment: Mapping[str, str] | None = None,
+    run_stage: Callable[..., StageStatus] = run_with_retries,
+    **how: Any,
+) -> RunResult:
+    """Run the stages in `path`: the project itself, or a clone of it, whose experiment has a name."""
+    named = {"MSCLNET_EXPERIMENT": experiment} if experiment else {}
+    variables = stage_environment(root, workspace=path, extra={**named, **(environment or {})})
     statuses, seconds = {}, {}
     for stage in stages:
         started = time.monotonic()
-        statuses[stage.name] = run_stage(path, stage.name, environment=environment, log=log, stop=stop)
+        statuses[stage.name] = run_stage(path, stage.name, environment=variables, **how)
         seconds[stage.name] = time.monotonic() - started
-    return statuses, seconds
-
-
-def _save(
-    copy: Workspace, name: str, until: str | None, environment: Mapping[str, str], stop: Event | None
-) -> None:
-    """Have DVC save the finished stages as an experiment of the clone: it finds them unchanged and runs none.
-
-    The commit's message names the training's MLflow run.
-    """
-    copy.prepare_to_save()
-    message = f"Experiment {name}"
-    if (copy.path / RUN).is_file():
-        message += f"\n\nMLflow-run: {json.loads((copy.path / RUN).read_bytes())['run_id']}"
-    command = ["exp", "run", "--name", name, "--message", message, *([until] if until else [])]
-    code, tail = run_dvc(copy.path, *command, environment=environment, log=lambda line: None, stop=stop)
-    if code:
-        last = "\n".join(f"    {line}" for line in tail if line.strip())
-        raise StageFailedError(f"dvc exp run failed to save the experiment {name}; its last lines:\n{last}")
-
-
-def _locked(root: Path, name: str, reason: str, log: Log, stop: Event | None) -> Any:
-    waiting = f"another run {reason}: waiting for its end"
-    return workspace.held(root / workspace.FLOWS / "locks" / name, waiting=waiting, log=log, stop=stop)
-
-
-def _diverged(path: Path, error: UserError) -> DivergedError | None:
-    try:
-        report = json.loads((path / DIVERGED).read_bytes())
-    except FileNotFoundError:
-        return None
-    history = path / HISTORY
-    return DivergedError(str(error), report, history.read_text() if history.is_file() else "")
-
-
-def _result(
-    root: Path,
-    lock: bytes,
-    statuses: dict[str, StageStatus],
-    seconds: dict[str, float],
-    *,
-    name: str = "",
-    rev: str = "",
-) -> RunResult:
-    files = output_files(lock, stages=list(statuses), cache=workspace.cache_folder(root)) or {}
-    return RunResult(
-        stages=statuses,
-        seconds=seconds,
-        metrics=read_metrics(files),
-        figures=figures(files),
-        name=name,
-        rev=rev,
-    )
+    lock = (path / "dvc.lock").read_text(encoding="utf-8")
+    files = output_files(lock, stages=list(statuses), cache=workspace.cache_folder(root))
+    return RunResult(statuses, seconds, lock, files)

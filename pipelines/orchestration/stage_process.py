@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Event
-from typing import IO, Literal, NoReturn, TypeAlias
+from typing import IO, Any, Literal, NoReturn
 
 import psutil
 
@@ -22,11 +22,14 @@ from pipelines.console import printable
 
 StageStatus = Literal["run", "restored", "unchanged"]
 Log = Callable[[str], None]
-AnyPopen: TypeAlias = "subprocess.Popen[str] | subprocess.Popen[bytes]"
 
 GRACE_SECONDS = 20.0  # Prefect itself kills a cancelled run after 30
-_POLL_SECONDS = 0.25
 _BUSY_SECONDS = 3.0
+_STATUS: dict[str, StageStatus] = {
+    "Running stage '{}':": "run",
+    "Stage '{}' is cached - skipping run": "restored",
+    "Stage '{}' didn't change, skipping": "unchanged",
+}
 # How DVC reports, from version to version, a dependency that is not there.
 _MISSING = re.compile(
     r"failed to reproduce '[^']+': "
@@ -60,12 +63,11 @@ def run_stage(
     log: Log = print,
     retries: int = 0,
     stop: Event | None = None,
-    grace: float = GRACE_SECONDS,
 ) -> StageStatus:
     """Bring one stage up to date with `dvc repro --single-item`.
 
     Whatever ends the call early (Ctrl-C, SIGTERM, a cancelled flow run, `stop`), the stage's processes first get
-    SIGTERM and `grace` seconds to save their state; then they are killed.
+    SIGTERM and 20 seconds to save their state; then they are killed.
 
     Args:
         workspace: the project, or a clone of it.
@@ -74,7 +76,6 @@ def run_stage(
         log: receives each line of output.
         retries: how often a crashed stage is started again.
         stop: set by another thread to end the run.
-        grace: seconds between SIGTERM and SIGKILL.
 
     Returns:
         `run`; `restored` from the cache; or `unchanged`.
@@ -84,14 +85,31 @@ def run_stage(
         StageFailedError: it ended in any other way.
         StageCancelledError: `stop` was set.
     """
-    for left in range(retries, -1, -1):
-        try:
-            return _run_stage(workspace, stage, environment, log, stop or Event(), grace)
-        except StageFailedError as error:
-            if not left:
-                raise
-            log(f"{str(error).partition(';')[0]}: trying again")
-    raise AssertionError("unreachable")
+    status: StageStatus | None = None
+
+    def take(line: str) -> None:
+        nonlocal status
+        # DVC reports before the stage prints anything, so the first line that matches is DVC's own.
+        found: list[StageStatus] = [s for start, s in _STATUS.items() if line.startswith(start.format(stage))]
+        status = status or (found[0] if found else None)
+        log(line)
+
+    while True:
+        status = None
+        command = ("repro", "--single-item", stage)
+        code, tail = run_dvc(workspace, *command, environment=environment, log=take, stop=stop)
+        if code == 0:
+            return status or "unchanged"
+        if any("is busy, it is being blocked by" in line for line in tail):
+            log(f"another DVC command works on the files of stage {stage}: waiting for its end")
+            if (stop or Event()).wait(_BUSY_SECONDS):
+                raise StageCancelledError(f"stage {stage} was stopped")
+            continue
+        failure = _failure(workspace, stage, code, tail)
+        if not retries or isinstance(failure, UserError):
+            raise failure
+        retries -= 1
+        log(f"{str(failure).partition(';')[0]}: trying again")
 
 
 def run_dvc(
@@ -100,19 +118,17 @@ def run_dvc(
     environment: Mapping[str, str],
     log: Log = print,
     stop: Event | None = None,
-    grace: float = GRACE_SECONDS,
 ) -> tuple[int, list[str]]:
     """Run one DVC command; arguments as of `run_stage`.
 
     Returns:
         Exit status, and the last 40 lines of the output.
     """
-    command = [sys.executable, "-m", "dvc", "--wait-for-lock", *arguments]
     tail: deque[str] = deque(maxlen=40)
-    lines: SimpleQueue[str | None] = SimpleQueue()
+    lines: SimpleQueue[str] = SimpleQueue()
     with sigterm_raises():
         process = subprocess.Popen(
-            command,
+            [sys.executable, "-m", "dvc", "--wait-for-lock", *arguments],
             cwd=workspace,
             env=dict(environment),
             stdin=subprocess.DEVNULL,
@@ -122,45 +138,40 @@ def run_dvc(
             errors="replace",
             start_new_session=True,  # Ctrl-C reaches only this process, and the child leads a process group
         )
-        threading.Thread(target=_read, args=(process.stdout, lines), daemon=True).start()
+        reader = threading.Thread(target=_read, args=(process.stdout, lines), daemon=True)
+        reader.start()
         try:
-            _follow(process, lines, tail, log, stop or Event())
+            # A process in the background may keep the pipe open for long after the end of the child.
+            while process.poll() is None or not lines.empty():
+                if stop is not None and stop.is_set():
+                    raise StageCancelledError("stopped")
+                with suppress(Empty):
+                    line = lines.get(timeout=0.1)
+                    tail.append(line)
+                    log(line)
             end_group(process, grace=0.0)  # what a killed `dvc` left behind, or a process in the background
         except BaseException:
-            end_group(process, grace=grace)
-            while (line := _next(lines, 0.1)) is not None:  # what the stage printed while it saved its state
-                log(line)
+            end_group(process, grace=GRACE_SECONDS)
             raise
+        finally:
+            reader.join(5.0)
+            while not lines.empty():  # the last ones, or what the stage printed while it saved its state
+                tail.append(lines.get())
+                log(tail[-1])
     return process.returncode, list(tail)
 
 
-def end_group(process: AnyPopen, *, grace: float) -> None:
-    """End a child that leads a process group, and all that it has started.
+def end_group(process: "subprocess.Popen[Any]", *, grace: float) -> None:
+    """End a child that leads a process group, and all that runs in the group.
 
-    Every process of the group gets SIGTERM; `dvc` ends at once and records nothing, the stage saves its state. Whatever
-    is left after `grace` seconds is killed, and so is a descendant that has left the group.
+    Every process of it gets SIGTERM; `dvc` ends at once and records nothing, the stage saves its state. Whatever is
+    left after `grace` seconds is killed.
     """
-    descendants = _descendants(process)
     try:
-        if grace > 0:
-            _signal(process, signal.SIGTERM)
-            _wait(process, descendants, seconds=grace)
+        if grace:
+            _signal_and_wait(process, signal.SIGTERM, seconds=grace)
     finally:
-        _signal(process, signal.SIGKILL)
-        for member in descendants:
-            with suppress(psutil.Error):
-                member.kill()
-        _wait(process, descendants, seconds=5.0)
-
-
-def processes_of(process: AnyPopen) -> list[psutil.Process]:
-    """The child's descendants and the rest of the process group that it leads, itself included, as far as they run."""
-    found = {member.pid: member for member in _descendants(process)}
-    for member in psutil.process_iter():
-        with suppress(psutil.Error, OSError):
-            if os.getpgid(member.pid) == process.pid:
-                found[member.pid] = member
-    return [member for member in found.values() if _runs(member)]
+        _signal_and_wait(process, signal.SIGKILL, seconds=5.0)
 
 
 @contextmanager
@@ -184,120 +195,46 @@ def sigterm_raises() -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def _run_stage(
-    workspace: Path, stage: str, environment: Mapping[str, str], log: Log, stop: Event, grace: float
-) -> StageStatus:
-    status: StageStatus | None = None
-    waiting = False
-
-    def take(line: str) -> None:
-        nonlocal status
-        # DVC reports before the stage prints anything, so the first line that matches is DVC's own.
-        status = status or _status(line, stage)
-        log(line)
-
-    while True:
-        status = None
-        arguments = ("repro", "--single-item", stage)
-        code, tail = run_dvc(workspace, *arguments, environment=environment, log=take, stop=stop, grace=grace)
-        if code == 0:
-            return status or "unchanged"
-        if not any("is busy, it is being blocked by" in line for line in tail):
-            raise _failure(workspace, stage, code, tail)
-        if not waiting:
-            log(f"another DVC command works on the files of stage {stage}: waiting for its end")
-            waiting = True
-        if stop.wait(_BUSY_SECONDS):
-            raise StageCancelledError(f"stage {stage} was stopped")
-
-
-def _follow(
-    process: "subprocess.Popen[str]",
-    lines: "SimpleQueue[str | None]",
-    tail: "deque[str]",
-    log: Log,
-    stop: Event,
-) -> None:
-    while True:
-        if stop.is_set():
-            raise StageCancelledError("stopped")
-        # The pipe's end says that all was read; a process in the background may keep it open for long.
-        ended = process.poll() is not None
-        line = _next(lines, _POLL_SECONDS)
-        if line is None and (ended or process.poll() is not None):
-            return
-        if line and not line.strip().startswith(_HINTS):
-            tail.append(line)
-            log(line)
-
-
-def _read(stream: IO[str], lines: "SimpleQueue[str | None]") -> None:
+def _read(stream: IO[str], lines: "SimpleQueue[str]") -> None:
     """Lines without terminal codes; each state of a progress bar, which ends in a carriage return, is one."""
-    with suppress(ValueError), stream:  # closed by the other thread
-        for line in stream:
-            lines.put(printable(_ESCAPES.sub("", line).rstrip()))
-    lines.put(None)
-
-
-def _next(lines: "SimpleQueue[str | None]", seconds: float) -> str | None:
-    try:
-        return lines.get(timeout=seconds)
-    except Empty:
-        return None
-
-
-def _status(line: str, stage: str) -> StageStatus | None:
-    meaning: dict[str, StageStatus] = {
-        f"Running stage '{stage}':": "run",
-        f"Stage '{stage}' is cached - skipping run": "restored",
-        f"Stage '{stage}' didn't change, skipping": "unchanged",
-    }
-    return next((status for start, status in meaning.items() if line.startswith(start)), None)
+    for line in stream:
+        text = printable(_ESCAPES.sub("", line).rstrip())
+        if text and not text.strip().startswith(_HINTS):
+            lines.put(text)
 
 
 def _failure(workspace: Path, stage: str, code: int, tail: list[str]) -> Exception:
-    # A stage ends with exit status 2 and an `error: ` line for what only the user can repair; DVC's exit status
-    # is always 255 then, but it names the stage's.
-    mistakes = [line.removeprefix("error: ") for line in tail if line.startswith("error: ")]
     for line in tail:
         if match := _MISSING.search(line):
             path = match["path"].removeprefix(f"{workspace.resolve()}/")
             return UserError(
                 f"stage {stage} needs {path}, which is not there: run the stages before it first"
             )
+    # A stage ends with exit status 2 and an `error: ` line for what only the user can repair; DVC's own exit status is
+    # always 255 then, but it names the stage's.
+    mistakes = [line.removeprefix("error: ") for line in tail if line.startswith("error: ")]
     exits = [match[1] for line in tail if (match := re.search(r"exited with (-?\d+)", line))]
     if mistakes and (not exits or exits[-1] == "2"):
         return UserError(mistakes[-1])
-    last = "\n".join(f"    {line}" for line in tail if line.strip())
-    return StageFailedError(
-        f"stage {stage} failed (exit status {exits[-1] if exits else code}); its last lines:\n{last}"
-    )
+    status = exits[-1] if exits else code
+    last = "\n".join(f"    {line}" for line in tail)
+    return StageFailedError(f"stage {stage} failed (exit status {status}); its last lines:\n{last}")
 
 
-def _descendants(process: AnyPopen) -> list[psutil.Process]:
-    if process.poll() is not None:  # the number may be another process's by now
-        return []
-    with suppress(psutil.Error):
-        return psutil.Process(process.pid).children(recursive=True)
-    return []
-
-
-def _signal(process: AnyPopen, number: int) -> None:
+def _signal_and_wait(process: "subprocess.Popen[Any]", number: int, *, seconds: float) -> None:
+    """Signal the group; wait until none of it runs. A process that ended counts even if nobody reaps it."""
+    deadline = time.monotonic() + seconds
     with suppress(ProcessLookupError):
         os.killpg(process.pid, number)
+        while process.poll() is None or _runs_in_group(process.pid):
+            if time.monotonic() > deadline:
+                return
+            time.sleep(0.1)
 
 
-def _wait(process: AnyPopen, descendants: list[psutil.Process], *, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        ended = process.poll() is not None  # reaps it
-        if ended and not processes_of(process) and not any(map(_runs, descendants)):
-            return
-        time.sleep(0.1)
-
-
-def _runs(process: psutil.Process) -> bool:
-    """False for a process that has ended and was not reaped yet."""
-    with suppress(psutil.Error):
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+def _runs_in_group(group: int) -> bool:
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
+                return True
     return False

@@ -10,14 +10,6 @@ PICTURE_PIXELS = 900
 PICTURE_BYTES = 700_000
 
 
-def stage_rows(stages: Mapping[str, str], seconds: Mapping[str, float]) -> list[dict[str, Any]]:
-    """One row per stage: name, status, seconds taken."""
-    return [
-        {"stage": stage, "status": status, "seconds": round(seconds.get(stage, 0.0), 1)}
-        for stage, status in stages.items()
-    ]
-
-
 def metric_rows(metrics: Mapping[str, Any], title: str = "") -> list[dict[str, Any]]:
     """Nested metrics as a compact table: one row per innermost section, one column per metric.
 
@@ -38,23 +30,18 @@ def metric_rows(metrics: Mapping[str, Any], title: str = "") -> list[dict[str, A
 
 def text_table(rows: list[dict[str, Any]]) -> str:
     """Rows as aligned text; columns in order of first appearance."""
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    cells = [columns, *([str(row.get(column, "")) for column in columns] for row in rows)]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in cells]
-    return "\n".join(line.rstrip() for line in lines)
+    from tabulate import tabulate
+
+    return tabulate(rows, headers="keys", tablefmt="plain", disable_numparse=True)
 
 
 def inline_picture(title: str, file: Path) -> str | None:
     """A PNG as Markdown that carries the picture in itself, reduced where it is large; None where it is no image."""
-    from PIL import Image
-
-    from msclnet.datasets.archive import UnreadableFileError, read_plain_file
-    from msclnet.images.decode import UnreadableImageError, decode
+    from PIL import Image, UnidentifiedImageError
 
     try:
-        picture = Image.fromarray(decode(read_plain_file(file)).pixels)
-    except (UnreadableFileError, UnreadableImageError):
+        picture = Image.open(file).convert("RGB")
+    except UnidentifiedImageError:
         return None
     picture.thumbnail((PICTURE_PIXELS, PICTURE_PIXELS))
     for kind, options in (("PNG", {"optimize": True}), ("JPEG", {"quality": 80})):

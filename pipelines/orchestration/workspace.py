@@ -9,6 +9,7 @@ The stages' outputs stay in the clone, so that the next run links only what diff
 import hashlib
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -16,63 +17,96 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
+import psutil
 from filelock import FileLock, Timeout
 
 from msclnet.errors import UserError
-from pipelines.orchestration.git import base_commit, git, git_line, identity, write_tree
 from pipelines.orchestration.stage_process import StageCancelledError
 from pipelines.stages.paths import link_raw_data
 
 FLOWS = Path(".dvc/tmp/flows")
 RECORDS = "experiments/results"  # of finished grid cells: no input of the next one
 
+# Set by git while it runs a hook; they would redirect every command below.
+_REDIRECTING = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX")
+_START = "run `git init && git add -A && git commit -m start` in it, then try again"
+
+
+def git(folder: Path, *arguments: str, stdin: str = "", **variables: str) -> str:
+    """Run one git command and return its output, stripped; without optional locks it leaves the user's index as it is.
+
+    Raises:
+        UserError: git is not installed, or the command failed; the message holds git's own.
+    """
+    environment = {key: value for key, value in os.environ.items() if key not in _REDIRECTING}
+    environment |= {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C", **variables}
+    command = ["git", "-C", str(folder), "-c", "advice.addEmbeddedRepo=false", *arguments]
+    try:
+        done = subprocess.run(
+            command, input=os.fsencode(stdin), env=environment, capture_output=True, check=True
+        )
+    except FileNotFoundError:
+        raise UserError("git is not installed: experiments are git commits; install git") from None
+    except subprocess.CalledProcessError as error:
+        message = error.stderr.decode(errors="replace").strip()
+        raise UserError(f"git {arguments[0]} failed in {folder}: {message}") from error
+    return os.fsdecode(done.stdout).strip()
+
+
+def base_commit(root: Path) -> str:
+    """The commit that experiments are attached to: the project's present HEAD.
+
+    Raises:
+        UserError: the project is no git repository of its own, or has no commit yet.
+    """
+    try:
+        top = Path(git(root, "rev-parse", "--show-toplevel"))
+        head = git(root, "rev-parse", "--verify", "HEAD^{commit}")
+    except UserError as error:
+        if "not installed" in str(error) or "dubious ownership" in str(error):
+            raise
+        raise UserError(f"{root} has no git history, and experiments are git commits: {_START}") from None
+    if top.resolve() != root.resolve():
+        raise UserError(f"{root} is a folder inside the git repository {top}, not one of its own: {_START}")
+    return head
+
 
 @dataclass(frozen=True)
 class Workspace:
-    """Where a run's stages work: the project itself, or a shared clone of it.
+    """A shared clone of the project, where a run's stages work.
 
     Attributes:
         root: the user's project.
-        path: where the stages work.
+        path: the clone.
         base: the commit that the run's experiment belongs to.
     """
 
     root: Path
     path: Path
-    base: str = ""
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """Variables for the processes that run here."""
-        isolated = self.path != self.root
-        return {"DVC_SITE_CACHE_DIR": str(self.path / ".dvc" / "tmp" / "site")} if isolated else {}
+    base: str
 
     def inputs(self, commit: str | None = None, *, outputs: Iterable[str] = ()) -> str:
         """Digest of all files but outputs, dvc.lock and records: of the present ones, or of those of a commit."""
         excluded = ("dvc.lock", RECORDS, *outputs)
         digest = hashlib.sha256()
-        for line in git_line(self.path, "ls-tree", "-r", commit or self._stage_all()).splitlines():
+        for line in git(self.path, "ls-tree", "-r", commit or self._tree()).splitlines():
             name = line.partition("\t")[2]
             if not any(name == path or name.startswith(f"{path}/") for path in excluded):
-                digest.update(f"{line}\n".encode("utf-8", "surrogateescape"))
+                digest.update(os.fsencode(f"{line}\n"))
         return digest.hexdigest()
 
     def prepare_to_save(self) -> None:
         """Put the present files into the clone's index, for `dvc exp run` saves what git tracks."""
-        tree = self._stage_all()
-        _empty_index(self.path)
-        git(self.path, "read-tree", tree)
+        _fill_index(self.path, self._tree())
 
     def publish(self, name: str) -> str:
         """Push the experiment that `dvc exp run` has saved into the user's repository; returns its commit."""
         ref = experiment_ref(self.base, name)
         git(self.path, "push", "--quiet", "--no-verify", "--force", str(self.root), f"{ref}:{ref}")
-        return git_line(self.path, "rev-parse", ref)
+        return git(self.path, "rev-parse", ref)
 
-    def _stage_all(self) -> str:
-        """Write the tree of all tracked and all untracked, unignored files."""
-        index = self.path / ".git" / "tree.index"
-        return write_tree(self.path, index=index, entries_of=self.path)
+    def _tree(self) -> str:
+        return _write_tree(self.path, GIT_INDEX_FILE=str(self.path / ".git" / "tree.index"))
 
 
 @contextmanager
@@ -143,9 +177,9 @@ def experiment_ref(base: str, name: str) -> str:
     return f"refs/exps/{base[:2]}/{base[2:]}/{name}"
 
 
-def experiment_commit(root: Path, base: str, name: str) -> str | None:
-    """The commit of the experiment `name` of the commit `base`, or None."""
-    return git_line(root, "for-each-ref", "--format=%(objectname)", experiment_ref(base, name)) or None
+def experiment_commit(root: Path, base: str, name: str) -> str:
+    """The commit of the experiment `name` of the commit `base`; empty where there is none."""
+    return git(root, "for-each-ref", "--format=%(objectname)", experiment_ref(base, name))
 
 
 def cache_folder(root: Path) -> Path:
@@ -189,11 +223,7 @@ def _acquire(root: Path) -> tuple[Path, FileLock]:
 
 def _in_use(path: Path) -> bool:
     """Whether a process works in the clone: an orphaned stage, whose run was killed and so lost the lock."""
-    import psutil
-
-    if not path.exists():
-        return False
-    for process in psutil.process_iter():
+    for process in psutil.process_iter() if path.exists() else ():
         with suppress(psutil.Error, OSError):
             if Path(process.cwd()).is_relative_to(path):
                 return True
@@ -206,36 +236,59 @@ def _fill(root: Path, path: Path, base: str) -> None:
     if not (repository / "HEAD").is_file():
         shutil.rmtree(path, ignore_errors=True)
         path.mkdir(parents=True)
-        kind = git_line(root, "rev-parse", "--show-object-format")
-        git(path, "init", "--quiet", "--template=", f"--object-format={kind}")
-        for key, value in {"gc.auto": "0", "core.hooksPath": os.devnull}.items():
-            git(path, "config", key, value)
-        for key, value in identity(root).items():
+        git(path, "init", "--quiet", "--template=")
+        author = {
+            key: git(root, "config", "--default", fallback, "--get", key)
+            for key, fallback in (("user.name", "msclnet"), ("user.email", "msclnet@localhost"))
+        }
+        for key, value in {"gc.auto": "0", "core.hooksPath": os.devnull, **author}.items():
             git(path, "config", key, value)
     # `git clone --shared` by hand: it also takes a shallow clone, the user's new commits, and a project that has moved.
-    objects = (root / git_line(root, "rev-parse", "--git-path", "objects")).resolve()
-    (repository / "objects" / "info").mkdir(exist_ok=True)
+    objects, shallow = (
+        (root / git(root, "rev-parse", "--git-path", n)).resolve() for n in ("objects", "shallow")
+    )
     (repository / "objects" / "info" / "alternates").write_bytes(os.fsencode(objects) + b"\n")
-    shallow = (root / git_line(root, "rev-parse", "--git-path", "shallow")).resolve()
     (repository / "shallow").unlink(missing_ok=True)
     if shallow.is_file():
         shutil.copy(shallow, repository / "shallow")
 
-    index = repository / "snapshot.index"
-    tree = write_tree(root, index=index, entries_of=root, objects=repository / "objects")
+    tree = _write_tree(
+        root,
+        GIT_INDEX_FILE=str(repository / "snapshot.index"),
+        GIT_OBJECT_DIRECTORY=str(repository / "objects"),
+    )
     git(path, "update-ref", "--no-deref", "HEAD", base)
-    _empty_index(path)
-    git(path, "read-tree", tree)
+    _fill_index(path, tree)
     git(path, "checkout-index", "--all", "--force", "--quiet")
     git(path, "clean", "-d", "--force", "--force", "--quiet")
-    stale = git_line(path, "for-each-ref", "--format=delete %(refname)", "refs/exps", "refs/stash")
-    git(path, "update-ref", "--no-deref", "--stdin", stdin=f"{stale}\n".encode() if stale else b"")
+    stale = git(path, "for-each-ref", "--format=delete %(refname)", "refs/exps", "refs/stash")
+    git(path, "update-ref", "--no-deref", "--stdin", stdin=f"{stale}\n" if stale else "")
 
 
-def _empty_index(path: Path) -> None:
-    """Forget the index: DVC writes it so that git can take an edited params.yaml for clean."""
+def _write_tree(folder: Path, **variables: str) -> str:
+    """Write a folder's tracked and untracked, unignored files as a git tree, through the index GIT_INDEX_FILE.
+
+    That index starts from the entries of the folder's own without their sizes and times: git would otherwise take a
+    file for unchanged that was edited within the same second to the same size.
+    """
+    Path(variables["GIT_INDEX_FILE"]).unlink(missing_ok=True)
+    git(
+        folder,
+        "update-index",
+        "-z",
+        "--index-info",
+        stdin=git(folder, "ls-files", "--stage", "-z"),
+        **variables,
+    )
+    git(folder, "add", "--all", ":/", **variables)
+    return git(folder, "write-tree", **variables)
+
+
+def _fill_index(path: Path, tree: str) -> None:
+    """Make a new index of the tree: DVC writes the former one so that git can take an edited params.yaml for clean."""
     (path / ".git" / "index").unlink(missing_ok=True)
     (path / ".git" / "index.lock").unlink(missing_ok=True)
+    git(path, "read-tree", tree)
 
 
 def configure(root: Path, path: Path) -> None:

@@ -1,44 +1,44 @@
 """Writes results/report/index.html and report.md from the results in the project; nothing is run for the report.
 
-The page needs no other file and no network.
+The template report.md has the words, the modules of this package its tables and pictures. The page is the same text as
+HTML with its pictures inside: it needs no other file and no network.
 """
 
+import base64
 import re
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup, escape
+from markdown_it import MarkdownIt
+from matplotlib.figure import Figure
 
 from msclnet.errors import UserError
+from msclnet.figures.distances import DEFINITION
+from msclnet.figures.style import png_bytes
 from pipelines.experiments.grid import grid_names
-from pipelines.report.document import OURS, PAPER, Picture, Section, Table
-from pipelines.report.grids import grid_sections
-from pipelines.report.published import comparison
-from pipelines.report.results import read_own
+from pipelines.experiments.results import RESULTS, records_file
+from pipelines.report import figure5, grid_figures, grids, published
+from pipelines.report.results import MISSING, OURS, PAPER, US, GridView, Own, read_own, read_view
 from pipelines.settings import home
 
 FOLDER = Path("results/report")
-TITLE = "MSCLNet: an open implementation, and what it measured"
-INTRODUCTION = (
-    "Visible-infrared person re-identification by Modality Synergy, Modality Complement and Cascaded Aggregation "
-    "(Zhang et al., ECCV 2022). Written by `msclnet report` from the results in this folder."
-)
+OWN_SECTION = ("ablation", "ablation-screening", "sensitivity")
 
 
 def report(root: Path, *, mlflow_run: str | None = None) -> None:
     """Write the report of a project and log it to MLflow.
 
     Args:
-        root: The project.
-        mlflow_run: Id of the MLflow run that gets it as an artifact; None for the runs of the grids.
+        root: the project.
+        mlflow_run: id of the MLflow run that gets it as an artifact; None for the runs of the grids.
 
     Raises:
-        UserError: A file of results is damaged, or MLflow has no such run.
+        UserError: a file of results is damaged, or MLflow has no such run.
     """
-    own = read_own(root)
-    write(root / FOLDER, [comparison(own), *grid_sections(root)])
+    own, views = read_own(root), {name: read_view(root, name) for name in grid_names(root)}
+    write(root, own, views if set(OWN_SECTION) <= set(views) else {})
     if not own.reports:
         print("nothing was evaluated in this folder yet: run `dvc repro` and write the report again")
     print(f"written: {FOLDER / 'index.html'}, {FOLDER / 'report.md'}")
@@ -64,52 +64,68 @@ def log_report(root: Path, *, mlflow_run: str | None) -> None:
         print(f"logged to {len(groups)} MLflow run{'s' * (len(groups) > 1)}, artifact folder `report`")
 
 
-def write(folder: Path, sections: Sequence[Section]) -> None:
-    """Write index.html, report.md and the pictures of the latter."""
+def write(root: Path, own: Own, views: dict[str, GridView]) -> None:
+    """Write index.html, report.md and the pictures of both."""
+    folder = root / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
-    for section in sections:
-        for block in section.blocks:
-            if isinstance(block, Picture):
-                (folder / f"{block.name}.png").write_bytes(block.png)
-    for name, template in (("report.md", "report.md"), ("index.html", "report.html")):
-        (folder / name).write_text(render(template, sections), encoding="utf-8")
 
+    def picture(name: str, figure: Figure) -> str:
+        (folder / f"{name}.png").write_bytes(png_bytes(figure))
+        return f"{name}.png"
 
-def render(template: str, sections: Sequence[Section]) -> str:
-    """The text of report.md or report.html."""
+    unknown = [records_file(path.stem) for path in sorted((root / RESULTS).glob("*.jsonl"))]
     environment = Environment(
         loader=PackageLoader("pipelines.report"),
-        autoescape=template.endswith(".html"),
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    environment.filters |= {"inline": inline, "plain": plain, "table": markdown_table}
-    return environment.get_template(template).render(
-        title=TITLE, introduction=INTRODUCTION, sections=sections
+    text = environment.get_template("report.md").render(
+        own=own,
+        views=views,
+        others=[view for name, view in views.items() if name not in OWN_SECTION],
+        with_curves=[
+            view
+            for name, view in views.items()
+            if name not in ("sensitivity", "readings") and grid_figures.shown_rows(view)
+        ],
+        pair=figure5.find_pair(root, list(views.values())),
+        unknown=[file for file in unknown if file.stem not in views],
+        table=markdown_table,
+        picture=picture,
+        definition=DEFINITION,
+        published=published,
+        grids=grids,
+        grid_figures=grid_figures,
+        figure5=figure5,
     )
+    (folder / "report.md").write_text(text, encoding="utf-8")
+    page = environment.get_template("page.html").render(body=html(text, folder))
+    (folder / "index.html").write_text(page, encoding="utf-8")
 
 
-def inline(text: str) -> Markup:
-    """HTML of a text in which `...` marks code."""
-    html = re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text)))
+def markdown_table(frame: pd.DataFrame) -> str:
+    """A table as Markdown; rows of the paper and of this project are bold, what was not run is italic."""
+    marks = {PAPER: "**", OURS: "**", MISSING: "*"}
+    cells = frame.map(
+        lambda cell: re.sub(r"([*|])", r"\\\1", cell)
+    )  # AGW* is a name, a bar does not end a cell
+    for kind, mark in marks.items():
+        rows = cells.index == kind
+        cells[rows] = cells[rows].map(lambda cell, mark=mark: f"{mark}{cell}{mark}" if cell else cell)
+    numbers = frame.map(lambda cell: bool(re.match(r"[+-]?[\d.,]+(?: |$)", cell))).any()
+    align = ["right" if number else "left" for number in numbers]
+    return cells.to_markdown(index=False, colalign=align, disable_numparse=True)
+
+
+def html(text: str, folder: Path) -> str:
+    """The report's Markdown as HTML, with its pictures inside."""
+    page = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
+    page = re.sub(rf"<tr>(\n<td[^>]*><strong>{US})", r'<tr class="ours">\1', page)
     # The deviation goes below its mean: eight such columns do not fit on a page otherwise.
-    return Markup(re.sub(r"^([\d.]+) (± [\d.]+)$", r"\1 <small>\2</small>", html))
+    page = re.sub(r"(?<=\d) (± [\d.]+)(?=<)", r" <small>\1</small>", page)
 
+    def inside(match: re.Match[str]) -> str:
+        return f'src="data:image/png;base64,{base64.b64encode((folder / match[1]).read_bytes()).decode()}"'
 
-def plain(text: str) -> str:
-    """Markdown of a text in which `...` marks code: AGW* is a name, and a bar does not end a cell."""
-    return text.replace("*", r"\*").replace("|", r"\|")
-
-
-def markdown_table(table: Table) -> str:
-    """A table as Markdown; rows of the paper and of this project are bold."""
-    cells = table.frame.map(plain)
-    strong = cells.index.isin([PAPER, OURS])
-    cells[strong] = cells[strong].map(lambda cell: f"**{cell}**" if cell else cell)
-    return cells.to_markdown(
-        index=False,
-        headers=[f"{group} {title}".strip() for group, title, _ in table.columns],
-        colalign=["right" if number else "left" for _, _, number in table.columns],
-        disable_numparse=True,
-    )
+    return re.sub(r'src="([^"/]+\.png)"', inside, page)

@@ -1,18 +1,15 @@
-"""Pictures from the records: Rank-1 by seed, divergence, learning curves, and Figure 5 of the paper."""
+"""Pictures from the records: Rank-1 by seed, trainings that diverged, learning curves."""
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import matplotlib
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from matplotlib.figure import Figure
 
-from msclnet.errors import UserError
-from msclnet.figures.distances import DEFINITION, distance_figure, distance_statistics
-from msclnet.figures.embeddings import embedding_figure, pick_identities, tsne
 from msclnet.figures.style import (
     INFRARED,
     NEUTRAL,
@@ -22,26 +19,21 @@ from msclnet.figures.style import (
     nothing_to_show,
     styled,
 )
-from pipelines.orchestration.dvc_files import output_files
-from pipelines.orchestration.git import git
-from pipelines.orchestration.workspace import cache_folder
-from pipelines.report.document import (
-    MISSING,
-    OURS,
-    PLAIN,
-    Block,
-    Paragraph,
-    Picture,
-    Section,
-    Table,
-    picture,
-)
-from pipelines.report.results import GridView, Record
-from pipelines.stages import paths
-from pipelines.stages.paths import read_arrays
+from pipelines.experiments.grid import Row
+from pipelines.report.results import NOT_RUN, PLAIN, GridView, Record
 
 CHANCE = {"random ranker": ":", "colour histogram": "--"}
 LABELS = {"whole": "MSCLNet, the synergy reading", "B": "Baseline (AGW, random erasing)"}
+MOST_ACROSS = 3
+FAR = 10  # times the norm of the baseline's feature, or a part of it
+UNBOUNDED = -1.0  # the lowest of the bounded terms is minus Jensen-Shannon, at least - ln 2
+RUNAWAY = 50  # times the smallest value
+MOST_ROWS = 8
+MOST_CURVES_ACROSS = 4
+# The rows that are shown first of a grid with many rows.
+_FIRST = ("B", "MS", "CA", "MC", "MS-CA", "MS-MC", "whole", "default")
+
+Values = npt.NDArray[np.float64]
 
 
 def scored(record: Record) -> bool:
@@ -54,8 +46,13 @@ def headline(record: Record) -> dict[str, Any]:
     return next(iter(record["figures"]["test"].values()))
 
 
+def is_tested(view: GridView) -> bool:
+    """Whether any record of the grid has figures of the test identities."""
+    return any(scored(record) for record in view.records)
+
+
 @styled()
-def rank1(view: GridView) -> Picture:
+def rank1(view: GridView) -> Figure:
     """Rank-1 of both rows of the grid `baseline`: one bar up to the mean over the seeds, one dot per seed."""
     figure = new_figure(
         8.0,
@@ -71,7 +68,7 @@ def rank1(view: GridView) -> Picture:
     for place, row in enumerate(LABELS):
         values = np.array([headline(each)["mean"]["rank1"] for each in view.of(row) if scored(each)])
         if not len(values):
-            axes.text(0.5, place, "not run", va="center", color=NEUTRAL, fontsize=SMALL_SIZE)
+            axes.text(0.5, place, NOT_RUN, va="center", color=NEUTRAL, fontsize=SMALL_SIZE)
             continue
         best = max(best, values.max())
         axes.barh(place, values.mean(), height=0.62, color=VISIBLE, alpha=0.45)
@@ -94,34 +91,18 @@ def rank1(view: GridView) -> Picture:
     axes.set_yticks(range(len(LABELS)), list(LABELS.values()))
     axes.tick_params(axis="y", length=0)
     axes.grid(False, axis="y")
-    return picture(
-        "rank1",
-        figure,
-        description="Rank-1 of MSCLNet and of the baseline, each seed",
-        caption="The README's picture: a copy of `results/report/rank1.png` is `docs/img/rank1.png`.",
-    )
+    return figure
 
 
-MOST_ACROSS = 3
-FAR = 10  # times the norm of the baseline's feature, or a part of it
-UNBOUNDED = -1.0  # the lowest of the bounded terms is minus Jensen-Shannon, at least - ln 2
-RUNAWAY = 50  # times the smallest value
-
-Values = npt.NDArray[np.float64]
-
-
-def what_diverged(views: Sequence[GridView]) -> list[Block]:
-    """A table and the curves of all trainings that diverged."""
+def diverged(views: Sequence[GridView]) -> tuple[pd.DataFrame, Figure] | None:
+    """A table and the curves of all trainings that diverged; None where none did."""
     by_row: dict[tuple[str, str], list[tuple[Record, str]]] = {}
     for view in views:
         for record in view.records:
             if why := why_diverged(record, view.of(view.grid.baseline)):
                 by_row.setdefault((record["grid"], record["row"]), []).append((record, why))
     if not by_row:
-        run = any(view.run for view in views)
-        return [
-            Paragraph("No training of these grids diverged.") if run else Paragraph("Not run.", warning=True)
-        ]
+        return None
     rows = [
         {
             "Row": f"{grid}, {row}",
@@ -130,17 +111,8 @@ def what_diverged(views: Sequence[GridView]) -> list[Block]:
         }
         for (grid, row), own in by_row.items()
     ]
-    caption = (
-        "A training that left the range in which it can recover was stopped. Others reached their end with a feature "
-        f"{FAR} times as large or as small as the grid's baseline has, or with a loss term below {UNBOUNDED:g}, which "
-        "no bounded form has: they are named as well."
-    )
-    return [
-        Table(
-            pd.DataFrame(rows, index=[PLAIN] * len(rows)), caption, ("Row", "The first of these trainings")
-        ),
-        curves_of_divergence([own[0][0] for own in by_row.values()]),
-    ]
+    frame = pd.DataFrame(rows, index=[PLAIN] * len(rows))
+    return frame, curves_of_divergence([own[0][0] for own in by_row.values()])
 
 
 def why_diverged(record: Record, baseline: Sequence[Record]) -> str:
@@ -166,7 +138,7 @@ def why_diverged(record: Record, baseline: Sequence[Record]) -> str:
 
 
 @styled()
-def curves_of_divergence(records: list[Record]) -> Picture:
+def curves_of_divergence(records: list[Record]) -> Figure:
     """Total loss and feature norm of each diverged training: its whole epochs, then its last steps one by one."""
     across = min(MOST_ACROSS, len(records))
     down = -(-len(records) // across)
@@ -194,13 +166,7 @@ def curves_of_divergence(records: list[Record]) -> Picture:
         axes.set_xlabel("epoch" if epochs or length else "step", fontsize=SMALL_SIZE, color=NEUTRAL)
     for axes in panels[len(records) :]:
         axes.set_visible(False)
-    return picture(
-        "diverged",
-        figure,
-        description="Total loss and mean feature norm of trainings that diverged, by epoch",
-        caption="Blue: total loss; orange: mean norm of the pooled feature. Dots: means over whole epochs; lines: the "
-        "last steps before the training was stopped, where their record has them.",
-    )
+    return figure
 
 
 def _column(history: dict[str, list[float | None]], name: str, *, axis: str) -> tuple[Values, Values]:
@@ -217,29 +183,16 @@ def _scale(values: Values) -> str:
     return "log" if finite.min() > 0 else "symlog"
 
 
-MOST_ROWS = 8
-MOST_CURVES_ACROSS = 4
-# The rows that are shown first of a grid with many rows.
-_FIRST = ("B", "MS", "CA", "MC", "MS-CA", "MS-MC", "whole", "default")
-
-
-def learning_curves(views: Sequence[GridView]) -> Section:
-    """Every loss term and the validation score of each grid that has a history."""
-    blocks: list[Block] = [
-        Paragraph(
-            "Losses are unweighted, and each is shown for the rows that have it. L_div is negative by its definition."
-        )
-    ]
-    pictures = [curves(view) for view in views if any(record["history"] for record in view.records)]
-    return Section("Learning curves", blocks + (list(pictures) or [Paragraph("Not run.", warning=True)]))
+def shown_rows(view: GridView) -> list[Row]:
+    """The rows of the learning curves: those with a history, at most eight."""
+    rows = [row.row for row in view.rows if any(r["history"] for r in view.of(row.row.name))]
+    return sorted(rows, key=lambda row: row.name not in _FIRST)[:MOST_ROWS] if len(rows) > MOST_ROWS else rows
 
 
 @styled()
-def curves(view: GridView) -> Picture:
+def curves(view: GridView) -> Figure:
     """One panel a term, one line a row: the mean over its seeds."""
-    rows = [row.row for row in view.rows if any(r["history"] for r in view.of(row.row.name))]
-    if len(rows) > MOST_ROWS:
-        rows = sorted(rows, key=lambda row: row.name not in _FIRST)[:MOST_ROWS]
+    rows = shown_rows(view)
     means = {row.name: mean_history(view.of(row.name)) for row in rows}
     columns = list(dict.fromkeys(name for history in means.values() for name in history))
     terms = ["total", *(name for name in columns if name.startswith("loss_")), "val_score"]
@@ -266,131 +219,14 @@ def curves(view: GridView) -> Picture:
         axes.set_visible(False)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4)
-    left_out = sum(1 for row in view.rows if view.of(row.row.name)) - len(rows)
-    more = f" {left_out} further rows are in their records." if left_out > 0 else ""
-    return picture(
-        f"curves-{view.grid.name}",
-        figure,
-        description=f"Loss terms and validation score by epoch, rows of the grid {view.grid.name}",
-        caption=f"`experiments/{view.grid.name}.yaml`: means over the seeds, by epoch.{more}",
-    )
+    return figure
 
 
-def mean_history(records: Sequence[Record]) -> dict[str, np.ndarray]:
-    """Column -> mean over records of equal length, NaN where none has a figure; (epochs,)."""
+def mean_history(records: Sequence[Record]) -> pd.DataFrame:
+    """Mean over the records epoch by epoch, as far as the shortest goes; NaN where none has a figure."""
     histories = [record["history"] for record in records if record["history"] and "diverged" not in record]
-    if not histories:
-        return {}
-    epochs = min(len(history["epoch"]) for history in histories)
-    found = {}
-    for name in histories[0]:
-        stacked = np.array(
-            [
-                [math.nan if v is None else v for v in history[name][:epochs]]
-                for history in histories
-                if name in history
-            ]
-        )
-        counts = np.isfinite(stacked).sum(axis=0)
-        sums = np.nansum(stacked, axis=0)
-        found[name] = np.divide(sums, counts, out=np.full(epochs, math.nan), where=counts > 0)
-    return found
-
-
-PAPER_DISTANCES = {"baseline": (1.31, 1.54, 0.23, 0.095), "MSCLNet": (1.27, 1.53, 0.26, 0.088)}
-PAIRS = (("baseline", "whole"), ("ablation", "whole"))  # grid, and its row of the whole method
-
-
-def figure5(root: Path, views: list[GridView]) -> Section:
-    """Baseline against MSCLNet, from two finished experiments whose embeddings are in this machine's DVC cache."""
-    titles = ("mean intra", "mean inter", "gap", "spread of intra")
-    rows: list[tuple[str, ...]] = [
-        (PLAIN, "paper (its definition is unclear)", model, *(f"{value:g}" for value in values))
-        for model, values in PAPER_DISTANCES.items()
-    ]
-    blocks: list[Block] = [
-        Paragraph(
-            "The paper calls its spread a variance and prints it as a sigma, and its mean distance between identities, "
-            "1.54, cannot be the mean over all pairs of L2-normalised features. Ours are by our own definition: "
-            + DEFINITION
-        )
-    ]
-    pictures: list[Block] = []
-    found = _find(root, views)
-    if found is None:
-        rows.append((MISSING, "this project", "both", *["not run"] * 4))
-        text = (
-            "Ours: no two finished experiments of the baseline and the whole have their embeddings in this machine's "
-            "DVC cache. Run `msclnet grid baseline --seeds 0` and write the report again."
-        )
-        blocks.append(Paragraph(text, warning=True))
-    else:
-        words, arrays, perplexity = found
-        statistics = {
-            name: distance_statistics(each["bnneck"], each["identities"], each["infrared"])
-            for name, each in arrays.items()
-        }
-        for name, s in statistics.items():
-            values = (s.mean_intra, s.mean_inter, s.gap, s.std_intra)
-            rows.append((OURS, f"this project ({words})", name, *(f"{value:.3f}" for value in values)))
-        distances = picture(
-            "figure5-distances",
-            distance_figure(statistics),
-            description="Distributions of cross-modality distances within and between identities, baseline and MSCLNet",
-            caption="Test identities, BNNeck feature; means, gap and spread are in the table.",
-        )
-        pictures = [distances, *(_map(name, each, perplexity) for name, each in arrays.items())]
-    caption = (
-        "Distances between visible and infrared test images; the two halves of the table do not compare."
-    )
-    frame = pd.DataFrame([row[1:] for row in rows], columns=["Figures of", "Model", *titles])
-    frame.index = pd.Index([row[0] for row in rows])
-    table = Table(frame, caption, words=("Figures of", "Model"))
-    return Section("Figure 5: features and distances", [*blocks, table, *pictures])
-
-
-def _find(root: Path, views: list[GridView]) -> tuple[str, dict[str, dict[str, np.ndarray]], float] | None:
-    for grid, whole in PAIRS:
-        for view in (view for view in views if view.grid.name == grid and view.grid.score == "test"):
-            for record in view.of(view.grid.baseline):
-                other = next((r for r in view.of(whole) if r["seed"] == record["seed"]), None)
-                base = _embeddings(root, record)
-                best = _embeddings(root, other) if other is not None else None
-                if base is not None and best is not None:
-                    perplexity = float(view.rows[0].params.get("visualize.perplexity", 30.0))
-                    return (
-                        f"grid {grid}, seed {record['seed']}",
-                        {"baseline": base, "MSCLNet": best},
-                        perplexity,
-                    )
-    return None
-
-
-def _embeddings(root: Path, record: Record) -> dict[str, np.ndarray] | None:
-    """Test features of a record's experiment; None where its commit or the cached file is not on this machine."""
-    try:
-        lock = git(root, "cat-file", "blob", f"{record['experiment']['commit']}:dvc.lock")
-    except (UserError, KeyError):
-        return None
-    files = output_files(lock, stages=["embed"], cache=cache_folder(root)) or {}
-    path = files.get(str(paths.embeddings_of("test")))
-    if path is None:
-        return None
-    return read_arrays(path, stage="embed")
-
-
-def _map(name: str, arrays: dict[str, np.ndarray], perplexity: float) -> Picture:
-    chosen = pick_identities(arrays["identities"], arrays["infrared"], count=16, seed=0)
-    rows = np.isin(arrays["identities"], chosen)
-    figure = embedding_figure(
-        tsne(arrays["bnneck"][rows], seed=0, perplexity=perplexity),
-        arrays["identities"][rows],
-        arrays["infrared"][rows],
-        title=f"{name}: features by identity and modality (t-SNE)",
-    )
-    return picture(
-        f"figure5-{name.lower()}",
-        figure,
-        description=f"t-SNE of test features of {name}",
-        caption=f"{name}: the same {len(chosen)} test identities in either map.",
-    )
+    frames = [pd.DataFrame(history, dtype=float) for history in histories]
+    if not frames:
+        return pd.DataFrame()
+    means = pd.DataFrame(pd.concat(frames).groupby(level=0).mean())
+    return means.head(min(map(len, frames)))

@@ -14,14 +14,19 @@ from pipelines.experiments.grid import Grid, Row, load_grid
 from pipelines.experiments.results import images_differ, read_results, recipe_of, records_file
 from pipelines.experiments.splits import FOLDER
 from pipelines.experiments.statistics import RowStatistics, grid_rows
-from pipelines.report.document import Block, Paragraph
 from pipelines.stages import paths
 from pipelines.stages.config import flatten, read_yaml
 from pipelines.stages.presets import load_preset, preset_names
 
+PLAIN, PAPER, OURS, MISSING = "plain", "paper", "ours", "missing"
+"""In the index of a table: whose numbers a row holds, and that it was not run."""
+US = "this project"
+NOT_RUN = "not run"
 TABLES = Path(__file__).parent / "tables"
 # The sections of params.yaml that decide what a training gives.
 _TRAINED_FROM = ("augment", "model", "synergy", "loss", "train")
+
+Record = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -29,11 +34,11 @@ class Own:
     """The results of the working tree.
 
     Attributes:
-        reports: Content of results/metrics/report.json, shares from 0 to 1; empty where nothing was evaluated.
-        run: Content of results/train/run.json; empty where it is missing.
-        setting: Preset and seed in words, for example `preset synthetic, seed 0`.
-        differences: Number of differences of the data from the published counts.
-        regdb: Name -> summary over RegDB's splits, in percent.
+        reports: content of results/metrics/report.json, shares from 0 to 1; empty where nothing was evaluated.
+        run: content of results/train/run.json; empty where it is missing.
+        setting: preset and seed in words, for example `preset synthetic, seed 0`.
+        differences: number of differences of the data from the published counts.
+        regdb: name -> summary over RegDB's splits, in percent.
     """
 
     reports: list[dict[str, Any]] = field(default_factory=list)
@@ -52,7 +57,7 @@ def read_own(root: Path) -> Own:
     """Read the results of a project; the fields of what was not run are empty.
 
     Raises:
-        UserError: A file is damaged.
+        UserError: a file is damaged.
     """
     verification = _read(root, paths.DOWNLOAD_REPORT, "dvc repro --force download") or {}
     summaries = {}
@@ -83,10 +88,9 @@ def _setting(root: Path) -> str:
     """The preset with the parameters of the training, from dvc.lock: params.yaml may have been edited since."""
     lock = root / "dvc.lock"
     stages = (read_yaml(lock) or {}).get("stages", {}) if lock.is_file() else {}
-    entry = stages.get("train")
-    if entry is None:
+    if "train" not in stages:
         return "preset unknown, for there is no dvc.lock with the training"
-    trained: dict[str, Any] = entry["params"][paths.PARAMS.name]
+    trained: dict[str, Any] = stages["train"]["params"][paths.PARAMS.name]
     seed = f"seed {trained.get('seed')}"
     for preset in preset_names(root):
         values = load_preset(preset, root)
@@ -102,18 +106,15 @@ def read_published(dataset: str) -> pd.DataFrame:
     return pd.read_csv(TABLES / f"{dataset}.csv", dtype=str, keep_default_na=False)
 
 
-Record = Mapping[str, Any]
-
-
 @dataclass(frozen=True)
 class RowView:
     """A row of a grid with its figures over the seeds.
 
     Attributes:
-        row: As declared.
-        params: All its parameters by dotted key.
-        statistics: Of its records; without seeds where it was not run.
-        same_as: The earlier row that is identical by construction, or None.
+        row: as declared.
+        params: all its parameters by dotted key.
+        statistics: of its records; without seeds where it was not run.
+        same_as: the earlier row that is identical by construction, or None.
     """
 
     row: Row
@@ -127,10 +128,10 @@ class GridView:
     """A grid with the records that were made with the parameters of its file.
 
     Attributes:
-        grid: As declared.
-        rows: In order.
-        records: With the parameters of the file.
-        stale: Names of the records with other parameters.
+        grid: as declared.
+        rows: in order.
+        records: with the parameters of the file.
+        stale: names of the records with other parameters.
     """
 
     grid: Grid
@@ -138,43 +139,53 @@ class GridView:
     records: Sequence[Record]
     stale: Sequence[str]
 
-    @property
-    def run(self) -> bool:
-        """Whether there is a record."""
-        return bool(self.records)
-
     def of(self, row: str | None) -> list[Record]:
         """The records of a row, by seed."""
         return sorted((r for r in self.records if r["row"] == row), key=lambda record: record["seed"])
 
-    def warnings(self) -> list[Block]:
-        """Warnings about these figures."""
+    @property
+    def warnings(self) -> list[str]:
+        """What a reader of these figures must know."""
         found = []
         if self.stale:
             some = ", ".join(self.stale[:4]) + (" ..." if len(self.stale) > 4 else "")
             text = "records were made with other parameters than this grid has now, and are left out"
-            found.append(Paragraph(f"{len(self.stale)} {text}: {some}", warning=True))
+            found.append(f"{len(self.stale)} {text}: {some}")
         recipes = {recipe_of(record) for record in self.records}
         for differ, words in (
             (len(recipes) > 1, f"{len(recipes)} different recipes"),
             (images_differ(self.records), "different images"),
         ):
             if differ:
-                text = f"These records come from {words}"
-                found.append(Paragraph(f"{text}: compare with care, or run the grid again.", warning=True))
+                found.append(f"These records come from {words}: compare with care, or run the grid again.")
         return found
+
+    @property
+    def budget(self) -> str:
+        """Length of a cell's training, and the identities that decide, in words."""
+        params = self.rows[0].params
+        epochs, steps = params.get("train.epochs"), params.get("train.steps_per_epoch")
+        length = f"{epochs * steps:,} steps" if epochs and steps else f"{epochs} epochs"
+        dataset = params.get("download.dataset", "unknown")
+        return f"{length} a cell, data set `{dataset}`, judged on its {self.grid.score} identities"
 
 
 def read_view(root: Path, name: str) -> GridView:
     """A grid and its records.
 
     Raises:
-        UserError: The grid's file or a record is damaged.
+        UserError: the grid's file or a record is damaged.
     """
     grid = load_grid(root, name)
     expected = {row.name: row_params(root, grid, row) for row in grid.all_rows}
     every = read_results(root, name)
-    fresh = [record for record in every if _made_as(record, expected.get(record["row"]), grid)]
+    fresh = [
+        record
+        for record in every
+        if record["row"] in expected
+        and record["score"] == grid.score
+        and same_setting(record["params"], expected[record["row"]])
+    ]
     statistics = grid_rows(fresh, list(expected), baseline=grid.baseline, alpha=grid.alpha)
     first: dict[str, Row] = {}
     rows = []
@@ -189,19 +200,3 @@ def row_params(root: Path, grid: Grid, row: Row) -> dict[str, Any]:
     """A row's parameters by dotted key; the seed is the preset's."""
     preset = flatten(load_preset(row.preset or grid.preset, root))
     return {**preset, **flatten(grid.overrides), **flatten(row.overrides)}
-
-
-def budget(view: GridView) -> str:
-    """Length of a cell's training, and the identities that decide, in words."""
-    params = view.rows[0].params
-    epochs, steps = params.get("train.epochs"), params.get("train.steps_per_epoch")
-    length = f"{epochs * steps:,} steps" if epochs and steps else f"{epochs} epochs"
-    judged = "validation" if view.grid.score == "validation" else "test"
-    dataset = params.get("download.dataset", "unknown")
-    return f"{length} a cell, data set `{dataset}`, judged on its {judged} identities"
-
-
-def _made_as(record: Record, expected: Mapping[str, Any] | None, grid: Grid) -> bool:
-    if expected is None or record["score"] != grid.score:
-        return False
-    return same_setting(record["params"], expected)

@@ -1,13 +1,12 @@
 """The report's sections over grids, from made-up records."""
 
-import math
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 from scipy.stats import ttest_rel
 
 from msclnet.recipe import RECIPE
@@ -16,10 +15,9 @@ from pipelines.experiments.grid import grid_names, load_grid
 from pipelines.experiments.plan import relevant
 from pipelines.experiments.results import read_results, recipe_of, records_file, write_result
 from pipelines.report import build, grid_figures
-from pipelines.report.document import Block, Picture, Section, Table
-from pipelines.report.grid_figures import curves_of_divergence, mean_history, why_diverged
-from pipelines.report.grids import ablation, cost, grid_sections, readings
-from pipelines.report.results import read_view, row_params
+from pipelines.report.grid_figures import curves_of_divergence, diverged, mean_history, why_diverged
+from pipelines.report.grids import cost, grid_table
+from pipelines.report.results import Own, read_view, row_params
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -58,14 +56,10 @@ def write(root: Path, grid: str, row: str, seed: int, rank1: float, **changes: A
     write_result(root, grid, record)
 
 
-def section(sections: list[Section], words: str) -> list[Block]:
-    return list(next(each.blocks for each in sections if words in each.title))
-
-
-def table(blocks: list[Block], number: int = 0) -> dict[str, list[str]]:
-    """First cell -> the others, of the n-th table."""
-    found = [block for block in blocks if isinstance(block, Table)][number]
-    return {first: list(cells) for first, *cells in found.frame.itertuples(index=False, name=None)}
+def table(root: Path, grid: str) -> dict[str, list[str]]:
+    """First cell -> the others."""
+    frame = grid_table(read_view(root, grid))
+    return {first: list(cells) for first, *cells in frame.itertuples(index=False, name=None)}
 
 
 def test_table_1_next_to_the_papers(project: Path) -> None:
@@ -74,9 +68,7 @@ def test_table_1_next_to_the_papers(project: Path) -> None:
         write(project, "ablation", "B", seed, base[seed])
         write(project, "ablation", "whole", seed, whole[seed])
     write(project, "ablation", "CA", 0, 25.0)
-    rows = table(
-        list(ablation(read_view(project, "ablation"), read_view(project, "ablation-screening")).blocks)
-    )
+    rows = table(project, "ablation")
 
     assert len(rows) == 15
     assert rows["B"][:6] == ["59.82", "56.07", "3", "21.50 ± 1.50", "19.50 ± 1.50", "baseline"]
@@ -91,14 +83,29 @@ def test_table_1_next_to_the_papers(project: Path) -> None:
 
 
 def test_what_was_not_run_is_marked(project: Path) -> None:
-    sections = grid_sections(project)
-    for grid in (table(section(sections, "Table 1")), table(section(sections, "Readings"), 1)):
+    for grid in ("ablation", "baseline"):
         assert all(
-            "not run" in cells or any("Identical" in cell for cell in cells) for cells in grid.values()
+            "not run" in cells or any("Identical" in cell for cell in cells)
+            for cells in table(project, grid).values()
         )
-    html, text = build.render("report.html", sections), build.render("report.md", sections)
+    text = report(project)
     assert "Ours: not run." in text
-    assert html.count("<h2>") == text.count("\n## ") == len(sections)
+    assert "](rank1.png)" not in text
+    titles = re.findall(r"^## (.+)$", text, re.MULTILINE)
+    assert titles[1:] == [
+        "Table 1: what each loss is worth",
+        "Figure 5: features and distances",
+        "Figure 6: how much the weights matter",
+        "Readings, parts and controls",
+        "Learning curves",
+        "Cost",
+    ]
+
+
+def report(project: Path) -> str:
+    """report.md of a project where nothing but grids was run."""
+    build.write(project, Own(), {name: read_view(project, name) for name in grid_names(project)})
+    return (project / "results/report/report.md").read_text()
 
 
 def test_records_of_other_settings_or_code_are_not_passed_off(project: Path) -> None:
@@ -111,7 +118,7 @@ def test_records_of_other_settings_or_code_are_not_passed_off(project: Path) -> 
         "B": (0,),
         "whole": (0,),
     }
-    warnings = [str(block) for block in view.warnings()]
+    warnings = view.warnings
     assert len(warnings) == 2
     assert "1 records were made with other parameters" in warnings[0]
     assert "`B, seed 1` of experiments/results/ablation.jsonl" in warnings[0]
@@ -125,49 +132,42 @@ def test_divergence_cost_and_curves(project: Path) -> None:
         write(project, "readings", "div-kl", seed, 0.0, diverged=message, figures={})
     write(project, "screening", "B", 0, 20.0)
     views = [read_view(project, name) for name in ("readings", "screening")]
-    blocks = list(readings(views).blocks)
-
-    rows = table(blocks)
+    rows = table(project, "readings")
     assert rows["L_div: minus KL, as printed (with a softmax)"][:2] == ["2", "diverged"]
-    said = table(blocks, -1)
-    assert said == {"readings, div-kl": ["0, 1", "training stopped in epoch 3, step 20: loss_inter = nan"]}
-    costs = next(block for block in cost(views).blocks if isinstance(block, Table))
-    cells = {tuple(row[:2]): row[2:] for row in costs.frame.to_numpy().tolist()}
+    found = diverged(views)
+    assert found is not None
+    assert found[0].to_numpy().tolist() == [
+        ["readings, div-kl", "0, 1", "training stopped in epoch 3, step 20: loss_inter = nan"]
+    ]
+    costs = cost(views)
+    cells = {tuple(row[:2]): row[2:] for row in costs.to_numpy().tolist()}
     assert cells["screening", "B"][:4] == ["1", "100", "20", "5.0"]
     assert cells["screening", "all"][2] == "0.01 h together"
 
 
-def test_the_readmes_picture_shows_each_seed_of_both_rows(
-    project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_readmes_picture_shows_each_seed_of_both_rows(project: Path) -> None:
     for row, values in (("whole", (50.0, 40.0, 45.0)), ("B", (20.0,))):
         for seed, rank1 in enumerate(values):
             means = {"mean": {"rank1": rank1, "mAP": 1.0}, "random": {"rank1": 1.0}}
             write(project, "baseline", row, seed, 0.0, figures={"test": {"all-1shot-agw": means}})
-    figures: list[Figure] = []
-    monkeypatch.setattr(grid_figures, "picture", lambda _, figure, **__: figures.append(figure))
-    grid_figures.rank1(read_view(project, "baseline"))
-    axes: Any = figures[0].axes[0]
+    figure = grid_figures.rank1(read_view(project, "baseline"))
+    axes: Any = figure.axes[0]
     assert [bar.get_width() for bar in axes.patches] == pytest.approx([45, 20])
     assert [cloud.get_offsets()[:, 0].tolist() for cloud in axes.collections] == [[50, 40, 45], [20]]
     assert axes.get_ylim()[0] > axes.get_ylim()[1]  # the first row on top
     assert [text.get_text() for text in axes.texts] == ["45.0 %", "20.0 %"]
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["random ranker 1.0 %"]
-    assert "100 test identities" in figures[0].get_supxlabel()
-    assert "seeds 0 to 2" in figures[0].get_supxlabel()
+    assert "100 test identities" in figure.get_supxlabel()
+    assert "seeds 0 to 2" in figure.get_supxlabel()
 
 
 def test_the_picture_is_part_of_the_report(project: Path) -> None:
     write(project, "baseline", "whole", 0, 30.0)
-    pictures = [
-        block.name for block in section(grid_sections(project), "Readings") if isinstance(block, Picture)
-    ]
-    assert pictures == ["rank1"]
+    assert "](rank1.png)" in report(project)
+    assert (project / "results/report/rank1.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_where_a_training_diverged_is_drawn_from_what_its_record_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    figures: list[Figure] = []
-    monkeypatch.setattr(grid_figures, "picture", lambda _, figure, **__: figures.append(figure))
+def test_where_a_training_diverged_is_drawn_from_what_its_record_has() -> None:
     last = {"step": [121, 122, 123], "total": [3.0, 50.0, None], "feature_norm": [10.0, 1e3, 1e6]}
     record = {
         "row": "printed",
@@ -175,14 +175,13 @@ def test_where_a_training_diverged_is_drawn_from_what_its_record_has(monkeypatch
         "history": {},
         "diverged": "stopped",
     }
-    curves_of_divergence(
+    figure = curves_of_divergence(
         [
             record | {"seed": 0, "last_steps": last},
             record | {"seed": 1, "history": {"epoch": [1, 2], "total": [4, 3], "feature_norm": [9, 8]}},
             record | {"seed": 2},
         ]
     )
-    (figure,) = figures
     steps, epochs, nothing, norms = (figure.axes[i] for i in (0, 1, 2, 3))
     assert np.asarray(steps.lines[1].get_xdata()).tolist() == [1.21, 1.22, 1.23]
     assert np.asarray(steps.lines[1].get_ydata())[:2].tolist() == [3.0, 50.0]
@@ -223,7 +222,7 @@ def test_the_mean_history_leaves_gaps_alone() -> None:
     ]
     found = mean_history(records)
     assert list(found["epoch"]) == [1, 2, 3]
-    assert math.isnan(found["val_score"][0])
+    assert np.isnan(found["val_score"].tolist()[0])
     assert list(found["val_score"][1:]) == [12.0, 8.0]
 
 

@@ -22,8 +22,7 @@ from pipelines.experiments import plan as plans
 from pipelines.experiments import run as runner
 from pipelines.experiments.grid import load_grid
 from pipelines.experiments.plan import Plan, make_plan
-from pipelines.experiments.run import CellOutcome, Conclusion, ending, run_grid
-from pipelines.orchestration.runs import run_parallel
+from pipelines.experiments.run import CellOutcome, Conclusion, ending, run_grid, run_parallel
 
 EXAMPLE = "experiments/results/ablation.jsonl"
 

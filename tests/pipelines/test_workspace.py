@@ -20,7 +20,7 @@ from pipelines.orchestration.experiments import Experiment, check_experiments
 from pipelines.orchestration.overrides import apply_overrides
 from pipelines.orchestration.runs import run_workspace
 from pipelines.orchestration.stage_process import StageCancelledError, run_dvc
-from pipelines.orchestration.workspace import FLOWS, Workspace, experiment_commit, held, isolated
+from pipelines.orchestration.workspace import FLOWS, experiment_commit, held, isolated
 
 
 @pytest.fixture
@@ -332,4 +332,3 @@ def test_the_users_dvc_cache_is_shared_and_a_shallow_clone_will_do(
     assert experiment_commit(shallow, base, result.name) == result.rev
     assert list((tmp_path / "shared" / "files" / "md5").rglob("*.dir"))
     assert not (shallow / ".dvc" / "cache").exists()
-    assert Workspace(shallow, shallow, base).environment == {}

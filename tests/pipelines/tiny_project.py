@@ -233,7 +233,6 @@ def output_of(root: Path, rev: str, path: str) -> str:
     lock = git(root, "show", f"{rev}:dvc.lock")
     stages = [line.strip(" :") for line in lock.splitlines() if line.startswith("  ") and line[2] != " "]
     files = output_files(lock, stages=stages, cache=cache_folder(root))
-    assert files is not None
     return files[path].read_text()
 
 
