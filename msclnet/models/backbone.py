@@ -1,18 +1,44 @@
-"""The extractors: pixels, a stem for each modality, a trunk that is shared or not, and pretrained weights."""
+"""The extractors: pixels, a stem for each modality, a trunk that is shared or not; the slim ResNet."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import ResNet18_Weights, ResNet50_Weights
-from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
-from msclnet.errors import UserError
 from msclnet.models.non_local import NonLocalBlock
 
 # A ResNet slim enough to train on two CPU cores with 288 x 144 images, of which it averages squares of 3 x 3 pixels
 # first (model.reduction): nine tenths of the cost are up there.
+
+
+class BasicBlock(nn.Module):
+    """The residual block of two 3 x 3 convolutions (He et al., CVPR 2016), with torchvision's names of parameters.
+
+    Importing torchvision would cost every start of a slim network 4 s of processor time.
+
+    Args:
+        channels: Input channels.
+        out: Output channels.
+        stride: Of the first convolution.
+        downsample: Brings the input to the output's shape; None where it has it.
+    """
+
+    def __init__(self, channels: int, out: int, stride: int, downsample: nn.Module | None) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, out, 3, stride=stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(out)
+        self.relu = nn.ReLU(inplace=True)
+        self.conv2 = nn.Conv2d(out, out, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out)
+        self.downsample = downsample
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, channels, H, W) -> (N, out, H / stride, W / stride)."""
+        shortcut = x if self.downsample is None else self.downsample(x)
+        x = self.relu(self.bn1(self.conv1(x)))
+        x = self.bn2(self.conv2(x))
+        x += shortcut
+        return self.relu(x)
 
 
 def slim_stem(width: int) -> nn.Module:
@@ -48,83 +74,6 @@ def slim_trunk(width: int, *, last_stride: int, non_local_inner: int) -> nn.Modu
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     return join_layers(layers, non_local_inner=non_local_inner)
-
-
-# Pretrained weights: torchvision's, a local file, or none.
-
-IMAGENET = {"resnet18": ResNet18_Weights.IMAGENET1K_V1, "resnet50": ResNet50_Weights.IMAGENET1K_V1}
-
-
-def load_pretrained(resnet: ResNet, *, backbone: str, weights: str) -> None:
-    """Fill a torchvision ResNet, in place.
-
-    Args:
-        resnet: A ResNet as torchvision builds it.
-        backbone: `resnet18` or `resnet50`.
-        weights: `none`, `imagenet` (torchvision's, kept in its cache folder after the first time), or the
-            path of a file of torchvision's keys (.safetensors, or .pth as written by torch.save).
-
-    Raises:
-        UserError: The weights cannot be fetched or read, or are those of another network.
-    """
-    if weights == "none":
-        return
-    state = _imagenet(backbone) if weights == "imagenet" else read_state(Path(weights))
-    state = {key: value for key, value in state.items() if not key.startswith("fc.")}
-    expected = {key: value.shape for key, value in resnet.state_dict().items() if not key.startswith("fc.")}
-    # Files from before torch 1.0 lack the counters of batch norm.
-    missing = [key for key in expected if key not in state and not key.endswith("num_batches_tracked")]
-    wrong = [key for key in state if expected.get(key) != state[key].shape]
-    if missing or wrong:
-        raise UserError(
-            f"model.weights: {weights} does not hold a torchvision {backbone}: {len(missing)} keys are missing "
-            f"{missing[:3]}, {len(wrong)} unknown or of another shape {wrong[:3]}; "
-            "give a file that fits model.backbone, or 'imagenet', or 'none'"
-        )
-    resnet.load_state_dict(state, strict=False)
-
-
-def read_state(path: Path) -> dict[str, Tensor]:
-    """Tensors of a .safetensors file or of a .pth file; no code in the file is ever run.
-
-    Raises:
-        UserError: There is no such file, or it cannot be read as tensors.
-    """
-    if not path.is_file():
-        raise UserError(
-            f"model.weights: there is no file {path}; give the path of a .pth or .safetensors file, "
-            "'imagenet' or 'none'"
-        )
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise UserError(
-            f"model.weights: {path} cannot be read as a file of tensors ({type(error).__name__}: {error}); "
-            "save a plain state_dict again with torch.save or safetensors"
-        ) from error
-    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
-        state = state["state_dict"]
-    if not isinstance(state, dict) or not all(
-        isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
-    ):
-        raise UserError(f"model.weights: {path} holds no state_dict; save model.state_dict() alone")
-    return {key.removeprefix("module."): value for key, value in state.items()}
-
-
-def _imagenet(backbone: str) -> dict[str, Tensor]:
-    weights = IMAGENET[backbone]
-    try:
-        return dict(weights.get_state_dict(progress=True, check_hash=True, weights_only=True))
-    except Exception as error:
-        raise UserError(
-            f"model.weights: 'imagenet' could not be fetched from {weights.url} ({error}); download that file on a "
-            f"machine with internet access and put it into {torch.hub.get_dir()}/checkpoints (a broken copy that "
-            "lies there already must go), or set model.weights to its path, or to 'none' for random weights"
-        ) from error
 
 
 # From images as they are stored to what a ResNet's first convolution expects.
@@ -232,17 +181,6 @@ class TwoStreamBackbone(nn.Module):
         return torch.cat([self.trunk_visible(stems[0]), self.trunk_infrared(stems[1])])
 
 
-def stem(resnet: ResNet) -> nn.Module:
-    """conv1 to maxpool of a torchvision ResNet."""
-    return nn.Sequential(resnet.conv1, resnet.bn1, resnet.relu, resnet.maxpool)
-
-
-def trunk(resnet: ResNet, *, non_local_inner: int) -> nn.Module:
-    """layer1 to layer4 of a torchvision ResNet (taken, not copied), with AGW's non-local blocks."""
-    layers = [list(layer) for layer in (resnet.layer1, resnet.layer2, resnet.layer3, resnet.layer4)]
-    return join_layers(layers, non_local_inner=non_local_inner)
-
-
 def join_layers(layers: Sequence[Sequence[nn.Module]], *, non_local_inner: int) -> nn.Module:
     """Four layers of residual blocks in a row, with AGW's non-local blocks.
 
@@ -273,16 +211,6 @@ def with_non_local(blocks: Sequence[nn.Module], *, last: int, inner: int) -> nn.
 
 def out_channels(block: nn.Module) -> int:
     """Channels after a ResNet block."""
-    norm = block.bn3 if isinstance(block, Bottleneck) else block.bn2
+    norm = getattr(block, "bn3", None) or block.bn2
     assert isinstance(norm, nn.BatchNorm2d)
     return norm.num_features
-
-
-def keep_last_resolution(resnet: ResNet) -> None:
-    """Set the stride of layer4 to 1, in place: maps of 1/16 instead of 1/32 of the image."""
-    block = resnet.layer4[0]
-    main = block.conv1 if isinstance(block, BasicBlock) else block.conv2
-    shortcut = block.get_submodule("downsample.0")
-    for convolution in (main, shortcut):
-        assert isinstance(convolution, nn.Conv2d)
-        convolution.stride = (1, 1)

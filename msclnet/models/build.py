@@ -4,24 +4,12 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-from torchvision.models import resnet18, resnet50
-
-from msclnet.models.backbone import (
-    Pixels,
-    TwoStreamBackbone,
-    keep_last_resolution,
-    load_pretrained,
-    slim_stem,
-    slim_trunk,
-    stem,
-    trunk,
-)
+from msclnet.models.backbone import Pixels, TwoStreamBackbone, slim_stem, slim_trunk
 from msclnet.models.heads import BNNeck, ModalityNorm
 from msclnet.models.mogrifier import MogrifierLSTMCell
 from msclnet.models.network import MSCLNet
 from msclnet.models.synergy import SynergyBranch
 
-RESNETS = {"resnet18": resnet18, "resnet50": resnet50}
 FORMER_REDUCTION = 3  # of networks that were saved before model.reduction was a parameter
 
 
@@ -74,19 +62,21 @@ def _build_backbone(model: Mapping[str, Any], *, pretrained: bool) -> TwoStreamB
             trunk_infrared=trunks[-1],
             channels=8 * width,
         )
-    resnet = RESNETS[model["backbone"]]()
+    from msclnet.models import resnet  # torchvision: 4 s of processor time that the slim network does without
+
+    network = resnet.RESNETS[model["backbone"]]()
     if pretrained:
-        load_pretrained(resnet, backbone=model["backbone"], weights=model["weights"])
+        resnet.load_pretrained(network, backbone=model["backbone"], weights=model["weights"])
     if model["last_stride"] == 1:
-        keep_last_resolution(resnet)
-    other = copy.deepcopy(resnet)
-    trunk_visible = trunk(resnet, non_local_inner=model["non_local_inner"])
+        resnet.keep_last_resolution(network)
+    other, inner = copy.deepcopy(network), model["non_local_inner"]
+    trunk_visible = resnet.trunk(network, non_local_inner=inner)
     return TwoStreamBackbone(
-        stem_visible=stem(resnet),
-        stem_infrared=stem(other),
+        stem_visible=resnet.stem(network),
+        stem_infrared=resnet.stem(other),
         trunk_visible=trunk_visible,
-        trunk_infrared=trunk_visible if shared else trunk(other, non_local_inner=model["non_local_inner"]),
-        channels=resnet.fc.in_features,
+        trunk_infrared=trunk_visible if shared else resnet.trunk(other, non_local_inner=inner),
+        channels=network.fc.in_features,
     )
 
 

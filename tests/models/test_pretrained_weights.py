@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 from torchvision.models import ResNet, resnet18, resnet50
 
 from msclnet.errors import UserError
-from msclnet.models.backbone import IMAGENET, load_pretrained, read_state
 from msclnet.models.build import build_network
+from msclnet.models.resnet import IMAGENET, load_pretrained, read_state
 
 
 @pytest.fixture(scope="module")
