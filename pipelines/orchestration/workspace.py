@@ -32,7 +32,7 @@ _REDIRECTING = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECT
 _START = "run `git init && git add -A && git commit -m start` in it, then try again"
 
 
-def git(folder: Path, *arguments: str, stdin: str = "", **variables: str) -> str:
+def git(folder: Path, *arguments: str, stdin: str | bytes = "", **variables: str) -> str:
     """Run one git command and return its output, stripped; without optional locks it leaves the user's index as it is.
 
     Raises:

@@ -11,19 +11,12 @@ import numpy as np
 from msclnet.errors import UserError
 from msclnet.tracking.stored_run import StoredRun, stored_run
 from pipelines import settings
-from pipelines.orchestration.dvc_files import (
-    METRICS,
-    missing_outputs,
-    output_files,
-    read_stages,
-    stages_between,
-)
-from pipelines.orchestration.git import base_commit, git
+from pipelines.orchestration.dvc_files import missing_outputs, output_files, read_stages, stages_between
 from pipelines.orchestration.stage_process import Log, StageFailedError, run_dvc
-from pipelines.orchestration.workspace import Workspace, cache_folder, configure
+from pipelines.orchestration.workspace import base_commit, cache_folder, configure, git
 from pipelines.stages.config import flatten, load_yaml
 from pipelines.stages.lineage import CHANGES, FOLDER, LOCK, NO_COMMIT, processor
-from pipelines.stages.paths import MANIFEST, RAW, WEIGHTS, embeddings_of, images_of, link_raw_data
+from pipelines.stages.paths import MANIFEST, METRICS, RAW, WEIGHTS, embeddings_of, images_of, link_raw_data
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -35,7 +28,7 @@ COMPARED = {
     "preprocess": (*map(images_of, ("train", "val", "test")), MANIFEST),
     "train": (WEIGHTS,),
     "embed": (*map(embeddings_of, ("val", "test")),),
-    "evaluate": (Path(METRICS),),
+    "evaluate": (METRICS,),
 }
 
 
@@ -162,9 +155,7 @@ def run_again(root: Path, folder: Path, *, first_stage: str | None, log: Log) ->
     """Run the stages up to the evaluation again, whatever the caches hold; they register and log in the folder."""
     stages = stages_between(read_stages(folder), first_stage=first_stage, last_stage="evaluate")
     own = {"MSCLNET_HOME": str(folder), "MLFLOW_TRACKING_URI": ""}
-    environment = settings.stage_environment(
-        root, workspace=folder, extra={**Workspace(root, folder).environment, **own}
-    )
+    environment = settings.stage_environment(root, workspace=folder, extra=own)
     for stage in stages:
         command = ("repro", "--single-item", "--force", stage.name)
         code, tail = run_dvc(folder, *command, environment=environment, log=log)
@@ -178,9 +169,9 @@ def report_differences(folder: Path, run: StoredRun, lock: bytes, *, cache: Path
     """Print by stage what differs from the record; returns whether the evaluation's figures are the same."""
     recorded: dict[str, Path | bytes] = {}
     for stage in COMPARED:
-        recorded |= output_files(lock, stages=[stage], cache=cache) or {}
+        recorded |= output_files(lock, stages=[stage], cache=cache)
     if metrics := run.artifact("evaluate/metrics.json"):
-        recorded[METRICS] = metrics
+        recorded[str(METRICS)] = metrics
     same = {}
     for stage, paths in COMPARED.items():
         found = [difference(recorded[str(p)], folder / p) for p in paths if str(p) in recorded]
