@@ -23,6 +23,11 @@ from msclnet.gallery.store import Gallery
 from msclnet.images.user_files import Unreadable
 from msclnet.progress import progress_bar
 
+_FULL = (
+    "No space left",
+    "File too large",
+    "uota exceeded",
+)  # what systems report, within LanceDB's own words
 WRITTEN_EVERY = 20.0  # seconds of embedding that an interruption can cost
 
 
@@ -120,10 +125,11 @@ def full_disk_explained(address: str) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError) as error:
-        if "No space left" not in str(error) and "os error 28" not in str(error):
+        if not any(words in str(error) for words in _FULL):
             raise
         raise UserError(
-            f"{address}: the disk is full; make room and give the same command again: what was written before stays"
+            f"{address}: the disk is full, or a file there may not grow; make room and give the same command again: "
+            "what was written before stays"
         ) from error
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from msclnet.datasets.archive import UnreadableFileError, read_plain_file
 from msclnet.gallery.adding import Added, full_disk_explained, write_embedded
-from msclnet.gallery.embedding import Prepared, as_jpeg, embed_in_threads
+from msclnet.gallery.embedding import BATCH, Prepared, as_jpeg, embed_in_threads
 from msclnet.gallery.schema import MODALITIES, VECTOR, GalleryModel
 from msclnet.gallery.store import Gallery
 from msclnet.images.decode import UnreadableImageError, decode, resize
@@ -44,7 +44,9 @@ class Rebuilt:
     change: Change
 
 
-def rebuild(gallery: Gallery, model: SearchModel, description: GalleryModel, *, threads: int) -> Rebuilt:
+def rebuild(
+    gallery: Gallery, model: SearchModel, description: GalleryModel, *, threads: int, batch: int = BATCH
+) -> Rebuilt:
     """Embed all images again and put the new table in the place of the old one.
 
     A file that is gone or has changed is embedded from the crop in the table. Searches see the old table until the new
@@ -55,6 +57,7 @@ def rebuild(gallery: Gallery, model: SearchModel, description: GalleryModel, *, 
         model: The new one.
         description: The same as the table keeps it.
         threads: That read files.
+        batch: Images at a time through the network.
 
     Raises:
         UserError: The disk is full.
@@ -73,7 +76,9 @@ def rebuild(gallery: Gallery, model: SearchModel, description: GalleryModel, *, 
         new = gallery.beside(description)
         finished = {row["id"] for batch in new.batches(["id"]) for row in batch.to_pylist()}
         done = Added()
-        parts = embed_in_threads(_rows(gallery, finished), prepare, model, new.schema, threads=threads)
+        parts = embed_in_threads(
+            _rows(gallery, finished), prepare, model, new.schema, threads=threads, batch=batch
+        )
         write_embedded(new, parts, done, total=len(gallery) - len(finished))
         change = compare_answers(gallery, new)
         gallery.replace_with(new)

@@ -79,10 +79,13 @@ class NamePattern:
         match = self._expression.fullmatch(tail)
         if match is None:
             raise ValueError(f"its name does not fit the pattern {self.pattern}")
-        return {
-            name: datetime.strptime(text, self._time_format) if name == "time" and self._time_format else text
-            for name, text in match.groupdict().items()
-        }
+        values: dict[str, Any] = match.groupdict()
+        if self._time_format:
+            try:
+                values["time"] = datetime.strptime(values["time"], self._time_format)
+            except ValueError:
+                raise ValueError(f"time {values['time']!r} does not fit {self._time_format}") from None
+        return values
 
     def _part(self, found: re.Match[str]) -> str:
         if found["star"]:
