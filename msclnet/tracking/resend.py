@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from msclnet.errors import UserError
-from msclnet.tracking.run import Status, metric_name, referenced_run
+from msclnet.tracking.run import Status, metric_name
+from msclnet.tracking.run_setup import referenced_run
 from msclnet.tracking.server import connect, explained
-
-METRICS_PER_REQUEST = 1000  # MLflow refuses more
 
 
 class Resent(NamedTuple):
@@ -50,8 +49,7 @@ def resend(history: Path, reference: Mapping, *, home: Path, status: Status = "F
             known = {entry.step for entry in server.client.get_metric_history(run_id, name)}
             present += len(points.keys() & known)
             missing += [Metric(name, value, now, step) for step, value in points.items() if step not in known]
-        for first in range(0, len(missing), METRICS_PER_REQUEST):
-            server.client.log_batch(run_id, metrics=missing[first : first + METRICS_PER_REQUEST])
+        server.client.log_batch(run_id, metrics=missing)
         if found.info.status == "RUNNING":
             server.client.set_terminated(run_id, status)
     return Resent(len(missing), present, run_id)

@@ -2,21 +2,27 @@
 
 import json
 import logging
-import os
-import queue
-import re
-import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from msclnet.errors import UserError
-from msclnet.tracking.masking import brief, mask
+from msclnet.tracking.masking import mask
+from msclnet.tracking.run_setup import (
+    LINKED_TO,
+    DatasetInfo,
+    find_or_create_run,
+    process_tags,
+    referenced_run,
+    store_dataset,
+    store_params,
+    store_tags,
+    tag_entities,
+)
+from msclnet.tracking.sender import RESEND, Sender
 from msclnet.tracking.server import Server, connect, exists, explained, find_or_create_experiment
 
 if TYPE_CHECKING:
@@ -28,34 +34,11 @@ Status = Literal["FINISHED", "FAILED", "KILLED"]
 MACHINE_METRICS = ("images_per_second", "share_waiting_for_input", "gpu_memory_gib", "seconds_left")
 GRID = "grid"  # tag of a grid's run: the grid's name
 RESUMED_FROM = "resumed_from"
-LINKED_TO = "linked_to"
-RESEND = (
-    "Afterwards, send the missing metrics with: msclnet resend HISTORY.csv RUN.json "
-    "(the run's history and its run.json)."
-)
 
 _SECONDS_TO_FINISH: dict[Status, float] = {"FINISHED": 60.0, "FAILED": 15.0, "KILLED": 10.0}
-_SECONDS_BETWEEN_ATTEMPTS = 30.0
-_ENTITIES_PER_REQUEST = 100  # MLflow refuses more parameters at once
-_PARAM_LENGTH = 6000
 _KILLED_BY_SIGNAL = (143, 130)
 
 logger = logging.getLogger("msclnet.tracking")
-
-
-@dataclass(frozen=True)
-class DatasetInfo:
-    """The data set a model was trained on.
-
-    Attributes:
-        name: For people.
-        digest: Hash of its contents; two data sets are the same when their digests are.
-        counts: Numbers worth showing, e.g. images and identities of each split.
-    """
-
-    name: str
-    digest: str
-    counts: Mapping[str, int]
 
 
 class Tracker:
@@ -79,7 +62,7 @@ class Tracker:
         self._stage = stage
         self._finished = False
         self._monitor = None
-        self._sender = _Sender(server.masked_uri)
+        self._sender = Sender(server.masked_uri)
 
     @classmethod
     def start(
@@ -113,26 +96,27 @@ class Tracker:
         Raises:
             UserError: The server does not answer, or the run to resume was started with other parameters.
         """
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
         server = connect(home)
         with explained(server):
             run = find_or_create_run(server, experiment, run_name, reference=resume, link=RESUMED_FROM)
-            _store_params(server, run, params)
-            _store_dataset(server, run, dataset)
-            _store_tags(server, run, _process_tags() | dict(tags))
+            store_params(server, run, params)
+            store_dataset(server, run, dataset)
+            store_tags(server, run, process_tags() | dict(tags))
             server.client.update_run(run.info.run_id, status="RUNNING")
         tracker = cls(server, run, experiment=experiment, owner=True, stage="train")
         if system_metrics:
-            tracker._start_monitor(resumed=bool(run.data.metrics))
+            resumed = bool(run.data.metrics)
+            tracker._monitor = SystemMetricsMonitor(
+                tracker.run_id, resume_logging=resumed, tracking_uri=server.uri
+            )
+            tracker._monitor.start()
         return tracker
 
     @classmethod
     def join(
-        cls,
-        reference: Mapping,
-        *,
-        home: Path,
-        stage: str,
-        tags: Mapping[str, str] | None = None,
+        cls, reference: Mapping, *, home: Path, stage: str, tags: Mapping[str, str] | None = None
     ) -> "Tracker":
         """Lets a later stage log into the run of the training.
 
@@ -152,19 +136,13 @@ class Tracker:
         server = connect(home)
         with explained(server):
             run = referenced_run(server, reference)
-            _store_tags(server, run, {f"stage.{stage}": "RUNNING", **(tags or {})})
+            store_tags(server, run, {f"stage.{stage}": "RUNNING", **(tags or {})})
         owner = LINKED_TO in run.data.tags
         return cls(server, run, experiment=str(reference.get("experiment") or ""), owner=owner, stage=stage)
 
     @classmethod
     def group(cls, *, home: Path, experiment: str, name: str, tags: Mapping[str, str]) -> "Tracker":
-        """Begins or continues the run of a grid; its trainings name it in the tag `mlflow.parentRunId`.
-
-        Args:
-            home: As for `start`.
-            experiment: That of the trainings: the UI nests runs within one experiment alone.
-            name: Of the grid.
-            tags: More tags.
+        """Begins or continues the run of a grid, in the experiment of its trainings: the UI nests within one alone.
 
         Raises:
             UserError: The server does not answer.
@@ -174,7 +152,7 @@ class Tracker:
             experiment_id = find_or_create_experiment(server, experiment)
             found = server.client.search_runs([experiment_id], f"tags.{GRID} = '{name}'", max_results=1)
             run = found[0] if found else server.client.create_run(experiment_id, run_name=name)
-            _store_tags(server, run, {**_process_tags(), GRID: name, **tags})
+            store_tags(server, run, {**process_tags(), GRID: name, **tags})
             server.client.update_run(run.info.run_id, status="RUNNING")
         return cls(server, run, experiment=experiment, owner=True)
 
@@ -209,10 +187,7 @@ class Tracker:
         self._sender.put(partial(self.server.client.log_batch, self.run_id, metrics=metrics))
 
     def log_artifact(self, path: Path, folder: str | None = None) -> None:
-        """Queues a file, or a folder with its files, for the run's artifacts.
-
-        The file is read when its turn comes: it must stay as it is until `finish`.
-        """
+        """Queues a file, or a folder with its files, which must stay as they are until `finish`."""
         client = self.server.client
         send = client.log_artifacts if path.is_dir() else client.log_artifact
         self._sender.put(partial(send, self.run_id, str(path.absolute()), folder))
@@ -227,7 +202,7 @@ class Tracker:
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Queues tags; logins in addresses are masked."""
-        self._sender.put(partial(self.server.client.log_batch, self.run_id, tags=_tag_entities(tags)))
+        self._sender.put(partial(self.server.client.log_batch, self.run_id, tags=tag_entities(tags)))
 
     def finish(self, status: Status) -> None:
         """Sends what is left and ends the run; later calls do nothing.
@@ -265,29 +240,14 @@ class Tracker:
             status = "KILLED"
             raise
         except SystemExit as stop:
-            if stop.code in _KILLED_BY_SIGNAL:
-                status = "KILLED"
-            elif not stop.code:
-                status = "FINISHED"
+            status = "KILLED" if stop.code in _KILLED_BY_SIGNAL else "FAILED" if stop.code else "FINISHED"
             raise
         finally:
             self.finish(status)
 
-    def _start_monitor(self, *, resumed: bool) -> None:
-        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
-
-        self._monitor = SystemMetricsMonitor(
-            self.run_id, resume_logging=resumed, tracking_uri=self.server.uri
-        )
-        self._monitor.start()
-
 
 def grid_runs(*, home: Path, names: Collection[str]) -> list[Tracker]:
     """The runs of grids with these names, in any experiment; neither a run nor a database is created.
-
-    Args:
-        home: Folder of the local database.
-        names: Of the grids.
 
     Raises:
         UserError: The server does not answer.
@@ -304,172 +264,3 @@ def grid_runs(*, home: Path, names: Collection[str]) -> list[Tracker]:
 def metric_name(column: str) -> str:
     """The metric's name for a column of the history: those of the machine become system metrics."""
     return f"system/{column}" if column in MACHINE_METRICS else column
-
-
-def referenced_run(server: Server, reference: Mapping) -> "Run":
-    """The run of a `Tracker.reference`, or the one that stands for it on this server; created where missing."""
-    experiment = str(reference.get("experiment") or "msclnet")
-    run_name = str(reference.get("run_name") or "linked")
-    return find_or_create_run(server, experiment, run_name, reference=reference, link=LINKED_TO)
-
-
-def find_or_create_run(
-    server: Server, experiment: str, run_name: str, *, reference: Mapping | None, link: str
-) -> "Run":
-    """The referenced run, or the run already made in its place, or a new one that names it in a tag."""
-    former = ""
-    if reference is not None:
-        former = str(reference.get("run_id", ""))
-        if not re.fullmatch(r"[\w-]{1,64}", former):
-            raise UserError(f"run.json: run_id is {former!r}, which is no MLflow run; run the training again")
-        if (run := _known_run(server, former)) is not None:
-            return run
-    experiment_id = find_or_create_experiment(server, experiment)
-    if former:
-        found = server.client.search_runs([experiment_id], f"tags.{link} = '{former}'", max_results=1)
-        if found:
-            return found[0]
-    tags = {link: former} if former else {}
-    return server.client.create_run(experiment_id, run_name=run_name, tags=tags)
-
-
-def _known_run(server: Server, run_id: str) -> "Run | None":
-    from mlflow import MlflowException
-
-    try:
-        run = server.client.get_run(run_id)
-    except MlflowException as error:
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            return None
-        raise
-    return run if run.info.lifecycle_stage == "active" else None
-
-
-def _store_params(server: Server, run: "Run", params: Mapping[str, object]) -> None:
-    """Stores what is new; refuses what contradicts the run to resume, for parameters are immutable."""
-    from mlflow.entities import Param
-
-    values = {name: value[:_PARAM_LENGTH] for name, value in _flatten(params)}
-    for name, value in values.items():
-        former = run.data.params.get(name, value)
-        if former != value:
-            raise UserError(
-                f"{name}: the run to resume ({run.info.run_id}) was started with {former!r}, now it is "
-                f"{value!r}. Set it back, or begin a new run without the former checkpoint."
-            )
-    new = [Param(name, value) for name, value in values.items() if name not in run.data.params]
-    for first in range(0, len(new), _ENTITIES_PER_REQUEST):
-        server.client.log_batch(run.info.run_id, params=new[first : first + _ENTITIES_PER_REQUEST])
-
-
-def _flatten(params: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """`{"train": {"epochs": 3}}` gives ("train.epochs", "3"); lists become JSON."""
-    for name, value in params.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flatten(value, f"{prefix}{name}.")
-        else:
-            text = json.dumps(value, default=str) if isinstance(value, list | tuple | Mapping) else str(value)
-            yield f"{prefix}{name}", mask(text)
-
-
-def _store_dataset(server: Server, run: "Run", dataset: DatasetInfo) -> None:
-    """Stores the data set as the run's input, which the UI shows and searches, and as two tags."""
-    from mlflow.entities import Dataset, DatasetInput, InputTag
-
-    entity = Dataset(
-        name=dataset.name,
-        digest=dataset.digest[:36],  # MLflow takes no longer one; the whole goes into a tag
-        source_type="local",
-        source=json.dumps({"uri": dataset.name}),
-        profile=json.dumps(dict(dataset.counts)),
-    )
-    training = InputTag("mlflow.data.context", "training")
-    server.client.log_inputs(run.info.run_id, [DatasetInput(entity, tags=[training])])
-    _store_tags(server, run, {"dataset": dataset.name, "dataset_digest": dataset.digest})
-
-
-def _store_tags(server: Server, run: "Run", tags: Mapping[str, str]) -> None:
-    server.client.log_batch(run.info.run_id, tags=_tag_entities(tags))
-
-
-def _tag_entities(tags: Mapping[str, str]) -> list:
-    from mlflow.entities import RunTag
-
-    if "git_commit" in tags:  # under this name the UI shows it in its own column
-        tags = {**tags, "mlflow.source.git.commit": tags["git_commit"]}
-    return [RunTag(name, mask(str(value))) for name, value in tags.items()]
-
-
-def _process_tags() -> dict[str, str]:
-    """What MLflow's UI shows as a run's source and user."""
-    return {
-        "mlflow.source.type": "LOCAL",
-        "mlflow.source.name": Path(sys.argv[0]).name,
-        "mlflow.user": os.environ.get("USER", "unknown"),
-    }
-
-
-class _Sender:
-    """Calls the server in one background thread, in order; a call that fails is tried again while the run lasts.
-
-    MLflow's own asynchronous queue takes metrics and tags only, reports each failed batch as an error in the log,
-    forgets it, and waits without a limit for a server that hangs when the process ends.
-    """
-
-    def __init__(self, address: str) -> None:
-        self._address = address
-        self._calls: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
-        self._closing = threading.Event()
-        self._lost = False
-        self._warned = False
-        # A daemon: a request that hangs must not keep the process alive.
-        self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
-        self._thread.start()
-
-    def put(self, call: Callable[[], object]) -> None:
-        self._calls.put(call)
-
-    def close(self, seconds: float) -> bool:
-        """Wait until all is sent, an attempt fails, or the time is over; whether all was sent."""
-        self._calls.put(None)
-        self._closing.set()
-        self._thread.join(seconds)
-        return not (self._thread.is_alive() or self._lost)
-
-    def _work(self) -> None:
-        while (call := self._calls.get()) is not None:
-            last_attempt = self._closing.is_set()
-            while not self._done(call):
-                if last_attempt:
-                    self._lost = True
-                    return
-                last_attempt = self._closing.wait(_SECONDS_BETWEEN_ATTEMPTS)
-
-    def _done(self, call: Callable[[], object]) -> bool:
-        """Whether the call needs no further attempt: it succeeded, or the server refused it."""
-        try:
-            call()
-        except Exception as error:  # clients, drivers and file systems share no base class
-            self._lost |= _is_refusal(error)
-            if _is_refusal(error):
-                logger.warning("MLflow at %s refused to store something: %s", self._address, brief(error))
-            elif not self._warned:
-                self._warned = True
-                logger.warning(
-                    "MLflow at %s does not answer (%s). The work goes on and its files are the record. %s",
-                    self._address,
-                    brief(error),
-                    RESEND,
-                )
-            return _is_refusal(error)
-        return True
-
-
-def _is_refusal(error: Exception) -> bool:
-    """Whether trying again is useless: the server understood and said no, or a file to send is not there."""
-    from mlflow import MlflowException
-
-    if isinstance(error, MlflowException):
-        status = error.get_http_status_code()
-        return 400 <= status < 500 and status not in (408, 429)
-    return isinstance(error, (FileNotFoundError, PermissionError, TypeError, ValueError))

@@ -28,7 +28,7 @@ from msclnet.precision import choose_precision
 from msclnet.recipe import RECIPE
 from msclnet.retrieval.evaluation import query_exclusion, validation_figures
 from msclnet.retrieval.protocols import Images
-from msclnet.tracking.run import DatasetInfo
+from msclnet.tracking.run_setup import DatasetInfo
 from msclnet.training.cuda_graph import graphs_wanted
 from msclnet.training.loop import DivergedError, Training
 from msclnet.training.optimizer import Schedule, build_optimizer

@@ -14,7 +14,8 @@ from torch import Tensor
 from msclnet.distributed import Processes
 from msclnet.errors import UserError
 from msclnet.recipe import RECIPE
-from msclnet.tracking.run import DatasetInfo, Tracker
+from msclnet.tracking.run import Tracker
+from msclnet.tracking.run_setup import DatasetInfo
 from msclnet.training.checkpoint import CheckpointFolder, remove_finished
 from msclnet.training.history import write_history
 from msclnet.training.loop import DivergedError, Recorder, Training

@@ -15,7 +15,8 @@ from dvc.repo import Repo
 from safetensors.numpy import save_file
 
 from msclnet.errors import UserError
-from msclnet.tracking.run import DatasetInfo, Tracker
+from msclnet.tracking.run import Tracker
+from msclnet.tracking.run_setup import DatasetInfo
 from pipelines.orchestration.workspace import cache_folder
 from pipelines.release.restore import SAME, difference, restore
 from pipelines.stages.lineage import lineage_tags, log_lineage

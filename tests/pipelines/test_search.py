@@ -331,7 +331,8 @@ def test_the_registered_champion_ranks_as_its_files_do(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from msclnet.tracking.registry import log_model, promote
-    from msclnet.tracking.run import DatasetInfo, Tracker
+    from msclnet.tracking.run import Tracker
+    from msclnet.tracking.run_setup import DatasetInfo
 
     own = search("photos", "night.png")
     weights = project / "results/train/model.safetensors"

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from msclnet.tracking.run import DatasetInfo, Tracker
+from msclnet.tracking.run import Tracker
+from msclnet.tracking.run_setup import DatasetInfo
 
 DATASET = DatasetInfo("synthetic", "5e" * 32, {"train_images": 8, "train_identities": 2})
 

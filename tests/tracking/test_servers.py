@@ -213,7 +213,7 @@ def test_training_outlives_its_server(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    monkeypatch.setattr("msclnet.tracking.run._SECONDS_BETWEEN_ATTEMPTS", 1.0)
+    monkeypatch.setattr("msclnet.tracking.sender._SECONDS_BETWEEN_ATTEMPTS", 1.0)
     generator = np.random.default_rng(0)
     rows = [{"epoch": epoch, "loss": float(generator.normal()), "lr": 3e-4 / 7**epoch} for epoch in range(20)]
     history = tmp_path / "history.csv"
