@@ -244,6 +244,27 @@ def search(
 
 
 @app.command()
+def serve(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A gallery: its name, folder or address.")],
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; one of other machines needs a token.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8300,
+    token: Annotated[
+        str | None, typer.Option(help="What requests have to carry. [default: MSCLNET_TOKEN]")
+    ] = None,
+) -> None:
+    """Serve the page that searches a gallery, and its API (/docs), until Ctrl-C.
+
+    Example: msclnet serve yard
+    """
+    from pipelines.gallery import server
+    from pipelines.settings import read_settings
+
+    server.serve(name, host=host, port=port, token=token or read_settings().token)
+
+
+@app.command()
 def export(
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="For the files.")] = Path("results/export"),
 ) -> None:

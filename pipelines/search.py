@@ -202,6 +202,7 @@ def _load(weights: Path, spec: Mapping[str, Any], size: Size, identity: dict[str
         identity,
         digest=weights_digest(weights),
         calibration=calibration.to_json() if calibration else None,
+        network=network,
     )
 
 

@@ -66,6 +66,9 @@ class Settings(BaseSettings):
     project: Path | None = Field(
         default=None, description="the user's project, set by the runs in copies of it"
     )
+    token: str | None = Field(
+        default=None, description="what requests to the search page must carry, for msclnet serve --host"
+    )
     mlflow_port: int = Field(
         default=5000, ge=1, le=65535, validation_alias="MLFLOW_PORT", description="port of MLflow, make up"
     )

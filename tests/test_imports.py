@@ -53,7 +53,13 @@ KNOWN = {
     "msclnet.images": ("msclnet.datasets", "msclnet.worker_processes"),
     "msclnet.synthetic": ("msclnet.datasets", "msclnet.worker_processes"),
     "msclnet.export": ("msclnet.embedding", "msclnet.models"),
-    "msclnet.gallery": ("msclnet.datasets", "msclnet.images", "msclnet.retrieval"),
+    "msclnet.gallery": (
+        "msclnet.datasets",
+        "msclnet.figures",
+        "msclnet.images",
+        "msclnet.models",
+        "msclnet.retrieval",
+    ),
     "msclnet.tracking.served_model": ("msclnet.embedding",),
     "msclnet.training": ("msclnet.distributed", "msclnet.losses"),
 }

@@ -36,7 +36,7 @@ VECTOR = "vector"
 STANDARD = (*(column.name for column in COLUMNS), VECTOR)
 MARK_COLUMNS = pa.schema(
     [
-        pa.field("query", pa.string(), nullable=False),  # SHA-256 of the query's file
+        pa.field("query", pa.string(), nullable=False),  # id of an image here, or a name of an uploaded one
         pa.field("image", pa.string(), nullable=False),  # id
         pa.field("same", pa.bool_(), nullable=False),
         pa.field("marked", pa.timestamp("us"), nullable=False),  # UTC
@@ -99,7 +99,7 @@ class Match:
 
 @dataclass(frozen=True)
 class Mark:
-    """A person's judgement of a pair: `same` person or another one; `query` is the SHA-256 of the query's file."""
+    """A person's judgement of a pair: `same` person or another one; `query` as for `Gallery.mark`."""
 
     query: str
     image: str

@@ -304,6 +304,15 @@ class Gallery:
         matches = [match_of(row, self.others, model, query_modality) for row in rows]
         return sorted(matches, key=lambda match: (-match.similarity, match.id))
 
+    def records(self, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """What is stored of images, by id and column, without crop and embedding; an unknown id is missing."""
+        if not ids:
+            return {}
+        columns = [name for name in self.schema.names if name not in ("crop", VECTOR)]
+        condition = f"id IN ({', '.join(map(quoted, ids))})"
+        rows = self._images.search().where(condition).select(columns).limit(len(ids)).to_arrow().to_pylist()
+        return {row["id"]: row for row in rows}
+
     def image(self, id: str) -> bytes:
         """JPEG of an image as the network saw it.
 
@@ -324,10 +333,10 @@ class Gallery:
         """Keep a person's judgement of a pair; a later one of the same pair takes its place.
 
         Args:
-            query: SHA-256 of the query's file.
+            query: id of an image of the gallery, or a name of an uploaded query: the same for the same pixels.
             image: id of the gallery's image.
             same: Whether both show one person.
-            query_image: The query as the network saw it, JPEG; needed to train on the mark.
+            query_image: An uploaded query as the network saw it, an image file; needed to train on the mark.
         """
         row = {
             "query": query,
@@ -343,6 +352,22 @@ class Gallery:
             .when_not_matched_insert_all()
             .execute(pa.Table.from_pylist([row], schema=MARK_COLUMNS))
         )
+
+    def unmark(self, query: str, image: str) -> None:
+        """Remove the judgement of a pair, where there is one, and with it an uploaded query that has no other."""
+        condition = f"query = {quoted(query)} AND image = {quoted(image)}"
+        self._connection.open_table(MARKS).delete(condition)
+
+    def query_images(self) -> dict[str, bytes]:
+        """The uploaded queries of all marks, image files by their names."""
+        rows = (
+            self._connection.open_table(MARKS)
+            .search()
+            .select(["query", "query_image"])
+            .to_arrow()
+            .to_pylist()
+        )
+        return {row["query"]: row["query_image"] for row in rows if row["query_image"]}
 
     def marks(self) -> list[Mark]:
         """All marks, the oldest first."""

@@ -92,6 +92,7 @@ class SearchModel:
         identity: Name, version or digest of this model, for a report.
         digest: SHA-256 of its weights.
         calibration: What `msclnet.retrieval.calibration` fitted for it, as JSON has it; None where nothing was.
+        network: The network itself, for heat maps.
     """
 
     embed: Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -100,6 +101,7 @@ class SearchModel:
     identity: dict[str, str]
     digest: str = ""
     calibration: dict[str, Any] | None = None
+    network: Any = None
 
 
 @dataclass(frozen=True)

@@ -202,6 +202,26 @@ def promote(
     return verdict
 
 
+def champion_version(name: str, *, home: Path) -> str | None:
+    """The champion's version of a registered model; None where there is no registry, model or champion.
+
+    Raises:
+        UserError: The server does not answer.
+    """
+    from mlflow import MlflowException
+
+    if not exists(home):
+        return None
+    server = connect(home)
+    with explained(server):
+        try:
+            return str(server.client.get_model_version_by_alias(name, CHAMPION).version)
+        except MlflowException as error:
+            if error.error_code not in _UNKNOWN:
+                raise
+    return None
+
+
 @contextmanager
 def downloaded_model(address: str, *, home: Path) -> Iterator[RegisteredModel]:
     """The files of `models:/NAME@ALIAS` or `models:/NAME/VERSION`, for the length of the block.
