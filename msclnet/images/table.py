@@ -13,6 +13,7 @@ import numpy as np
 
 from msclnet.datasets.records import SPLITS, Record, Split
 from msclnet.errors import UserError
+from msclnet.images.duplicates import Measures
 
 COLUMNS = ("split", "row", "identity", "camera", "modality", "path", "sha256")
 END = "end"  # in the place of a split: the last line
@@ -21,10 +22,11 @@ DIGEST = 64  # hexadecimal digits of a sha256
 
 @dataclass(frozen=True)
 class Entry:
-    """A record with its source file's checksum."""
+    """A record with its source file's checksum and, where they are known, the measures of its pixels."""
 
     record: Record
     sha256: str
+    measures: Measures | None = None
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from msclnet.datasets.records import Record
 from msclnet.errors import UserError
 from msclnet.files import replaced_file
 from msclnet.images.decode import UnreadableImageError, decode, deep_range, resize
+from msclnet.images.duplicates import Measures, measure
 from msclnet.images.table import Entry
 from msclnet.progress import progress_bar
 from msclnet.worker_processes import in_processes
@@ -81,11 +82,12 @@ def _ranges_of_chunk(records: Sequence[Record], *, source: Path) -> list[tuple[i
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result for one image: its file's sha256, what was converted, and whether it was readable."""
+    """The result for one image: its file's sha256, what was converted, whether it was readable, its measures."""
 
     sha256: str
     note: str
     readable: bool
+    measures: Measures | None = None
 
 
 def write_array(
@@ -131,7 +133,7 @@ def write_array(
             raise UserError(f"{source}: not one of the {len(records)} images for {target.name} is readable")
         if len(readable) < len(records):
             _keep_rows(temporary, readable)
-    entries = [Entry(records[i], outcomes[i].sha256) for i in readable]
+    entries = [Entry(records[i], outcomes[i].sha256, outcomes[i].measures) for i in readable]
     odd = [(r, o) for r, o in zip(records, outcomes, strict=True) if o.note or not o.readable]
     return entries, odd
 
@@ -193,5 +195,7 @@ def _write_chunk(
                 continue
             pixels = resize(decoded.pixels, height=height, width=width)
             os.pwrite(file.fileno(), pixels.tobytes(), offset + row * size)
-            outcomes.append(Outcome(sha256, decoded.note, readable=True))
+            high, wide = decoded.pixels.shape[:2]
+            measures = measure(pixels, height=high, width=wide)
+            outcomes.append(Outcome(sha256, decoded.note, readable=True, measures=measures))
     return outcomes

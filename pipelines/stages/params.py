@@ -90,6 +90,7 @@ class Preprocess(Section):
     validation: Literal["held_out", "none"]
     regdb_split: Annotated[int, Field(ge=1, le=10)]
     folder_split: FolderSplit
+    leaks: Literal["error", "warn"]
 
 
 class Erasing(Section):

@@ -30,6 +30,7 @@ RAW = Path("data/raw/images.zip")
 PROCESSED = Path("data/processed")
 MANIFEST = PROCESSED / "manifest.csv"
 PREPROCESS_REPORT = Path("results/preprocess/report.json")
+PREPROCESS_PAGE = Path("results/preprocess/report.html")
 AUGMENTATION_PICTURE = Path("results/preprocess/augmentation.png")
 
 TRAIN = Path("results/train")

@@ -1,7 +1,7 @@
 """Stage `preprocess`: images decoded and resized once, their manifest, and a picture of the augmentation."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from msclnet.datasets.archive import open_source
 from msclnet.datasets.catalogue import data_set
+from msclnet.datasets.folder import identity_labels
 from msclnet.datasets.records import SPLITS, Choice, Drawn, Record
 from msclnet.errors import UserError
 from msclnet.images.augmentation import augmentation_steps
@@ -21,6 +22,7 @@ from pipelines import settings
 from pipelines.console import printable
 from pipelines.stages import paths
 from pipelines.stages.config import Params
+from pipelines.stages.data_report import KINDS, Group, find_groups, write_data_report
 from pipelines.stages.paths import check_outputs_inside, fresh, write_json
 from pipelines.stages.stage import run_stage
 
@@ -40,7 +42,8 @@ def preprocess(params: Params) -> None:
     """data/raw/images.zip -> data/processed, results/preprocess.
 
     Raises:
-        UserError: The lists are wrong, a split has no image, or an image set cannot be trained on or scored.
+        UserError: The lists are wrong, a split has no image, an image set cannot be trained on or scored, or a picture
+            is in several splits and preprocess.leaks is `error`.
     """
     check_outputs_inside()
     choice = Choice(
@@ -50,9 +53,11 @@ def preprocess(params: Params) -> None:
     )
     if not paths.RAW.is_file():
         raise UserError(f"{paths.RAW}: no such file; run `dvc repro download`")
-    records = data_set(params.download.dataset).list_records(open_source(paths.RAW), choice)
+    dataset, source = data_set(params.download.dataset), open_source(paths.RAW)
+    records = dataset.list_records(source, choice)
+    labels = identity_labels(source) if dataset.name == "folder" else {}
     check_use(records, params)
-    unpaired = report_unpaired(records)
+    unpaired = report_unpaired(records, labels)
     workers = settings.workers(settings.cores())
     ranges = camera_ranges(records, source=paths.RAW, workers=workers)
     report_ranges(ranges)
@@ -69,7 +74,9 @@ def preprocess(params: Params) -> None:
         "images": {},
         "unreadable": [],
         "converted": [],
+        "identity_labels": labels,
     }
+    refused: list[tuple[Record, str]] = []
     for split in SPLITS:
         chosen = [record for record in records if record.split == split]
         if split == "val" and not choice.validation:
@@ -90,8 +97,13 @@ def preprocess(params: Params) -> None:
         for record, outcome in odd:
             kind = "converted" if outcome.readable else "unreadable"
             report[kind].append({"path": record.path, "what": outcome.note})
+            refused += [] if outcome.readable else [(record, outcome.note)]
     write_manifest(fresh(paths.MANIFEST), kept)
+    found = find_groups(kept)
+    report["same_picture"] = {kind: sum(group.kind == kind for group in found) for kind in KINDS}
     write_json(paths.PREPROCESS_REPORT, report)
+    write_data_report(kept, refused, dataset=dataset.title, labels=labels, found=found)
+    report_leaks(found, params)
     _draw_augmentation(params, ranges)
     print(
         f"{sum(report['images'].values())} images; {len(report['unreadable'])} unreadable ones left out, "
@@ -172,7 +184,29 @@ def can_be_scored(
     return False
 
 
-def report_unpaired(records: Sequence[Record]) -> list[int]:
+def report_leaks(found: Sequence[Group], params: Params) -> None:
+    """Warn of pictures that are in several splits, by which a model is scored on what it was trained on.
+
+    Raises:
+        UserError: There are some, and preprocess.leaks is `error`.
+    """
+    leaks = [group for group in found if group.kind == KINDS[0]]
+    if not leaks:
+        return
+    pictures = f"{len(leaks)} pictures are" if len(leaks) > 1 else "1 picture is"
+    message = (
+        f"{pictures} in several splits, for example {' and '.join(leaks[0].names[:3])}; {paths.PREPROCESS_PAGE} "
+        "shows them"
+    )
+    if params.preprocess.leaks == "warn":
+        _warn(message)
+        return
+    raise UserError(
+        f"{message}. Remove all but one, give them one person where it is one, or set preprocess.leaks to 'warn'"
+    )
+
+
+def report_unpaired(records: Sequence[Record], labels: Mapping[int, str]) -> list[int]:
     """Warn of training and validation identities with one modality only, which pairs leave out."""
     seen: dict[int, set[str]] = {}
     for record in records:
@@ -183,7 +217,7 @@ def report_unpaired(records: Sequence[Record]) -> list[int]:
         more = f" and {len(unpaired) - SHOWN} more" if len(unpaired) > SHOWN else ""
         _warn(
             f"{len(unpaired)} of {len(seen)} training and validation identities have images of one modality only and "
-            f"are not trained on: {', '.join(map(str, unpaired[:SHOWN]))}{more}"
+            f"are not trained on: {', '.join(labels.get(one, str(one)) for one in unpaired[:SHOWN])}{more}"
         )
     return unpaired
 

@@ -58,6 +58,7 @@ def visualize(params: Params) -> None:
             save(draw(), fresh(path))
             tracker.log_artifact(path, "figures")
         tracker.log_artifact(paths.AUGMENTATION_PICTURE, "figures")
+        tracker.log_artifact(paths.PREPROCESS_PAGE, "data")
     print(f"{len(figures)} figures in {paths.FIGURES}")
 
 

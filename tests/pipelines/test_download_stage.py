@@ -166,10 +166,10 @@ def test_images_that_cannot_be_used_are_reported_with_the_remedy_that_applies(
 
 def test_identities_with_one_modality_are_one_warning(capsys: pytest.CaptureFixture[str]) -> None:
     one_sided: Seen = {("test", 4): (1,)}
-    assert report_unpaired(seen_by(SOUND | one_sided)) == []
+    assert report_unpaired(seen_by(SOUND | one_sided), {}) == []
     assert capsys.readouterr().err == ""
     lonely: Seen = {("train", 10 + i): (1, 2) if i % 2 else (3,) for i in range(7)}
-    assert report_unpaired(seen_by(SOUND | lonely)) == list(range(10, 17))
+    assert report_unpaired(seen_by(SOUND | lonely), {}) == list(range(10, 17))
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("warning: 7 of 10 ")
     assert line.endswith("10, 11, 12, 13, 14 and 2 more")
