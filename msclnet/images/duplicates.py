@@ -4,12 +4,13 @@ N images, P pairs.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import cv2
 import imagehash
 import numpy as np
 from PIL import Image
+
+from msclnet.images.table import Measures
 
 HASHED = 32  # side of the image that the perceptual hash looks at
 SIDE = 16  # of the thumbnail
@@ -18,26 +19,6 @@ BANDS = DISTANCE + 1  # of that many parts of the hash, one is equal in both
 MOST_NEIGHBOURS = 32  # of an image that are compared with it, among those with an equal band
 PAIRS_AT_ONCE = 8192  # whose thumbnails are compared, which bounds the memory
 CORRELATION = 0.98  # of the thumbnails; copies that were compressed or scaled again have 0.999
-
-
-@dataclass(frozen=True)
-class Measures:
-    """What is known of an image's pixels.
-
-    Attributes:
-        height, width: Of the file, in pixels.
-        brightness: Mean gray value, 0 to 255.
-        sharpness: Variance of the Laplacian of the gray values at the size that is trained on, >= 0.
-        fingerprint: Perceptual hash, 64 bits.
-        thumbnail: Gray values, SIDE x SIDE bytes.
-    """
-
-    height: int
-    width: int
-    brightness: float
-    sharpness: float
-    fingerprint: int
-    thumbnail: bytes
 
 
 def measure(resized: np.ndarray, *, height: int, width: int) -> Measures:

@@ -13,11 +13,30 @@ import numpy as np
 
 from msclnet.datasets.records import SPLITS, Record, Split
 from msclnet.errors import UserError
-from msclnet.images.duplicates import Measures
 
 COLUMNS = ("split", "row", "identity", "camera", "modality", "path", "sha256")
 END = "end"  # in the place of a split: the last line
 DIGEST = 64  # hexadecimal digits of a sha256
+
+
+@dataclass(frozen=True)
+class Measures:
+    """What is known of an image's pixels.
+
+    Attributes:
+        height, width: Of the file, in pixels.
+        brightness: Mean gray value, 0 to 255.
+        sharpness: Variance of the Laplacian of the gray values at the size that is trained on, >= 0.
+        fingerprint: Perceptual hash, 64 bits.
+        thumbnail: Gray values, 16 x 16 bytes.
+    """
+
+    height: int
+    width: int
+    brightness: float
+    sharpness: float
+    fingerprint: int
+    thumbnail: bytes
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from msclnet.datasets.records import Record
 from msclnet.errors import UserError
 from msclnet.files import replaced_file
 from msclnet.images.decode import UnreadableImageError, decode, deep_range, resize
-from msclnet.images.duplicates import Measures, measure
-from msclnet.images.table import Entry
+from msclnet.images.duplicates import measure
+from msclnet.images.table import Entry, Measures
 from msclnet.progress import progress_bar
 from msclnet.worker_processes import in_processes
 

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from msclnet.images.decode import decode
-from msclnet.images.duplicates import DISTANCE, Measures, groups, measure, near_pairs
+from msclnet.images.duplicates import DISTANCE, groups, measure, near_pairs
+from msclnet.images.table import Measures
 
 RNG = np.random.default_rng(3)
 
