@@ -28,11 +28,13 @@ REFERENCE = "textbook, fp32 contiguous"
 def run(settings: Settings) -> Section:
     """Check that all ways agree, then time them in turns."""
     on = machine.device()
-    images = people(QUICK_BATCH if settings.quick else BATCH[on.type])
+    images = people(QUICK_BATCH if settings.quick else BATCH[on.type], height=settings.height)
     network = trained_like_network(images, device=on)
     with textbook_ways(REFERENCE, textbook_function, device=on, images=images) as ways:
         expected = ways[REFERENCE]()
-        embedders = [Embedder(name, "fp32", None) for name in ways] + list(our_embedders(network, device=on))
+        embedders = [Embedder(name, "fp32", None) for name in ways] + list(
+            our_embedders(network, device=on, height=settings.height)
+        )
         notes: dict[str, str] = {}
         for embedder in embedders:
             if embedder.embed is not None:
@@ -68,13 +70,13 @@ def run(settings: Settings) -> Section:
         key="embedding",
         title="Embedding",
         text=(
-            f"ResNet-50, 288 x 144, last stride 1, {len(images)} images of one modality at a time, arrays in and "
-            "arrays out. The textbook starts from normalised floats and has a plain process of its own, ours starts "
-            "from uint8 in a process that is set up as the stages are, which keeps freed memory. `memory kept`: the "
-            "textbook's process does so as well. `folded`: batch norms folded "
-            "into the convolutions. `agrees`: the lowest cosine between a feature and the textbook's, both less the "
-            "mean over the images. The limit is the time of the products alone at the rate of the fastest square "
-            "product of the same precision in the same turns."
+            f"ResNet-50, {settings.height} x {settings.height // 2}, last stride 1, {len(images)} images of one "
+            "modality at a time, arrays in and arrays out. The textbook starts from normalised floats and has a plain "
+            "process of its own, ours starts from uint8 in a process that is set up as the stages are, which keeps "
+            "freed memory. `memory kept`: the textbook's process does so as well. `folded`: batch norms folded into "
+            "the convolutions. `agrees`: the lowest cosine between a feature and the textbook's, both less the mean "
+            "over the images. The limit is the time of the products alone at the rate of the fastest square product "
+            "of the same precision in the same turns."
         ),
         reference=REFERENCE,
         rows=rows,

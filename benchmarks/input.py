@@ -125,13 +125,7 @@ def feeding(settings: Settings) -> Section:
     ideal = reading_seconds(timings, images * BYTES)
     rows = [
         measured_row(
-            name,
-            timings,
-            per_call=images,
-            unit="images/s",
-            reference=INSIDE,
-            ideal=ideal,
-            limit="reading",
+            name, timings, per_call=images, unit="images/s", reference=INSIDE, ideal=ideal, limit="reading"
         )
         for name in (INSIDE, OUTSIDE)
     ]

@@ -48,10 +48,12 @@ def build(parameters: dict[str, Any], *, identities: int = IDENTITIES, seed: int
     return build_network(spec, pretrained=False)
 
 
-def random_images(count: int, *, seed: int = 0, device: torch.device | None = None) -> torch.Tensor:
-    """uint8 RGB (count, 288, 144, 3)."""
+def random_images(
+    count: int, *, height: int = HEIGHT, seed: int = 0, device: torch.device | None = None
+) -> torch.Tensor:
+    """uint8 RGB (count, height, height / 2, 3)."""
     generator = torch.Generator().manual_seed(seed)
-    images = torch.randint(0, 256, (count, HEIGHT, WIDTH, 3), dtype=torch.uint8, generator=generator)
+    images = torch.randint(0, 256, (count, height, height // 2, 3), dtype=torch.uint8, generator=generator)
     return images.to(device or torch.device("cpu"))
 
 
@@ -61,14 +63,14 @@ def jpeg(identity: int, *, camera: int = 1) -> bytes:
     return cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
 
 
-def load(data: bytes) -> np.ndarray:
-    """uint8 RGB (288, 144, 3), decoded and resized as the pipeline does it."""
-    return resize(decode(data).pixels, height=HEIGHT, width=WIDTH)
+def load(data: bytes, *, height: int = HEIGHT) -> np.ndarray:
+    """uint8 RGB (height, height / 2, 3), decoded and resized as the pipeline does it."""
+    return resize(decode(data).pixels, height=height, width=height // 2)
 
 
-def people(count: int) -> np.ndarray:
-    """uint8 RGB (count, 288, 144, 3), each of another person."""
-    return np.stack([load(jpeg(identity)) for identity in range(count)])
+def people(count: int, *, height: int = HEIGHT) -> np.ndarray:
+    """uint8 RGB (count, height, height / 2, 3), each of another person."""
+    return np.stack([load(jpeg(identity), height=height) for identity in range(count)])
 
 
 LEAST = {"fp32": 0.9999, "bf16": 0.7}  # of `agreement`, by the precision of the way that is checked
@@ -100,7 +102,7 @@ INFRARED = True  # the stream that is measured; the other one is as large
 
 @dataclass(frozen=True)
 class Embedder:
-    """A way from uint8 RGB images (N, 288, 144, 3) to BNNeck features (N, 2048)."""
+    """A way from uint8 RGB images (N, H, W, 3) to BNNeck features (N, 2048)."""
 
     name: str
     precision: str  # of the convolutions
@@ -121,12 +123,7 @@ def trained_like_network(images: np.ndarray, *, device: torch.device) -> MSCLNet
 
 
 def textbook_function(images: np.ndarray, *, device: torch.device) -> Callable[[], np.ndarray]:
-    """The textbook network with our weights; returns a function that computes the BNNeck features, float32 (N, 2048).
-
-    Args:
-        images: uint8 RGB (N, 288, 144, 3); converted to floating point here, untimed.
-        device: Where.
-    """
+    """A function that computes BNNeck features of images (N, H, W, 3) by the textbook with our weights."""
     model = preset(WHOLE)["model"]
     textbook = TextbookNetwork(IDENTITIES, inner=model["non_local_inner"], p=model["gem_p"]).to(device).eval()
     copy_weights(trained_like_network(images, device=device), textbook)
@@ -139,9 +136,9 @@ def textbook_function(images: np.ndarray, *, device: torch.device) -> Callable[[
     return embed
 
 
-def our_embedders(network: MSCLNet, *, device: torch.device) -> Iterator[Embedder]:
+def our_embedders(network: MSCLNet, *, device: torch.device, height: int = HEIGHT) -> Iterator[Embedder]:
     """Every back end in every precision; those that cannot run here with the reason."""
-    size = {"height": HEIGHT, "width": WIDTH, "device": device}
+    size = {"height": height, "width": height // 2, "device": device}
     for backend, precision in product(BACKENDS, ("fp32", "bf16")):
         name, embed, reason = f"ours, {backend}, {precision}", None, ""
         if precision == "bf16" and not native_bf16(device):
@@ -172,6 +169,7 @@ def our_step(
     parameters: dict[str, Any],
     *,
     images: int,
+    height: int = HEIGHT,
     precision: str,
     channels_last: bool = True,
     device: torch.device,
@@ -180,14 +178,8 @@ def our_step(
 ) -> TimedStep:
     """A step as msclnet.training.loop takes it: `step()` on prepared images, or `step(batch)`.
 
-    Args:
-        parameters: All of a preset.
-        images: Of both modalities together.
-        precision: `fp32` or `bf16`.
-        channels_last: The order of weights and maps in memory.
-        device: Where.
-        compiled: Whether torch.compile compiles the backbone.
-        recorded: Whether a GPU runs it from a CUDA graph.
+    `images`: of both modalities together, `height` x `height` / 2; `channels_last`: the order of weights and maps in
+    memory; `recorded`: whether a GPU runs it from a CUDA graph.
     """
     network = build(parameters).to(device).train()
     if channels_last:
@@ -199,13 +191,13 @@ def our_step(
         compile_backbone(network)
     plain = Step(network, objective, optimizer, precision=precision, device=device)
     take = GraphedStep(plain) if recorded and device.type == "cuda" else plain
-    ready = random_batch(images // 2, device)
+    ready = random_batch(images // 2, height, device)
     return lambda batch=ready: take(batch)
 
 
-def random_batch(pairs: int, device: torch.device) -> PairBatch:
+def random_batch(pairs: int, height: int, device: torch.device) -> PairBatch:
     """Images that are on the device, and labels where a loader leaves them."""
-    visible, infrared = (random_images(pairs, seed=seed, device=device) for seed in (0, 1))
+    visible, infrared = (random_images(pairs, height=height, seed=seed, device=device) for seed in (0, 1))
     cameras = torch.arange(pairs) % 2
     labels = (identities_of(pairs, torch.device("cpu")), cameras + 1, cameras + 3)
     if device.type == "cuda":
@@ -213,7 +205,7 @@ def random_batch(pairs: int, device: torch.device) -> PairBatch:
     return PairBatch(visible, infrared, *labels)
 
 
-def textbook_step(parameters: dict[str, Any], *, images: int, device: torch.device) -> TimedStep:
+def textbook_step(parameters: dict[str, Any], *, images: int, height: int, device: torch.device) -> TimedStep:
     """A step of the baseline in float32, contiguous, on prepared floating-point images; arguments as of `our_step`."""
     torch.manual_seed(0)
     model, settings = parameters["model"], parameters["train"]["optimizer"]
@@ -222,7 +214,9 @@ def textbook_step(parameters: dict[str, Any], *, images: int, device: torch.devi
     kept = {name: settings[name] for name in ("momentum", "nesterov", "weight_decay")}
     optimizer = torch.optim.SGD(trained, lr=RATE, **kept)
     pairs = images // 2
-    visible, infrared = (normalised(random_images(pairs, seed=seed)).to(device) for seed in (0, 1))
+    visible, infrared = (
+        normalised(random_images(pairs, height=height, seed=seed)).to(device) for seed in (0, 1)
+    )
     identities = identities_of(pairs, device).repeat(2)
 
     def step() -> None:

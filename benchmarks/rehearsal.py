@@ -222,18 +222,10 @@ def rehearse(
     workers: int,
     permutations: Path | None = None,
 ) -> tuple[dict[str, Measured], list[Check]]:
-    """Draw the images, run the stages and compare their outputs.
+    """Draw the images, run the stages in a folder and compare their outputs.
 
-    Args:
-        folder: For the archive, and a project with `data`, `results` and `mlruns`; about 9 GiB at the real size.
-        listing: The images.
-        expected: The numbers that must come out.
-        overrides: Changes to presets/sysu-mm01.yaml, by dotted key.
-        workers: Processes that draw, decode and resize.
-        permutations: rand_perm_cam.mat for the galleries of the sampler `official`; None for the sampler `agw`.
-
-    Returns:
-        The cost of each stage, and all numbers, right or wrong.
+    `overrides`: changes to presets/sysu-mm01.yaml, by dotted key. `permutations`: rand_perm_cam.mat for the galleries
+    of the sampler `official`; None for the sampler `agw`. Returns the cost of each stage, and all numbers.
 
     Raises:
         UserError: The disk has no room, or an override is wrong.
@@ -260,7 +252,12 @@ def rehearse(
     size = load_params(project / PARAMS).preprocess
     # Each file is in two archives, and once in an array.
     images = sum(listing.cells.values())
-    _check_space(project, images * (2 * FILE_BYTES + 3 * size.height * size.width) + OTHER_BYTES)
+    needed = images * (2 * FILE_BYTES + 3 * size.height * size.width) + OTHER_BYTES
+    if needed > (free := shutil.disk_usage(project).free):
+        raise UserError(
+            f"{project}: {needed / GIB:.1f} GiB are needed, {free / GIB:.1f} GiB are free; set TMPDIR, or give --keep, "
+            "to a folder on another disk"
+        )
     write_archive(archive, listing, workers=workers)
     environment = {**isolated_environment(project, code=ROOT), "MSCLNET_WORKERS": str(workers)}
     measured = {}
@@ -274,15 +271,6 @@ def rehearse(
         return measured, list(checks(project, expected, sampler=sampler))
     except (OSError, KeyError, ValueError) as error:
         raise RehearsalError(f"an output is missing or is not what it should be: {error!r}") from error
-
-
-def _check_space(project: Path, needed: int) -> None:
-    free = shutil.disk_usage(project).free
-    if needed > free:
-        raise UserError(
-            f"{project}: {needed / GIB:.1f} GiB are needed, {free / GIB:.1f} GiB are free; set TMPDIR, or give --keep, "
-            "to a folder on another disk"
-        )
 
 
 def conclude(

@@ -88,17 +88,9 @@ def measured_row(
     limit: str = "",
     note: str = "",
 ) -> Row:
-    """A row of seconds, of milliseconds (below one second, or where `unit` says so), or of a rate.
+    """A row of seconds (milliseconds below one second, or where `unit` says so), or of a rate: `per_call` a call.
 
-    Args:
-        name: The way's name in the timings.
-        timings: Of the section.
-        per_call: How many a call makes; 0 for seconds.
-        unit: Of a rate, such as `images/s`.
-        reference: The way that `times` refers to; none if empty.
-        ideal: Seconds of a call at the limit, by turn.
-        limit: What the limit is.
-        note: For the row.
+    `times` refers to the way `reference`; `ideal` are the seconds of a call at the limit, by turn.
     """
     median = timings.median(name)
     unit = unit or ("s" if median >= 1 else "ms")
@@ -128,16 +120,9 @@ def network_row(
     rates: Mapping[str, Sequence[float]],
     note: str = "",
 ) -> Row:
-    """A row of milliseconds for a batch, next to the time that its products alone would take.
+    """A row of milliseconds for a batch of images, next to the time that its products alone would take.
 
-    Args:
-        name: The way's name in the timings.
-        timings: Of the section.
-        images: In a batch.
-        reference: The way that `times` refers to.
-        operations: Floating-point operations of a batch by precision.
-        rates: Operations a second, by precision and turn.
-        note: For the row.
+    `operations`: floating-point operations of a batch by precision; `rates`: those a second, by precision and turn.
     """
     note = "; ".join(filter(None, [f"{images / timings.median(name):.0f} images/s", note]))
     ideal = ideal_seconds(operations, rates)

@@ -42,10 +42,7 @@ class NonLocal(nn.Module):
 class TextbookNetwork(nn.Module):
     """Both modalities in one batch through a ResNet-50 whose last stage keeps its resolution.
 
-    Args:
-        identities: Number of training identities.
-        inner: Inner channels of the non-local blocks.
-        p: Exponent of the pooling.
+    `inner`: channels inside the non-local blocks; `p`: exponent of the pooling.
     """
 
     def __init__(self, identities: int, *, inner: int, p: float) -> None:

@@ -35,6 +35,11 @@ class Settings:
     compile: bool = False
     batch: int = 0
 
+    @property
+    def height(self) -> int:
+        """Of the images that networks see; they are half as wide."""
+        return 96 if self.quick else 288
+
     def turns(self, full: int) -> int:
         """How many turns to take the median of."""
         return 2 if self.quick else full
@@ -80,13 +85,8 @@ def in_turns(
 ) -> Timings:
     """Time all ways in turns; every second turn goes through them in the opposite order.
 
-    Args:
-        ways: What to time, by name.
-        turns: At most this many, at least 1.
-        warm: Whether all have run before; otherwise each runs once, untimed.
-        budget: Seconds after which no further turn starts, the untimed one included; one turn always runs.
-        synchronise: Waits for what a way has set going on another device.
-        clock: Seconds.
+    No turn starts that would not end within `budget` seconds, but one turn always runs. Before, each way runs once,
+    untimed, unless `warm` says that all have run. `synchronise` waits for what a way has set going on another device.
     """
     started = clock()
     for way in () if warm else ways.values():
@@ -210,17 +210,33 @@ def elsewhere(
     keep_memory: bool = False,
     **arguments: Any,
 ) -> Iterator[Callable[[], Any]]:
-    """A function that works in a process of its own.
+    """What `make(device=..., **arguments)` returns in a process of its own, where each call waits for the device.
 
-    Args:
-        make: A function of a module, called there once with `device` and `arguments`; it returns the function.
-        device: Where it works; each call waits for the device.
-        keep_memory: Whether that process keeps the memory that it frees.
-        arguments: For `make`.
+    `keep_memory`: whether that process keeps the memory that it frees.
     """
     prepared = (make, device, keep_memory, arguments, torch.get_num_threads())
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _prepare, prepared) as pool:
         yield lambda: pool.submit(_call).result()
+
+
+_function: Callable[[], Any]  # set in the other process alone
+_synchronise: Callable[[], None]
+
+
+def _prepare(
+    make: Callable[..., Any], device: torch.device, keep: bool, arguments: dict[str, Any], threads: int
+) -> None:
+    global _function, _synchronise
+    torch.set_num_threads(threads)
+    if keep:
+        settings.keep_freed_memory()
+    _function, _synchronise = make(device=device, **arguments), synchroniser(device)
+
+
+def _call() -> Any:
+    result = _function()
+    _synchronise()
+    return result
 
 
 @contextmanager
@@ -228,31 +244,3 @@ def textbook_ways(reference: str, make: Callable[..., Callable[[], Any]], **argu
     """The textbook's function in a plain process, `reference`, and in one that keeps freed memory; see `elsewhere`."""
     with elsewhere(make, **arguments) as plain, elsewhere(make, keep_memory=True, **arguments) as keeping:
         yield {reference: plain, f"{reference}, memory kept": keeping}
-
-
-_waited: Callable[[], Any]  # set in the other process alone
-
-
-def _prepare(
-    make: Callable[..., Callable[[], Any]],
-    device: torch.device,
-    keep_memory: bool,
-    arguments: dict[str, Any],
-    threads: int,
-) -> None:
-    torch.set_num_threads(threads)
-    if keep_memory:
-        settings.keep_freed_memory()
-    function, synchronise = make(device=device, **arguments), synchroniser(device)
-
-    def waited() -> Any:
-        result = function()
-        synchronise()
-        return result
-
-    global _waited
-    _waited = waited
-
-
-def _call() -> Any:
-    return _waited()

@@ -52,13 +52,13 @@ def run(settings: Settings) -> Section:
     presets = {name: preset(name) for name in (BASELINE, WHOLE)}
     asked = (*WAYS, *(UNRECORDED if on.type == "cuda" else ()), *(COMPILED if settings.compile else ()))
     ways = [way for way in asked if way.precision in precisions(on)]
+    common = {"device": on, "images": images, "height": settings.height}
     steps = {
         way.name: our_step(
             presets[way.losses],
-            images=images,
+            **common,
             precision=way.precision,
             channels_last=way.channels_last,
-            device=on,
             compiled=way.compiled,
             recorded=way.recorded,
         )
@@ -71,9 +71,7 @@ def run(settings: Settings) -> Section:
         if not way.compiled
     }
     budget = BUDGET + settings.compile * BUDGET_COMPILED
-    with textbook_ways(
-        REFERENCE, textbook_step, device=on, parameters=presets[BASELINE], images=images
-    ) as textbook:
+    with textbook_ways(REFERENCE, textbook_step, parameters=presets[BASELINE], **common) as textbook:
         timings, rates = with_products(
             {**textbook, **steps}, device=on, turns=settings.turns(7), budget=budget
         )
@@ -96,13 +94,13 @@ def run(settings: Settings) -> Section:
         key="training",
         title="Training step",
         text=(
-            f"ResNet-50, 288 x 144, last stride 1, {images} images a step (half of them infrared): forward, losses, "
-            "backward, update. The textbook implements the baseline (AGW) alone, starts from normalised floats and "
-            "has a plain process of its own; ours starts from uint8 in a process that is set up as the stages are, "
-            "which keeps freed memory. `memory kept`: the textbook's process does so as well. "
-            "The limit is the time of the step's products alone: convolutions in the step's precision, heads and "
-            "losses always in fp32, each at the rate of the fastest square product of the same precision in the same "
-            "turns."
+            f"ResNet-50, {settings.height} x {settings.height // 2}, last stride 1, {images} images a step (half of "
+            "them infrared): forward, losses, backward, update. The textbook implements the baseline (AGW) alone, "
+            "starts from normalised floats and has a plain process of its own; ours starts from uint8 in a process "
+            "that is set up as the stages are, which keeps freed memory. `memory kept`: the textbook's process does "
+            "so as well. The limit is the time of the step's products alone: convolutions in the step's precision, "
+            "heads and losses always in fp32, each at the rate of the fastest square product of the same precision "
+            "in the same turns."
         ),
         reference=REFERENCE,
         rows=rows,

@@ -25,13 +25,7 @@ class RandomErasing(A.ImageOnlyTransform):
         p: Probability.
     """
 
-    def __init__(
-        self,
-        *,
-        area: tuple[float, float],
-        ratio: tuple[float, float],
-        p: float,
-    ) -> None:
+    def __init__(self, *, area: tuple[float, float], ratio: tuple[float, float], p: float) -> None:
         super().__init__(p=p)
         self.area = area
         self.ratio = ratio

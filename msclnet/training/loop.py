@@ -108,10 +108,7 @@ class Part:
     def speed(self) -> dict[str, float]:
         """`images_per_second`, and `share_waiting_for_input` in [0, 1]."""
         seconds = max(self.seconds, 1e-9)
-        return {
-            "images_per_second": self.images / seconds,
-            "share_waiting_for_input": self.waited / seconds,
-        }
+        return {"images_per_second": self.images / seconds, "share_waiting_for_input": self.waited / seconds}
 
 
 def gpu_memory(device: torch.device) -> dict[str, float]:

@@ -11,6 +11,7 @@ import psutil
 import pytest
 import torch
 import torch.nn.functional as F
+from counting import counting
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import timing
@@ -61,33 +62,25 @@ def test_ways_run_in_turns_and_every_second_turn_backwards() -> None:
     assert "".join(clock.ran) == "abc"
 
 
-def test_each_turn_gives_one_value() -> None:
+def test_each_turn_gives_one_value_and_quick_ways_are_repeated_and_averaged() -> None:
     clock = Clock()
     ways = {"a": clock.way("a", 100.0, 1.0, 2.0, 6.0), "b": clock.way("b", 100.0, 3.0, 2.0, 12.0)}
-    timings = in_turns(ways, turns=3, clock=clock)
-    assert timings.seconds == {"a": [1, 2, 6], "b": [3, 2, 12]}
-
-
-def test_quick_ways_are_repeated_and_averaged() -> None:
-    clock = Clock()
+    assert in_turns(ways, turns=3, clock=clock).seconds == {"a": [1, 2, 6], "b": [3, 2, 12]}
+    clock.ran.clear()
     timings = in_turns({"quick": clock.way("quick", 1.0, 1 / 64)}, turns=2, clock=clock)
     assert timings.seconds["quick"] == [1 / 64] * 2
-    calls = math.ceil(64 * LEAST_SECONDS)
-    assert len(clock.ran) == 1 + 2 * calls
+    assert len(clock.ran) == 1 + 2 * math.ceil(64 * LEAST_SECONDS)
 
 
 def test_a_device_that_works_on_is_waited_for() -> None:
-    clock = Clock()
-    behind = 0.0
-
-    def launch() -> None:
-        nonlocal behind
-        behind += 2.0
+    clock, behind = Clock(), [0.0]
 
     def synchronise() -> None:
-        nonlocal behind
-        clock.now += behind
-        behind = 0.0
+        clock.now += behind.pop()
+        behind.append(0.0)
+
+    def launch() -> None:
+        behind[0] += 2.0
 
     timings = in_turns({"a": launch}, turns=2, synchronise=synchronise, clock=clock)
     assert timings.seconds == {"a": [2, 2]}
@@ -183,25 +176,12 @@ def test_a_power_law_gives_its_exponent(power: float) -> None:
 
 def test_the_slope_is_that_of_least_squares_over_the_larger_half() -> None:
     seconds = [5.0, 1.0, 1.2, 4.1, 9.0]
-    expected = np.polyfit(np.log(SIZES[-3:]), np.log(seconds[-3:]), 1)[0]
+    expected = np.polyfit(np.log(SIZES[-3:]), np.log(seconds[-3:]), 1)[
+        0
+    ]  # fixed costs of small ones do not count
     assert exponent(SIZES, seconds) == pytest.approx(expected)
     shuffled = [3, 0, 4, 1, 2]
     assert exponent([SIZES[i] for i in shuffled], [seconds[i] for i in shuffled]) == pytest.approx(expected)
-
-
-def test_fixed_costs_of_small_sizes_do_not_count() -> None:
-    assert exponent(SIZES, [1e-3, 1e-3, 1e-3, 3e-3, 1e-2]) == pytest.approx(1)
-    assert exponent([10, 1000], [1, 10]) == pytest.approx(0.5)
-
-
-def counting(*, device: torch.device, start: int) -> Callable[[], list[int]]:
-    """Of the other process: its number, the number of its calls, and its threads; the third call ends it."""
-    calls = iter(range(start, start + 2))
-
-    def count() -> list[int]:
-        return [os.getpid(), next(calls, 0) or os._exit(3), torch.get_num_threads()]
-
-    return count
 
 
 def test_a_function_elsewhere_keeps_its_process_and_its_state() -> None:

@@ -40,6 +40,13 @@ small_regdb = cache(partial(full_regdb, 40))
 CAMERA = (("visible", 1), ("infrared", 2))
 
 
+def regdb_counts(identities: int) -> dict[tuple[str, str, int], tuple[int, int]]:
+    """By hand: ten images of each identity and modality, half of the identities on each side of a split."""
+    half = (identities // 2, 5 * identities)
+    counts = {(f"{side} {k}", *m): half for side in ("train", "test") for k in range(1, 11) for m in CAMERA}
+    return counts | {("all", *modality): (identities, 10 * identities) for modality in CAMERA}
+
+
 def sentences(source, name: str) -> list[str]:
     dataset = SMALL_REGDB if name == "regdb" else data_set(name)
     return [difference.sentence() for difference in verify(source, dataset).differences]
@@ -62,13 +69,7 @@ def test_a_whole_copy_is_as_published(name: str) -> None:
         } == SYSU_MM01.test_cameras
         assert sum(images for (part, *_), (_, images) in counts.items() if part != "test") == 22_258 + 11_909
     elif name == "regdb":
-        halves = {
-            (f"{side} {k}", *m): (206, 2060)
-            for side in ("train", "test")
-            for k in range(1, 11)
-            for m in CAMERA
-        }
-        assert counts == halves | {("all", *modality): (412, 4120) for modality in CAMERA}
+        assert counts == regdb_counts(412)
     else:
         totals = Counter()
         for (part, modality, camera), (_, images) in counts.items():
@@ -160,11 +161,7 @@ def test_sysu_lists_that_cannot_be_right(text: str, beginning: str) -> None:
 def test_a_small_regdb_is_as_its_numbers_say() -> None:
     report = verify(small_regdb(), SMALL_REGDB)
     assert report.summary() == "as published"
-    counts = counted(report)
-    halves = {
-        (f"{side} {k}", *m): (20, 200) for side in ("train", "test") for k in range(1, 11) for m in CAMERA
-    }
-    assert counts == halves | {("all", *modality): (40, 400) for modality in CAMERA}
+    assert counted(report) == regdb_counts(40)
 
 
 def test_regdb_without_a_modality_and_a_list() -> None:
@@ -267,38 +264,29 @@ def test_llcm_names_what_lacks() -> None:
     assert found[6].found == f"{8_680 - len(visible):,} images"
 
 
-@pytest.mark.parametrize(
-    ("name", "folders", "lists"),
-    [
-        (
-            "sysu-mm01",
-            [f"cam{k}" for k in range(1, 7)],
-            [f"exp/{s}_id.txt" for s in ("train", "val", "test")],
-        ),
-        (
-            "regdb",
-            ["Visible", "Thermal"],
-            [
-                f"idx/{side}_{modality}_{k}.txt"
-                for k in range(1, 11)
-                for side in ("train", "test")
-                for modality in ("visible", "thermal")
-            ],
-        ),
-        (
-            "llcm",
-            ["vis", "nir"]
-            + [f"test_vis/cam{k}" for k in range(1, 10)]
-            + [f"test_nir/cam{k}" for k in (1, 2, 4, 5, 6, 7, 8, 9)],
-            ["idx/train_vis.txt", "idx/train_nir.txt", "idx/test_id.txt"],
-        ),
-    ],
-)
-def test_nothing_of_the_data_set_is_there(name: str, folders: list[str], lists: list[str]) -> None:
+SIDES = ("train", "test")
+PARTS = {
+    "sysu-mm01": (
+        [f"cam{k}" for k in range(1, 7)],
+        [f"exp/{split}_id.txt" for split in ("train", "val", "test")],
+    ),
+    "regdb": (
+        ["Visible", "Thermal"],
+        [f"idx/{s}_{m}_{k}.txt" for k in range(1, 11) for s in SIDES for m in ("visible", "thermal")],
+    ),
+    "llcm": (
+        ["vis", "nir", *(f"test_vis/cam{k}" for k in range(1, 10))]
+        + [f"test_nir/cam{k}" for k in (1, 2, 4, 5, 6, 7, 8, 9)],
+        ["idx/train_vis.txt", "idx/train_nir.txt", "idx/test_id.txt"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_nothing_of_the_data_set_is_there(name: str) -> None:
     found = verify(Listing(["holiday/0001.jpg"], {}), data_set(name)).differences
     assert [one.where for one in found[:2]] == ["folders with images", "lists"]
-    assert list(found[0].missing) == folders
-    assert list(found[1].missing) == lists
+    assert [list(one.missing) for one in found[:2]] == list(PARTS[name])
 
 
 def test_long_summaries_are_cut_and_the_report_is_whole() -> None:
@@ -373,31 +361,19 @@ def test_data_sets_by_name(tmp_path: Path) -> None:
         ] == [n for n in source.names() if n == "readme.txt"]
 
 
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        (
-            "sysu-mm01",
-            ("Sun Yat-sen University", "sign", "wuancong/SYSU-MM01", "cam1 to cam6", "train_id.txt"),
-        ),
-        ("regdb", ("Dongguk", "sign", "Visible", "Thermal", "idx")),
-        ("llcm", ("sign", "ZYK100/LLCM", "test_vis", "test_nir", "test_id.txt")),
-    ],
-)
-def test_access_says_where_to_apply_and_what_is_expected(name: str, words: tuple[str, ...]) -> None:
-    assert [word for word in words if word not in data_set(name).access] == []
-    assert data_set(name).access.endswith(".")
+ACCESS = {
+    "sysu-mm01": ("Sun Yat-sen University", "sign", "wuancong/SYSU-MM01", "cam1 to cam6", "train_id.txt"),
+    "regdb": ("Dongguk", "sign", "Visible", "Thermal", "idx"),
+    "llcm": ("sign", "ZYK100/LLCM", "test_vis", "test_nir", "test_id.txt"),
+}
 
 
-@pytest.mark.parametrize("name", ["sysu-mm01", "regdb", "llcm"])
-def test_a_missing_source_says_what_to_do(tmp_path: Path, name: str) -> None:
-    place = tmp_path / "data/source" / name
+@pytest.mark.parametrize("name", ACCESS)
+def test_a_missing_source_says_where_to_apply_and_what_to_do(tmp_path: Path, name: str) -> None:
+    dataset, place = data_set(name), tmp_path / "data/source" / name
+    assert [word for word in ACCESS[name] if word not in dataset.access] == []
     message = missing_source_message(name, place)
-    for part in (
-        f"{place} is missing",
-        data_set(name).access,
-        f"ln -sfn /path/to/{data_set(name).title} {place}",
-    ):
+    for part in (f"{place} is missing", dataset.access, f"ln -sfn /path/to/{dataset.title} {place}"):
         assert part in message
     place.parent.mkdir(parents=True)
     place.symlink_to("/nowhere")

@@ -17,10 +17,7 @@ if TYPE_CHECKING:
 
 HEIGHT, WIDTH = 98, 50  # no multiple of the slim network's reduction
 IMAGES = random_images(7, HEIGHT, WIDTH).numpy()
-SPECS = {
-    "slim": spec(width=8),
-    "separate": spec(trunk="separate", non_local_inner=2, reduction=1),
-}
+SPECS = {"slim": spec(width=8), "separate": spec(trunk="separate", non_local_inner=2, reduction=1)}
 STREAMS = [(name, infrared) for name in SPECS for infrared in (False, True)]
 
 

@@ -58,23 +58,16 @@ def test_a_file_gives_what_the_graph_gives(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("reduction", "height", "width"), [(1, 11, 11), (2, 25, 23), (3, 25, 23), (11, 11, 11), (11, 25, 23)]
-)
+@pytest.mark.parametrize(("reduction", "height", "width"), [(1, 11, 11), (3, 25, 23), (11, 25, 23)])
 def test_pixels_in_floating_point(reduction: int, height: int, width: int) -> None:
     images = random_images(3, height, width)
     images[0] = 255  # the largest sums
     found = FloatPixels(Pixels(reduction=reduction))(images).numpy()
     rows, columns = height // reduction, width // reduction
-    for n in range(3):
-        for c in range(3):
-            for y in range(rows):
-                for x in range(columns):
-                    square = images[
-                        n, y * reduction : (y + 1) * reduction, x * reduction : (x + 1) * reduction, c
-                    ]
-                    mean = float(square.double().mean())
-                    assert abs(found[n, c, y, x] - (mean / 255 - MEAN[c]) / STD[c]) < 1e-5
+    for y, x in np.ndindex(rows, columns):
+        square = images[:, y * reduction : (y + 1) * reduction, x * reduction : (x + 1) * reduction]
+        mean = square.double().mean(dim=(1, 2)).numpy() / 255
+        np.testing.assert_allclose(found[:, :, y, x], (mean - MEAN) / STD, rtol=0, atol=1e-5)
     assert found.shape == (3, 3, rows, columns)
     torch.testing.assert_close(
         torch.from_numpy(found), Pixels(reduction=reduction)(images), rtol=1e-5, atol=1e-5

@@ -73,21 +73,6 @@ def history(epochs: int = 40) -> dict[str, list[float]]:
     return {name: values.tolist() for name, values in columns.items()}
 
 
-@pytest.fixture(name="person")
-def person_fixture():
-    return person
-
-
-@pytest.fixture(name="make_features")
-def features_fixture():
-    return features
-
-
-@pytest.fixture(name="make_history")
-def history_fixture():
-    return history
-
-
 def legible(figure: Figure) -> None:
     """No text is cut off at the figure's edge, and no title, label or note overlaps another; at 60 dpi, for speed."""
     figure.set_dpi(60)
@@ -118,6 +103,21 @@ def legible(figure: Figure) -> None:
 
 def _inside(value: float, limits: tuple[float, float]) -> bool:
     return min(limits) <= value <= max(limits)
+
+
+@pytest.fixture(name="person")
+def person_fixture():
+    return person
+
+
+@pytest.fixture
+def make_features():
+    return features
+
+
+@pytest.fixture
+def make_history():
+    return history
 
 
 @pytest.fixture

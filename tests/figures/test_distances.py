@@ -100,25 +100,17 @@ def test_one_panel_per_model_with_unit_areas_means_and_gap(make_features, assert
         assert [line.get_xdata()[0] for line in axes.lines] == [each.mean_intra, each.mean_inter]
         assert axes.get_title() == f"{name}: gap {each.gap:.3f}"
         texts = [text.get_text() for text in axes.get_legend().get_texts()]
-        assert (
-            texts[0]
-            == f"intra: mean {each.mean_intra:.3f}, std {each.std_intra:.3f}, {each.pairs_intra:,} pairs"
-        )
-        assert (
-            texts[1]
-            == f"inter: mean {each.mean_inter:.3f}, std {each.std_inter:.3f}, {each.pairs_inter:,} pairs"
-        )
+        assert texts == [
+            f"intra: mean {each.mean_intra:.3f}, std {each.std_intra:.3f}, {each.pairs_intra:,} pairs",
+            f"inter: mean {each.mean_inter:.3f}, std {each.std_inter:.3f}, {each.pairs_inter:,} pairs",
+        ]
     assert_legible(figure)
 
 
-def test_one_identity_says_that_there_are_no_inter_pairs(make_features, assert_legible):
-    figure = distance_figure({"tiny": statistics(make_features(1, 4))})
-    axes: Any = figure.axes[0]
-    assert axes.get_title() == "tiny: gap undefined"
-    assert axes.get_legend().get_texts()[1].get_text() == "inter: no pairs"
-    assert_legible(figure)
-
-
-def test_collapsed_features_are_drawn():
+def test_one_identity_and_collapsed_features_are_drawn(make_features, assert_legible):
     collapsed = distance_statistics(np.ones((6, 3)), np.arange(6) // 2, np.arange(6) % 2 == 1)
-    assert distance_figure({"collapsed": collapsed}).axes[0].get_title() == "collapsed: gap 0.000"
+    figure = distance_figure({"tiny": statistics(make_features(1, 4)), "collapsed": collapsed})
+    panels: list[Any] = list(figure.axes)
+    assert [axes.get_title() for axes in panels] == ["tiny: gap undefined", "collapsed: gap 0.000"]
+    assert panels[0].get_legend().get_texts()[1].get_text() == "inter: no pairs"
+    assert_legible(figure)

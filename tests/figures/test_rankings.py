@@ -25,13 +25,10 @@ def test_order_matches_sorting_by_distance_then_place(k):
         assert np.isnan(nearest_QK[query, filled:]).all()
 
 
-def test_without_mask_all_are_valid_and_infinite_distances_come_last():
+def test_infinite_distances_come_last_and_a_masked_nan_is_ignored():
     order_QK, nearest_QK = top_k(np.array([[np.inf, 2.0, 1.0]]), k=3)
     assert order_QK.tolist() == [[2, 1, 0]]
     assert nearest_QK.tolist() == [[1.0, 2.0, np.inf]]
-
-
-def test_masked_nan_is_ignored():
     assert top_k(np.array([[np.nan, 1.0]]), np.array([[False, True]]), k=1)[0].tolist() == [[1]]
 
 
@@ -108,7 +105,7 @@ def search_sample(person, count, **changes):
     return {**given, **changes}
 
 
-@pytest.mark.parametrize("count", [1, 4, 10, 11, 25])
+@pytest.mark.parametrize("count", [1, 10, 25])
 def test_every_image_stands_under_its_rank_and_above_its_similarity(person, assert_legible, count):
     given = search_sample(person, count)
     figure = search_figure(**given)

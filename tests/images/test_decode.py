@@ -3,7 +3,6 @@
 import io
 import itertools
 import random
-import struct
 import warnings
 from typing import Any
 
@@ -31,19 +30,10 @@ def checked(data: bytes, expected: np.ndarray) -> str:
     return decoded.note
 
 
-@pytest.mark.parametrize("kind", ["PNG", "BMP"])
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "JPEG"])
 def test_rgb_is_taken_as_it_is(kind: str) -> None:
-    assert checked(encoded(Image.fromarray(RGB), kind), RGB) == ""
-
-
-def test_jpeg_by_pillow() -> None:
-    data = encoded(Image.fromarray(RGB), "JPEG", quality=95)
-    assert checked(data, np.asarray(Image.open(io.BytesIO(data)))) == ""
-
-
-def test_gray_is_repeated() -> None:
-    note = checked(encoded(Image.fromarray(GRAY)), np.repeat(GRAY[:, :, None], 3, axis=2))
-    assert "L converted to RGB" in note
+    data = encoded(Image.fromarray(RGB), kind)
+    assert checked(data, RGB if kind != "JPEG" else np.asarray(Image.open(io.BytesIO(data)))) == ""
 
 
 RAMP = np.linspace(0, 1, HEIGHT * WIDTH).reshape(HEIGHT, WIDTH)
@@ -111,33 +101,30 @@ def test_other_files_have_no_range(data: bytes) -> None:
     assert deep_range(data) is None
 
 
-def test_palette() -> None:
-    image = Image.fromarray(np.arange(HEIGHT * WIDTH, dtype=np.uint8).reshape(HEIGHT, WIDTH), "P")
-    palette = np.random.default_rng(1).integers(0, 256, size=(256, 3), dtype=np.uint8)
-    image.putpalette(palette.tobytes())
-    note = checked(encoded(image), palette[: HEIGHT * WIDTH].reshape(HEIGHT, WIDTH, 3))
-    assert "P converted to RGB" in note
-
-
-def test_palette_with_a_transparent_colour() -> None:
-    image = Image.fromarray(np.array([[0, 1, 2]], dtype=np.uint8), "P")
+def indexed(*values: int) -> Image.Image:
+    image = Image.fromarray(np.array([values], dtype=np.uint8), "P")
     image.putpalette([255, 255, 255, 10, 20, 30, 40, 50, 60])
-    checked(
-        encoded(image, transparency=0), np.array([[[0, 0, 0], [10, 20, 30], [40, 50, 60]]], dtype=np.uint8)
-    )
+    return image
 
 
-def test_transparency_becomes_black() -> None:
-    alpha = np.array([[0, 255, 51]], dtype=np.uint8)
-    colour = np.array([[[200, 100, 50]] * 3], dtype=np.uint8)
-    rgba = Image.fromarray(np.concatenate([colour, alpha[:, :, None]], axis=2))
-    expected = np.array([[[0, 0, 0], [200, 100, 50], [40, 20, 10]]], dtype=np.uint8)  # 51 is a fifth of 255
-    assert "RGBA converted to RGB" in checked(encoded(rgba), expected)
+COLOURS = np.array([[[200, 100, 50, 0], [200, 100, 50, 255], [200, 100, 50, 51]]], dtype=np.uint8)
+OTHER_MODES = {
+    "L": (encoded(Image.fromarray(GRAY)), np.repeat(GRAY[:, :, None], 3, axis=2)),
+    "P": (encoded(indexed(2, 0, 1)), [[[40, 50, 60], [255, 255, 255], [10, 20, 30]]]),
+    # What is transparent becomes black; 51 is a fifth of 255.
+    "P, one colour of it transparent": (
+        encoded(indexed(0, 1, 2), transparency=0),
+        [[[0, 0, 0], [10, 20, 30], [40, 50, 60]]],
+    ),
+    "RGBA": (encoded(Image.fromarray(COLOURS)), [[[0, 0, 0], [200, 100, 50], [40, 20, 10]]]),
+    "LA": (encoded(Image.fromarray(COLOURS[:, :2, 2:], "LA")), [[[0, 0, 0], [50, 50, 50]]]),
+}
 
 
-def test_transparent_gray() -> None:
-    pixels = np.array([[[80, 255], [80, 0]]], dtype=np.uint8)
-    checked(encoded(Image.fromarray(pixels, "LA")), np.array([[[80, 80, 80], [0, 0, 0]]], dtype=np.uint8))
+@pytest.mark.parametrize("mode", OTHER_MODES)
+def test_other_modes_become_rgb(mode: str) -> None:
+    data, expected = OTHER_MODES[mode]
+    assert f"{mode.partition(',')[0]} converted to RGB" in checked(data, np.array(expected, np.uint8))
 
 
 def test_cmyk_jpeg() -> None:
@@ -192,8 +179,8 @@ def test_truncated_files_are_refused(kind: str, share: float) -> None:
         (b"", "empty file"),
         (b"just some words\n" * 20, "no image file of a known kind"),
         (bytes(1000), "no image file of a known kind"),
-        (b"\xff\xd8\xff", ""),
-        (b"\x89PNG\r\n\x1a\n", ""),
+        (b"\xff\xd8\xff", "no image file|damaged"),
+        (b"\x89PNG\r\n\x1a\n", "no image file|damaged"),
     ],
 )
 def test_what_is_no_image_is_refused(data: bytes, message: str) -> None:
@@ -210,7 +197,7 @@ def test_random_damage_never_ends_in_another_exception(kind: str) -> None:
     whole = encoded(Image.fromarray(RGB), kind, **options)
     rng = random.Random(0)
     refused = 0
-    for _ in range(800):
+    for _ in range(250):
         data = bytearray(whole)
         for _ in range(rng.choice((1, 2, 4))):
             data[rng.randrange(min(len(data), rng.choice((200, len(data)))))] = rng.randrange(256)
@@ -223,25 +210,7 @@ def test_random_damage_never_ends_in_another_exception(kind: str) -> None:
         else:
             assert decoded.pixels.ndim == 3
             assert decoded.pixels.shape[2] == 3
-    assert refused > 50
-
-
-def test_exif_that_cannot_be_written_again_is_no_crash() -> None:
-    """Pillow writes the EXIF anew after turning the picture, and trips over fields of a wrong type."""
-    exif = Image.Exif()
-    exif[0x0112], exif[0x011A] = 6, 72.0
-    data = bytearray(encoded(Image.fromarray(RGB), "JPEG", exif=exif))
-    at = (
-        data.index(struct.pack(">HH", 0x011A, 5))
-        if b"MM\x00*" in data
-        else data.index(struct.pack("<HH", 0x011A, 5))
-    )
-    data[at + 2 : at + 4] = struct.pack(">H" if b"MM\x00*" in data else "<H", 2)  # now said to be text
-    try:
-        decoded = decode(bytes(data))
-    except UnreadableImageError:
-        return
-    assert decoded.pixels.shape == (WIDTH, HEIGHT, 3)
+    assert refused > 15
 
 
 @pytest.mark.parametrize(("size", "target"), itertools.product([(12, 7), (300, 120)], [(288, 144), (32, 16)]))

@@ -1,6 +1,7 @@
 """The batches' make-up, counted."""
 
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,8 +31,8 @@ MANY = rows_of(
 )
 GRID = [
     (p, k, sampling)
-    for p in (1, 2, 5, 10)
-    for k in (1, 2, 4, 8)
+    for p in (1, 5, 10)
+    for k in (1, 2, 8)
     for sampling in ("random", "replacement", "two_per_camera")
     if k % 2 == 0 or sampling != "two_per_camera"
 ]
@@ -102,30 +103,21 @@ def test_two_per_camera_has_no_lonely_image(k: int) -> None:
     sampler = IdentitySampler(MANY, identities=10, images=k, seed=1, sampling="two_per_camera")
     for step in range(30):
         for batch, cameras in zip(sampler.batch(step), (VISIBLE, INFRARED), strict=True):
-            for drawn in split_by_identity(MANY, batch).values():
+            for identity, drawn in split_by_identity(MANY, batch).items():
                 count = Counter(MANY.cameras[drawn].tolist())
                 assert min(count.values()) >= 2
                 if len(cameras) >= k // 2:
                     assert count == dict.fromkeys(count, 2)
                     assert len(count) == k // 2
-
-
-def test_two_per_camera_repeats_no_image_where_the_cameras_suffice() -> None:
-    sampler = IdentitySampler(MANY, identities=10, images=4, seed=1, sampling="two_per_camera")
-    for step in range(30):
-        for batch in sampler.batch(step):
-            for identity, drawn in split_by_identity(MANY, batch).items():
-                if identity > 10:  # 10 has one image by each camera
-                    assert len(set(drawn)) == 4
+                    # Images repeat only where a camera has a single one: identity 10.
+                    assert len(set(drawn)) == k or identity == 10
 
 
 def test_two_per_camera_repeats_no_image_of_a_lone_camera_that_has_enough() -> None:
     rows = rows_of({(1, 1): 8, (1, 3): 8, (2, 2): 8, (2, 6): 8})
     sampler = IdentitySampler(rows, identities=2, images=8, seed=0, sampling="two_per_camera")
-    for step in range(20):
-        for batch in sampler.batch(step):
-            for drawn in split_by_identity(rows, batch).values():
-                assert len(set(drawn)) == 8
+    drawn = [split_by_identity(rows, batch).values() for step in range(20) for batch in sampler.batch(step)]
+    assert all(len(set(images)) == 8 for identities in drawn for images in identities)
 
 
 def test_every_identity_and_image_has_the_same_chance() -> None:
@@ -150,12 +142,8 @@ def test_a_batch_depends_on_its_step_alone() -> None:
         backwards.batch(1000 + step)
         for ours, theirs in zip(backwards.batch(step), expected[step], strict=True):
             np.testing.assert_array_equal(ours, theirs)
-    assert len({batch[0].tobytes() for batch in expected.values()}) == 10
-
-
-def test_another_seed_gives_other_batches() -> None:
-    batches = {IdentitySampler(MANY, identities=4, images=4, seed=s).batch(0)[0].tobytes() for s in range(10)}
-    assert len(batches) == 10
+    others = [IdentitySampler(MANY, identities=4, images=4, seed=s).batch(0) for s in range(4, 10)]
+    assert len({batch[0].tobytes() for batch in (*expected.values(), *others)}) == 16
 
 
 @pytest.mark.parametrize("world", [2, 4])
@@ -175,24 +163,17 @@ def test_shares_of_the_processes_make_up_the_whole(world: int, sampling: str) ->
             np.testing.assert_array_equal(np.concatenate(parts), whole[modality])
 
 
-def test_too_few_identities() -> None:
-    with pytest.raises(UserError, match=r"train\.batch\.identities is 11, but only 10 training identities"):
-        IdentitySampler(MANY, identities=11, images=2, seed=0)
-
-
-def test_no_training_images() -> None:
-    with pytest.raises(UserError, match="only 0 training identities"):
-        IdentitySampler(rows_of({}), identities=2, images=2, seed=0)
-
-
-def test_identities_that_the_processes_cannot_share() -> None:
-    with pytest.raises(UserError, match=r"train\.batch\.identities is 9, which 2 processes cannot share"):
-        IdentitySampler(MANY, identities=9, images=2, seed=0, world=2)
-
-
-def test_unknown_sampling_is_a_defect_of_the_caller() -> None:
-    with pytest.raises(ValueError, match="sampling must be one of"):
-        IdentitySampler(MANY, identities=2, images=2, seed=0, sampling="three_per_camera")
+@pytest.mark.parametrize(
+    ("rows", "options", "words"),
+    [
+        (MANY, {"identities": 11}, "identities is 11, but only 10 training identities"),
+        (rows_of({}), {"identities": 2}, "only 0 training identities"),
+        (MANY, {"identities": 9, "world": 2}, "identities is 9, which 2 processes cannot share"),
+    ],
+)
+def test_batches_that_cannot_be_made(rows: Rows, options: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        IdentitySampler(rows, images=2, seed=0, **options)
 
 
 @pytest.mark.parametrize(

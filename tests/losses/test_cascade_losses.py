@@ -59,46 +59,33 @@ def test_groups_by_hand():
     assert first_rows(groups, count=4).tolist() == [0, 1, 3, 6]
 
 
-def test_sub_by_hand():
-    # the first two images are 1 away from (1, 0), the other three are alone
+def test_the_three_losses_by_hand():
+    # sub: the first two images are 1 away from (1, 0), the other three are alone
     assert sub_loss(HAND, HAND_SUBCLASSES).item() == pytest.approx((1 + 1) / 5)
-
-
-def test_intra_by_hand():
-    # first identity: (1, 0) and (3, 4) to (2, 2): 5 + 5; second: (10, 0) and (10, 6) to (10, 3): 9 + 9
-    loss = intra_loss(HAND, HAND_IDENTITIES, HAND_SUBCLASSES)
-    assert loss.item() == pytest.approx((3 * 10 + 2 * 18) / 5)
-
-
-def test_inter_by_hand():
-    # centres (10, 3) and (2, 2): squared distance 65
+    # intra: (1, 0) and (3, 4) to (2, 2): 5 + 5; (10, 0) and (10, 6) to (10, 3): 9 + 9
     arguments = (HAND, HAND_IDENTITIES, HAND_SUBCLASSES)
+    assert intra_loss(*arguments).item() == pytest.approx((3 * 10 + 2 * 18) / 5)
+    # inter: centres (10, 3) and (2, 2), squared distance 65
     assert inter_loss(*arguments, form="negative").item() == pytest.approx(-65)
     assert inter_loss(*arguments, form="hinge", margin=1.0).item() == 0
     assert inter_loss(*arguments, form="hinge", margin=10.0).item() == pytest.approx((10 - 65**0.5) ** 2)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_sub_equals_a_loop_over_the_images(seed):
+def test_sub_and_intra_equal_loops_averaged_over_the_images(seed):
     batch = Batch(seed)
-    expected = np.mean(
-        [
-            ((feature - batch.features[batch.subclasses == subclass].mean(0)) ** 2).sum()
-            for feature, subclass in zip(batch.features, batch.subclasses, strict=True)
-        ]
-    )
-    features, _, subclasses = batch.tensors()
-    assert sub_loss(features, subclasses).item() == pytest.approx(expected)
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_intra_equals_a_sum_over_subclasses_averaged_over_images(seed):
-    batch = Batch(seed)
-    total = 0.0
-    for identity in batch.identities.tolist():
-        for centre in batch.subclass_centres(identity).values():
-            total += ((centre - batch.class_centre(identity)) ** 2).sum()
-    assert intra_loss(*batch.tensors()).item() == pytest.approx(total / len(batch.identities))
+    features, identities, subclasses = batch.tensors()
+    sub = [
+        ((feature - batch.features[batch.subclasses == subclass].mean(0)) ** 2).sum()
+        for feature, subclass in zip(batch.features, batch.subclasses, strict=True)
+    ]
+    assert sub_loss(features, subclasses).item() == pytest.approx(np.mean(sub))
+    intra = [
+        ((centre - batch.class_centre(identity)) ** 2).sum()
+        for identity in batch.identities.tolist()
+        for centre in batch.subclass_centres(identity).values()
+    ]
+    assert intra_loss(features, identities, subclasses).item() == pytest.approx(sum(intra) / 30)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -32,12 +32,9 @@ EQUAL = [(4, 1), (5, 1), (10, 1), (12, 9), (14, 11), (15, 13)]
 
 @cache
 def trained(row: int, *, routing: str, inputs: str, **changes) -> dict[str, torch.Tensor]:
-    """Everything outside the synergistic branch after three steps of SGD."""
+    """Everything outside the synergistic branch after two steps of SGD: one for the teacher, one for the taught."""
     values = settings(
-        on=ROWS[row],
-        loss__routing=routing,
-        synergy__inputs=inputs,
-        **{"synergy__target": "label", **changes},
+        on=ROWS[row], loss__routing=routing, synergy__inputs=inputs, **{"synergy__target": "label", **changes}
     )
     objective = Objective(values["loss"], values["synergy"])
     if not objective.needs_synergy:
@@ -47,7 +44,7 @@ def trained(row: int, *, routing: str, inputs: str, **changes) -> dict[str, torc
     optimizer = torch.optim.SGD(
         [p for p in network.parameters() if p.requires_grad], lr=0.05, momentum=0.9, nesterov=True
     )
-    for step in range(3):
+    for step in range(2):
         visible, infrared, labels = pair_batch(step)
         loss = objective(network(visible, infrared, with_synergy=objective.needs_synergy), labels).total
         optimizer.zero_grad()
@@ -69,12 +66,10 @@ def test_rows_that_are_equal_bit_for_bit_under_routing_paper(row, same, inputs):
     assert equal(trained(row, routing="paper", inputs=inputs), trained(same, routing="paper", inputs=inputs))
 
 
-@pytest.mark.parametrize("inputs", ["detached", "joint"])
 @pytest.mark.parametrize(("row", "other"), EQUAL)
-def test_the_same_rows_differ_under_routing_joint(row, other, inputs):
-    assert not equal(
-        trained(row, routing="joint", inputs=inputs), trained(other, routing="joint", inputs=inputs)
-    )
+def test_the_same_rows_differ_under_routing_joint(row, other):
+    rows = [trained(r, routing="joint", inputs="detached") for r in (row, other)]
+    assert not equal(*rows)
 
 
 @pytest.mark.parametrize(("row", "other"), [(9, 1), (11, 1), (13, 9), (13, 11)])
@@ -107,6 +102,6 @@ def test_as_a_teacher_the_branch_does_reach_the_extractors():
 
 
 def test_the_same_row_twice_is_the_same():
-    first = trained(15, routing="joint", inputs="joint")
+    first = trained(15, routing="joint", inputs="detached")
     trained.cache_clear()
-    assert equal(first, trained(15, routing="joint", inputs="joint"))
+    assert equal(first, trained(15, routing="joint", inputs="detached"))

@@ -1,3 +1,5 @@
+"""The whole network: features by the method's definitions, precision, seeds, and what embedding touches."""
+
 import numpy as np
 import pytest
 import torch
@@ -9,10 +11,6 @@ from msclnet.models.build import build_network
 from msclnet.models.network import MSCLNet
 
 HEIGHT, WIDTH = 144, 96  # maps of 3 x 2
-
-
-def test_mean_and_deviation_are_no_part_of_the_saved_weights():
-    assert not [name for name in network_of(spec()).state_dict() if name.startswith("pixels")]
 
 
 class Untouchable(nn.Module):
@@ -189,11 +187,10 @@ def test_low_precision_is_for_the_convolutions_alone(teacher, reading):
     torch.testing.assert_close(embedded[0], features.visible.pooled)
 
 
-@pytest.mark.parametrize("backbone", ["slim", "resnet18"])
-def test_the_same_seed_gives_the_same_weights_and_another_one_others(backbone):
+def test_the_same_seed_gives_the_same_weights_and_another_one_others():
     def weights(seed: int) -> dict[str, torch.Tensor]:
         torch.manual_seed(seed)
-        return build_network(spec(backbone=backbone, non_local_inner=1)).state_dict()
+        return build_network(spec(non_local_inner=1)).state_dict()
 
     first, again, other = weights(3), weights(3), weights(4)
     assert first.keys() == again.keys() == other.keys()
@@ -217,6 +214,7 @@ def test_the_branch_does_not_change_how_the_extractors_start():
 
 def test_weights_move_to_another_network_of_the_same_settings():
     first, second = network_of(spec()).eval(), network_of(spec(), seed=1).eval()
+    assert not [name for name in first.state_dict() if name.startswith("pixels")]  # mean and deviation
     images = random_images(2, HEIGHT, WIDTH)
     second.load_state_dict(first.state_dict())
     with torch.no_grad():

@@ -1,8 +1,13 @@
+"""The non-local block against a loop over pairs of positions, and against torch's modules one after the other."""
+
+import copy
+
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
-from msclnet.models.non_local import NonLocalBlock
+from msclnet.models.non_local import NonLocalBlock, normed_product
 
 
 @pytest.mark.parametrize("inner", [1, 3, 8])
@@ -67,13 +72,6 @@ def test_every_position_sees_every_other_of_its_image_and_no_other_image():
     assert (moved[1] == 0).all()
 
 
-def test_channels_last_in_memory_changes_nothing():
-    block = randomised(4, 2)
-    maps = torch.randn(2, 4, 5, 3, dtype=torch.float64)
-    with torch.no_grad():
-        torch.testing.assert_close(block(maps.contiguous(memory_format=torch.channels_last)), block(maps))
-
-
 def test_no_inner_channels_are_refused():
     with pytest.raises(ValueError, match="inner_channels"):
         NonLocalBlock(8, 0)
@@ -108,3 +106,55 @@ def test_the_bias_before_the_batch_norm_has_no_gradient():
     block(torch.randn(3, 4, 5, 2, dtype=torch.float64)).sin().sum().backward()
     assert block.out.bias is not None
     assert block.out.bias.grad is None
+
+
+def one_after_the_other(values: Tensor, linear: nn.Linear, norm: nn.BatchNorm1d) -> Tensor:
+    return norm(linear(values))
+
+
+def at_once(values: Tensor, linear: nn.Linear, norm: nn.BatchNorm1d) -> Tensor:
+    values, factors = normed_product(values, linear.weight, linear.bias, norm)
+    return values @ factors
+
+
+def case(inner: int, *, bias: bool = True) -> tuple[Tensor, nn.Linear, nn.BatchNorm1d]:
+    torch.manual_seed(0)
+    norm = nn.BatchNorm1d(5, eps=0.01, momentum=0.3)
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.bias)
+    values = torch.randn(12, inner) * 2 + 3
+    return values.double(), nn.Linear(inner, 5, bias=bias).double(), norm.double()
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("inner", [1, 3, 7])
+def test_equals_torchs_batch_norm_of_the_linear_map(inner, bias):
+    results = []
+    for run in (one_after_the_other, at_once):
+        values, linear, norm = case(inner, bias=bias)
+        values.requires_grad_()
+        normed = run(values, linear, norm)
+        wanted = (values, linear.weight, norm.weight, norm.bias)
+        results.append((normed, *torch.autograd.grad(normed.sin().sum(), wanted), *norm.buffers()))
+    for expected, ours in zip(*results, strict=True):
+        torch.testing.assert_close(ours, expected, atol=1e-10, rtol=1e-10)
+
+
+def test_the_second_batch_moves_the_running_statistics_on():
+    values, linear, norm = case(3)
+    other = copy.deepcopy(norm)
+    for batch in (values, values * 2 - 1):
+        at_once(batch, linear, norm)
+        one_after_the_other(batch, linear, other)
+    for ours, expected in zip(norm.buffers(), other.buffers(), strict=True):
+        torch.testing.assert_close(ours, expected)
+    assert norm.num_batches_tracked == 2
+
+
+def test_a_mean_far_from_zero_costs_no_digits_in_bfloat16():
+    values, linear, norm = case(3, bias=False)
+    far = (values + 100).bfloat16()  # as wide as two of bfloat16's steps there
+    left, right = normed_product(far, linear.weight.float(), None, norm.float())
+    expected = one_after_the_other(far.double(), linear, norm.double())
+    error = (left.bfloat16() @ right.bfloat16() - expected).abs().max()
+    assert error < 0.03 * expected.abs().max()

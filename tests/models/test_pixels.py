@@ -1,3 +1,5 @@
+"""Normalisation and reduction of uint8 images against torchvision and average pooling."""
+
 import pytest
 import torch
 import torch.nn.functional as F

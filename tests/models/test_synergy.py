@@ -1,4 +1,6 @@
-from collections.abc import Iterator
+"""The three readings by a plain numpy LSTM, the residual and the branch by the method's equations."""
+
+from functools import partial
 
 import mogrifier_by_hand
 import numpy as np
@@ -8,7 +10,7 @@ from torch import nn
 
 from msclnet.features import Stream
 from msclnet.models.mogrifier import MogrifierLSTMCell
-from msclnet.models.synergy import READINGS, Interleaved, MeanResidual, PerPart, SynergyBranch, TwoChains
+from msclnet.models.synergy import READINGS, MeanResidual, SynergyBranch
 
 N, PARTS, CHANNELS = 3, 4, 5
 
@@ -25,50 +27,38 @@ def random_parts(seed: int) -> torch.Tensor:
     return torch.tensor(np.random.default_rng(seed).standard_normal((N, PARTS, CHANNELS)))
 
 
-def pairs_of_parts(
-    cell: MogrifierLSTMCell,
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
-    """For each image: its visible and its infrared parts, and a hidden and a cell state of zeros."""
-    for visible, infrared in zip(random_parts(1).numpy(), random_parts(2).numpy(), strict=True):
-        yield visible, infrared, np.zeros(CHANNELS), np.zeros(CHANNELS)
+def per_part(step, visible, infrared, h, c):
+    """Two steps for each part."""
+    return [step(infrared[j], *step(visible[j], h, c))[0] for j in range(PARTS)]
 
 
-def result_of(reading: nn.Module) -> np.ndarray:
+def interleaved(step, visible, infrared, h, c):
+    """One sequence, read off after each infrared part."""
+    hidden = []
+    for j in range(PARTS):
+        h, c = step(infrared[j], *step(visible[j], h, c))
+        hidden.append(h)
+    return hidden
+
+
+def two_chains(step, visible, infrared, h, c):
+    """Two steps from one fused state."""
+    hidden = []
+    for j in range(PARTS):
+        h, c = np.mean([step(visible[j], h, c), step(infrared[j], h, c)], axis=0)
+        hidden.append(h)
+    return hidden
+
+
+@pytest.mark.parametrize("by_hand", [per_part, interleaved, two_chains])
+def test_readings_equal_steps_by_hand(by_hand):
+    cell = random_cell()
+    step, zero = partial(mogrifier_by_hand.step, cell), np.zeros(CHANNELS)
+    pairs = zip(random_parts(1).numpy(), random_parts(2).numpy(), strict=True)
+    expected = [by_hand(step, visible, infrared, zero, zero) for visible, infrared in pairs]
     with torch.no_grad():
-        return reading(random_parts(1), random_parts(2)).numpy()
-
-
-def test_per_part_equals_two_steps_for_each_part():
-    cell = random_cell()
-    expected = np.empty((N, PARTS, CHANNELS))
-    for i, (visible, infrared, zero_h, zero_c) in enumerate(pairs_of_parts(cell)):
-        for j in range(PARTS):
-            h, c = mogrifier_by_hand.step(cell, visible[j], zero_h, zero_c)
-            expected[i, j], _ = mogrifier_by_hand.step(cell, infrared[j], h, c)
-    np.testing.assert_allclose(result_of(PerPart(cell)), expected, atol=1e-12)
-
-
-def test_interleaved_equals_one_sequence_read_off_after_each_infrared_part():
-    cell = random_cell()
-    expected = np.empty((N, PARTS, CHANNELS))
-    for i, (visible, infrared, h, c) in enumerate(pairs_of_parts(cell)):
-        for j in range(PARTS):
-            h, c = mogrifier_by_hand.step(cell, visible[j], h, c)
-            h, c = mogrifier_by_hand.step(cell, infrared[j], h, c)
-            expected[i, j] = h
-    np.testing.assert_allclose(result_of(Interleaved(cell)), expected, atol=1e-12)
-
-
-def test_two_chains_equal_two_steps_from_one_fused_state():
-    cell = random_cell()
-    expected = np.empty((N, PARTS, CHANNELS))
-    for i, (visible, infrared, h, c) in enumerate(pairs_of_parts(cell)):
-        for j in range(PARTS):
-            v_h, v_c = mogrifier_by_hand.step(cell, visible[j], h, c)
-            r_h, r_c = mogrifier_by_hand.step(cell, infrared[j], h, c)
-            h, c = (v_h + r_h) / 2, (v_c + r_c) / 2
-            expected[i, j] = h
-    np.testing.assert_allclose(result_of(TwoChains(cell)), expected, atol=1e-12)
+        found = READINGS[by_hand.__name__](cell)(random_parts(1), random_parts(2))
+    np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
 def test_two_chains_treat_the_modalities_alike_and_the_others_do_not():

@@ -1,3 +1,5 @@
+"""The random ranker against closed forms, and colour histograms against a loop over the pixels."""
+
 import numpy as np
 import pytest
 

@@ -4,9 +4,11 @@ import doctest
 
 import numpy as np
 import pytest
+import torch
+from sklearn.metrics import average_precision_score
+from torchmetrics.functional.retrieval import retrieval_average_precision, retrieval_hit_rate
 
 from msclnet.retrieval import ranking
-from msclnet.retrieval import ranking as query_scores
 from msclnet.retrieval.protocols import same_identity_and_camera, same_room
 from msclnet.retrieval.ranking import rank
 
@@ -60,9 +62,9 @@ def draw_case(seed, *, queries, gallery, identities, levels=None, dtype: type = 
 
 
 @pytest.mark.parametrize("by_identity", [False, True])
-@pytest.mark.parametrize("levels", [None, 1, 2, 7])
+@pytest.mark.parametrize("levels", [None, 1, 7])
 @pytest.mark.parametrize("rule", ["none", "room", "identity_camera", "mask"])
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_equals_the_naive_loop(seed, rule, levels, by_identity):
     shapes = np.random.default_rng(seed + 100)
     queries, gallery, identities = shapes.integers(1, [60, 90, 12])
@@ -102,9 +104,7 @@ def test_more_than_one_block_and_more_matches_than_are_compared_at_a_time(identi
     distances, query_ids, gallery_ids, *_ = draw_case(
         5, queries=1030, gallery=230, identities=identities, levels=300
     )
-    monkeypatch.setattr(
-        query_scores, "BLOCK_CELLS", 100 * 230 + 229
-    )  # ten blocks of 100 queries and one of 30
+    monkeypatch.setattr(ranking, "BLOCK_CELLS", 100 * 230 + 229)  # ten blocks of 100 queries and one of 30
     result = rank(distances, query_ids, gallery_ids, cmc_by_identity=True)
     assert_equal_to_naive(distances, query_ids, gallery_ids, excluded=None, by_identity=True, result=result)
 
@@ -126,15 +126,10 @@ def test_every_number_type_is_ranked_without_loss(dtype):
 
 
 def test_a_tie_goes_to_the_image_that_comes_first_in_the_gallery():
-    wrong_first = rank([[0.5, 0.5]], [1], [2, 1])
-    right_first = rank([[0.5, 0.5]], [1], [1, 2])
-    assert (wrong_first.at(1), wrong_first.mAP, wrong_first.mINP) == (0.0, 0.5, 0.5)
-    assert (right_first.at(1), right_first.mAP, right_first.mINP) == (1.0, 1.0, 1.0)
-
-
-def test_minus_zero_equals_zero():
-    assert rank([[0.0, -0.0]], [1], [2, 1]).at(1) == 0.0
-    assert rank([[-0.0, 0.0]], [1], [1, 2]).at(1) == 1.0
+    for tie in ([[0.5, 0.5]], [[0.0, -0.0]], [[-0.0, 0.0]]):
+        wrong_first, right_first = rank(tie, [1], [2, 1]), rank(tie, [1], [1, 2])
+        assert (wrong_first.at(1), wrong_first.mAP, wrong_first.mINP) == (0.0, 0.5, 0.5)
+        assert (right_first.at(1), right_first.mAP, right_first.mINP) == (1.0, 1.0, 1.0)
 
 
 def test_an_infinite_distance_is_last_of_the_kept_ones_but_no_excluded_one_stands_before_it():
@@ -150,6 +145,7 @@ def test_an_infinite_distance_is_last_of_the_kept_ones_but_no_excluded_one_stand
 def test_negated_similarities_rank_as_distances_do():
     distances, query_ids, gallery_ids, *_ = draw_case(2, queries=30, gallery=50, identities=5)
     shifted = rank(distances + 10, query_ids, gallery_ids)
+    distances.flags.writeable = False  # and arguments are left as they were
     negative = rank(distances - 10, query_ids, gallery_ids)
     np.testing.assert_array_equal(shifted.cmc, negative.cmc)
     assert negative.mAP == pytest.approx(rank(-(10 - distances), query_ids, gallery_ids).mAP, abs=1e-12)
@@ -187,43 +183,19 @@ def test_means_are_over_valid_queries_only():
     assert (result.at(1), result.at(2), result.mAP, result.mINP) == (0.0, 1.0, 0.5, 0.5)
 
 
-def test_the_arguments_are_left_as_they_were():
-    distances, query_ids, gallery_ids, query_cams, gallery_cams = draw_case(
-        1, queries=20, gallery=30, identities=4
-    )
-    before = distances.copy()
-    distances.flags.writeable = False
-    cameras = {"query_cameras": query_cams, "gallery_cameras": gallery_cams}
-    rank(distances, query_ids, gallery_ids, exclude=same_room(2, 3), **cameras)
-    np.testing.assert_array_equal(distances, before)
-
-
-def test_average_precision_agrees_with_scikit_learn():
-    from sklearn.metrics import average_precision_score
-
-    distances, query_ids, gallery_ids, *_ = draw_case(3, queries=50, gallery=80, identities=6)
-    expected = [
-        average_precision_score(gallery_ids == identity, -row)
-        for identity, row in zip(query_ids, distances, strict=True)
-        if (gallery_ids == identity).any()
-    ]
-    assert rank(distances, query_ids, gallery_ids).mAP == pytest.approx(np.mean(expected), abs=1e-9)
-
-
-def test_agrees_with_torchmetrics_where_scores_are_positive():
+def test_agrees_with_scikit_learn_and_with_torchmetrics_where_scores_are_positive():
     # torchmetrics leaves out relevant items with a score <= 0, so the scores are moved above it
-    import torch
-    from torchmetrics.functional.retrieval import retrieval_average_precision, retrieval_hit_rate
-
     distances, query_ids, gallery_ids, *_ = draw_case(4, queries=50, gallery=80, identities=6)
-    scores = torch.from_numpy(distances.max() + 1 - distances)
-    targets = torch.from_numpy(query_ids[:, None] == gallery_ids)
-    valid = [q for q in range(len(scores)) if targets[q].any()]
     result = rank(distances, query_ids, gallery_ids)
-    precisions = [retrieval_average_precision(scores[q], targets[q]).item() for q in valid]
+    targets = query_ids[:, None] == gallery_ids
+    valid = np.flatnonzero(targets.any(axis=1))
+    expected = [average_precision_score(targets[q], -distances[q]) for q in valid]
+    assert result.mAP == pytest.approx(np.mean(expected), abs=1e-9)
+    scores = torch.from_numpy(distances.max() + 1 - distances)
+    precisions = [retrieval_average_precision(scores[q], torch.from_numpy(targets[q])).item() for q in valid]
     assert result.mAP == pytest.approx(np.mean(precisions), abs=1e-5)
     for k in (1, 5, 10, 20):
-        hits = [retrieval_hit_rate(scores[q], targets[q], top_k=k).item() for q in valid]
+        hits = [retrieval_hit_rate(scores[q], torch.from_numpy(targets[q]), top_k=k).item() for q in valid]
         assert result.at(k) == pytest.approx(np.mean(hits), abs=1e-6)
 
 
@@ -231,6 +203,7 @@ def test_agrees_with_torchmetrics_where_scores_are_positive():
     ("change", "message"),
     [
         ({"distances_QG": [[0.1, np.nan]]}, "query 0 to gallery image 1 is NaN"),
+        ({"distances_QG": [[0.1, np.nan]], "exclude": [[False, True]]}, "NaN"),
         ({"distances_QG": [[0.1]]}, r"distances has shape \(1, 1\)"),
         ({"exclude": [[True]]}, "exclude has shape"),
         ({"exclude": same_room(2, 3)}, "needs query_cameras"),
@@ -249,11 +222,6 @@ def test_mistakes_are_named(change, message):
         rank(**(arguments | change))
 
 
-def test_nan_is_an_error_even_where_it_is_excluded():
-    with pytest.raises(ValueError, match="NaN"):
-        rank([[np.nan, 1.0]], [1], [2, 1], exclude=np.array([[True, False]]))
-
-
 def test_ranks_outside_the_curve_are_refused():
     result = rank([[0.1, 0.2]], [1], [1, 2], max_rank=3)
     assert result.cmc.tolist() == [1, 1, 1]
@@ -263,5 +231,5 @@ def test_ranks_outside_the_curve_are_refused():
 
 
 def test_the_example_in_the_documentation_is_true():
-    assert doctest.testmod(ranking).failed == 0
-    assert doctest.testmod(ranking).attempted > 0
+    found = doctest.testmod(ranking)
+    assert found.failed == 0 < found.attempted

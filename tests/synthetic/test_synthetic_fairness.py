@@ -26,8 +26,8 @@ PLAN = plan(
     images=ImageCounts(**SYNTHETIC.images_per_camera.model_dump()),
 )
 TESTED = [appearance for appearance in PLAN if appearance.split == "test"]
-IMAGES = 2
-SOME = 30  # people; the default's 100 are the case that is marked full_size
+# People and images of each by a camera; the default's 100 are the case that is marked full_size.
+SIZES = [(30, 1), pytest.param((len(TESTED), 2), marks=pytest.mark.full_size)]
 STRIPS = 6
 BINS = 8
 
@@ -42,17 +42,18 @@ def histogram(picture: np.ndarray) -> np.ndarray:
     return np.concatenate(strips).astype(np.float32)
 
 
-@pytest.fixture(scope="module", params=[SOME, pytest.param(len(TESTED), marks=pytest.mark.full_size)])
+@pytest.fixture(scope="module", params=SIZES)
 def described(request: pytest.FixtureRequest) -> dict[int, np.ndarray]:
-    """Histograms of test identities by camera, (people, IMAGES, B)."""
+    """Histograms of test identities by camera, (people, images, B)."""
+    people, images = request.param
     return {
         camera: np.stack(
             [
                 [
                     histogram(render_person(seed=SEED, identity=person.identity, camera=camera, image=image))
-                    for image in range(IMAGES)
+                    for image in range(images)
                 ]
-                for person in TESTED[: request.param]
+                for person in TESTED[:people]
             ]
         )
         for camera in VISIBLE_CAMERAS + INFRARED_CAMERAS
@@ -65,12 +66,12 @@ def rank_one(described: dict[int, np.ndarray], query_cameras: tuple[int, ...]) -
     The gallery holds one image of each identity and camera, once for each image number.
     """
     hits, chances = [], []
-    people = len(described[query_cameras[0]])
+    people, images, _ = described[query_cameras[0]].shape
     for query_camera in query_cameras:
         gallery_cameras = [camera for camera in VISIBLE_CAMERAS if camera != query_camera]
-        query_QB = described[query_camera].reshape(people * IMAGES, -1)
-        identities_Q = np.repeat(np.arange(people), IMAGES)
-        for image in range(IMAGES):
+        query_QB = described[query_camera].reshape(people * images, -1)
+        identities_Q = np.repeat(np.arange(people), images)
+        for image in range(images):
             gallery_GB = np.concatenate([described[camera][:, image] for camera in gallery_cameras])
             identities_G = np.tile(np.arange(people), len(gallery_cameras))
             distances_QG = cdist(query_QB, gallery_GB, "cityblock")
