@@ -33,7 +33,7 @@ from benchmarks.sysu_mm01 import SYSU_MM01, Cells, Expected, Listing, full_listi
 from benchmarks.tables import GIB, Target, targets
 from msclnet.errors import UserError
 from msclnet.images.table import END
-from msclnet.retrieval.protocols import read_mat, read_permutations
+from msclnet.retrieval.sampling import read_mat, read_permutations
 from pipelines import settings
 from pipelines.orchestration.overrides import apply_overrides
 from pipelines.stages import paths

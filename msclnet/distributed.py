@@ -102,11 +102,7 @@ class Processes:
         return state if self.first else torch.load(io.BytesIO(body.numpy().tobytes()), weights_only=True)
 
     def require_same(self, digest: str, *, description: str) -> None:
-        """Compare hexadecimal digits with those of the other processes.
-
-        Args:
-            digest: As long in each process.
-            description: What it stands for, in the error.
+        """Compare hexadecimal digits, as many in each process, of what `description` names.
 
         Raises:
             UserError: In all processes, if one has another digest than the first.
@@ -127,11 +123,7 @@ ALONE = Processes()
 def connected(*, device: torch.device) -> Iterator[Processes]:
     """Meet the processes that were started together, for the length of the block.
 
-    torchrun sets RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT. Tensors on the CPU travel by gloo, tensors on a GPU by
-    NCCL.
-
-    Args:
-        device: Of this process.
+    torchrun sets RANK, WORLD_SIZE and MASTER_*. Tensors on the CPU travel by gloo, those on a GPU by NCCL.
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
@@ -153,16 +145,9 @@ Record = TypeVar("Record")
 
 
 def gather_batch(features: Features, labels: PairLabels, processes: Processes) -> tuple[Features, PairLabels]:
-    """The whole batch's features and labels, rows in the order that one process would have.
+    """Features and labels of the whole batch's world * N pairs, from each process's N pairs, in the order of ranks.
 
-    Args:
-        features: Of this process's N pairs.
-        labels: Of the same.
-        processes: Each with as many pairs.
-
-    Returns:
-        Features of world * N pairs, in which only this process's rows carry a gradient, and their labels. The maps
-        stay this process's own: they are large, and no loss uses them.
+    Only this process's rows carry a gradient. The maps stay this process's own: they are large, and no loss uses them.
     """
     if processes.world == 1:
         return features, labels
@@ -283,11 +268,8 @@ def embed_together(
     images are next to it.
 
     Args:
-        embed: msclnet.embedding.embed_images with all but its images and streams given.
-        images: uint8 RGB (N, H, W, 3), the same in each process.
-        infrared: bool (N,): which stream each image takes.
-        batch: Images at a time, as `embed` has it.
-        processes: All of them call this.
+        embed: msclnet.embedding.embed_images with all but its images and streams given, `batch` images at a time.
+        images, infrared: uint8 RGB (N, H, W, 3) and bool (N,), the same in each process.
 
     Returns:
         Pooled features (N, D) and BNNeck features (N, D), float32, in the first process; None in the others.
@@ -311,14 +293,7 @@ def embed_together(
 
 
 def share_of(infrared: np.ndarray, *, batch: int, rank: int, world: int) -> np.ndarray:
-    """Rows that a process embeds: every world-th batch of the visible ones, then of the infrared ones.
-
-    Args:
-        infrared: bool (N,).
-        batch: Images in a batch; only a modality's last one may be smaller.
-        rank: The process.
-        world: Number of processes.
-    """
+    """Rows that a process embeds: every world-th batch of the visible ones, then of the infrared ones; bool (N,)."""
     batches = []
     for stream in (False, True):
         rows = np.flatnonzero(infrared == stream)

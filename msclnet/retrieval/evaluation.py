@@ -18,7 +18,6 @@ from msclnet.retrieval.protocols import (
     Images,
     IntArray,
     Protocol,
-    draw_agw,
     group,
     query_is_infrared,
     same_identity_and_camera,
@@ -26,6 +25,7 @@ from msclnet.retrieval.protocols import (
 )
 from msclnet.retrieval.ranking import QueryScores, Ranking, mean_over_valid, score_queries
 from msclnet.retrieval.re_ranking import ReRanking, re_rank
+from msclnet.retrieval.sampling import draw_agw
 
 RANKS = (1, 5, 10, 20)
 BLOCK_QUERIES = 512  # that a thread has at a time

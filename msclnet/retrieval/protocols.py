@@ -31,21 +31,17 @@ of one random image of each identity and camera, drawn as LLCM's (CMC counts ide
 images of its own identity by its own camera is the user's choice.
 """
 
-import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from msclnet.errors import UserError
+from msclnet.retrieval.sampling import Cells, IntArray, draw_agw, draw_official, read_permutations
 
-MAX_MAT_BYTES = 2**26  # SYSU-MM01's permutations have less than a million
-
-IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
 Exclusion = Callable[[IntArray, IntArray, IntArray, IntArray], BoolArray]
@@ -174,62 +170,6 @@ def query_is_infrared(direction: str) -> bool:
     return direction == INFRARED_TO_VISIBLE
 
 
-def read_mat(path: Path) -> dict[str, Any]:
-    """The variables of a MATLAB file by name, as scipy returns them.
-
-    Raises:
-        ValueError: The file is too large or no MATLAB file.
-    """
-    from scipy.io import loadmat
-
-    size = path.stat().st_size
-    if size > MAX_MAT_BYTES:
-        raise ValueError(f"it has {size} bytes, more than {MAX_MAT_BYTES}")
-    try:
-        return loadmat(path)
-    except Exception as error:  # scipy's reader raises many kinds on damaged files
-        raise ValueError(f"it cannot be read as a MATLAB file: {error}") from error
-
-
-Permutations = Mapping[tuple[int, int], NDArray]
-"""SYSU-MM01's published gallery permutations: (identity, camera) -> trials x images, 1-based image numbers"""
-
-
-def read_permutations(path: str | Path) -> Permutations:
-    """Read SYSU-MM01's `rand_perm_cam.mat`: a cell array camera x identity of trials x images tables.
-
-    Raises:
-        UserError: The file is missing or is something else.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(
-            f"{path} is missing: the official gallery sampling needs rand_perm_cam.mat, which ships with "
-            "SYSU-MM01's evaluation code and not with its images; put it there or name its place, "
-            "or choose the sampler `agw`"
-        )
-    permutations: dict[tuple[int, int], NDArray] = {}
-    try:
-        cameras = read_mat(path)["rand_perm_cam"].ravel()
-        for camera, identities in enumerate(cameras, start=1):
-            for identity, table in enumerate(identities.ravel(), start=1):
-                if not table.size:
-                    continue
-                if not np.array_equal(np.sort(table, axis=1)[0], np.arange(1, table.shape[1] + 1)):
-                    raise ValueError(f"camera {camera}, identity {identity} holds no permutation")
-                permutations[identity, camera] = table
-    except (ValueError, KeyError, AttributeError, TypeError, IndexError) as error:
-        raise UserError(
-            f"{path} is not SYSU-MM01's rand_perm_cam.mat ({type(error).__name__}: {error}); "
-            "take the file from the data set's evaluation code"
-        ) from error
-    return permutations
-
-
-Cells = Mapping[tuple[int, int], IntArray]
-"""(identity, camera) -> positions of its images, by path"""
-
-
 def group(images: Images, chosen_N: BoolArray) -> Cells:
     """Group the chosen images by identity and camera, each group sorted by path."""
     positions = np.flatnonzero(chosen_N)
@@ -239,76 +179,6 @@ def group(images: Images, chosen_N: BoolArray) -> Cells:
     starts = np.flatnonzero(np.any(keys[1:] != keys[:-1], axis=1)) + 1
     parts = np.split(positions, starts) if len(positions) else []
     return {(int(images.identities[p[0]]), int(images.cameras[p[0]])): p for p in parts}
-
-
-def draw_agw(cells: Cells, *, cameras: Iterable[int], shots: int, trial: int) -> IntArray:
-    """Draw as the public AGW code does: seed the trial's number, then choose from the sorted files.
-
-    Identities ascend in the outer loop, cameras follow in the given order in the inner one. AGW has one
-    shot; more are this project's extension: a sample of min(shots, n) files without repetition.
-
-    Args:
-        cells: The images to draw from.
-        cameras: Cameras in the order in which they are visited; it decides which random number belongs to which.
-        shots: Images of each identity and camera.
-        trial: Number of the trial, from 0; the seed.
-
-    Returns:
-        Positions (G,), in the order drawn.
-    """
-    cameras = tuple(cameras)
-    generator = random.Random(trial)
-    drawn: list[int] = []
-    for identity in sorted({identity for identity, _ in cells}):
-        for camera in cameras:
-            files = cells.get((identity, camera))
-            if files is None:
-                continue
-            if shots == 1:
-                drawn.append(generator.choice(files.tolist()))
-            else:
-                drawn.extend(generator.sample(files.tolist(), min(shots, len(files))))
-    return np.array(drawn, np.int64)
-
-
-def draw_official(
-    cells: Cells, *, cameras: Iterable[int], shots: int, trial: int, permutations: Permutations
-) -> IntArray:
-    """Draw by SYSU-MM01's published permutations: the first entries of the trial's row.
-
-    An entry k means the k-th image of the identity and camera by file name. Cameras are visited in the outer
-    loop and identities in the inner one, as the official evaluation does.
-
-    Args:
-        cells: The images to draw from.
-        cameras: Cameras in the order in which they are visited.
-        shots: Images of each identity and camera.
-        trial: Number of the trial, from 0; the row.
-        permutations: As `read_permutations` gives them.
-
-    Returns:
-        Positions (G,), in the order drawn.
-
-    Raises:
-        UserError: The table has another number of images, or fewer trials; these galleries would not be official.
-    """
-    drawn = [np.empty(0, np.int64)]
-    for camera in cameras:
-        for identity in sorted({identity for identity, cam in cells if cam == camera}):
-            files = cells[identity, camera]
-            table = permutations.get((identity, camera), np.empty((0, 0), np.int64))
-            if table.shape[1] != len(files):
-                raise UserError(
-                    f"the permutation file has {table.shape[1]} images of identity {identity} by camera "
-                    f"{camera}, the data set has {len(files)}: the copy of SYSU-MM01 is not complete, or the "
-                    "file belongs to another data set (sampler `agw` needs no file)"
-                )
-            if trial >= len(table):
-                raise UserError(
-                    f"the permutation file has {len(table)} trials, number {trial + 1} was asked for"
-                )
-            drawn.append(files[table[trial, :shots].astype(np.int64) - 1])
-    return np.concatenate(drawn)
 
 
 SYSU_MM01_QUERY_CAMERAS = (3, 6)

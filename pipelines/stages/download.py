@@ -11,7 +11,7 @@ from msclnet.datasets.layout import Tree
 from msclnet.datasets.packing import pack
 from msclnet.datasets.records import SPLITS
 from msclnet.errors import UserError
-from msclnet.retrieval.protocols import read_permutations
+from msclnet.retrieval.sampling import read_permutations
 from pipelines import settings
 from pipelines.console import printable
 from pipelines.stages import paths

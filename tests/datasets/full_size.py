@@ -1,8 +1,8 @@
 """The three data sets at their published counts, as file names and lists without any picture."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
-from benchmarks.sysu_mm01 import Cells, full_listing, image_path
+from benchmarks.sysu_mm01 import GROUPS, Cells, Group, full_listing, image_path
 
 
 class Listing:
@@ -30,9 +30,9 @@ def dealt(total: int, receivers: int) -> list[int]:
     return [total // receivers + (place < total % receivers) for place in range(receivers)]
 
 
-def full_sysu(test: Cells | None = None) -> Listing:
+def full_sysu(test: Cells | None = None, *, groups: Mapping[str, Sequence[Group]] = GROUPS) -> Listing:
     """SYSU-MM01 at its published counts; `test`: images of each test identity and camera, where they are known."""
-    listing = full_listing(test=test)
+    listing = full_listing(groups, test=test)
     images = [image_path(*cell, i) for cell, count in listing.cells.items() for i in range(1, count + 1)]
     return Listing(images, listing.lists())
 
@@ -60,14 +60,19 @@ def full_regdb(identities: int = 412) -> Listing:
     return Listing(images, lists)
 
 
-def full_llcm() -> Listing:
-    """Test images twice: in the camera folders, and next to the training images."""
+def full_llcm(
+    people: tuple[int, int] = (713, 351),
+    vis: tuple[int, int] = (16_946, 8_680),
+    nir: tuple[int, int] = (13_975, 7_166),
+) -> Listing:
+    """Test images twice: in the camera folders, and next to the training images. Numbers are of training and test."""
     images, lists = [], {}
-    for modality, train, test in (("vis", 16_946, 8_680), ("nir", 13_975, 7_166)):
+    sides = (("train", 1, people[0]), ("test", 1 + people[0], people[1]))
+    for modality, totals in (("vis", vis), ("nir", nir)):
         cameras = [camera for camera in range(1, 10) if (modality, camera) != ("nir", 3)]
-        for side, first, people, total in (("train", 1, 713, train), ("test", 714, 351, test)):
+        for (side, first, number_of_people), total in zip(sides, totals, strict=True):
             lines = []
-            for label, count in enumerate(dealt(total, people)):
+            for label, count in enumerate(dealt(total, number_of_people)):
                 identity = first + label
                 for number in range(count):
                     camera = cameras[(number + identity) % len(cameras)]
@@ -77,5 +82,5 @@ def full_llcm() -> Listing:
                     if side == "test":
                         images.append(f"test_{modality}/cam{camera}/{identity:04d}/{name}")
             lists[f"idx/{side}_{modality}.txt"] = "\n".join(lines)
-    lists["idx/test_id.txt"] = ", ".join(map(str, range(714, 1065)))
+    lists["idx/test_id.txt"] = ", ".join(map(str, range(1 + people[0], 1 + sum(people))))
     return Listing(images, lists)

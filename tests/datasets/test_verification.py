@@ -13,10 +13,9 @@ from full_size import Listing, full_llcm, full_regdb, full_sysu
 from replicas import SYSU_CAMERAS, write_llcm, write_regdb, write_sysu_mm01
 from scipy.io import loadmat
 
-from benchmarks.sysu_mm01 import SYSU_MM01
-from msclnet.datasets import regdb
+from benchmarks.sysu_mm01 import SYSU_MM01, Group
 from msclnet.datasets.archive import open_source
-from msclnet.datasets.catalogue import DATA_SETS, Report, data_set, missing_source_message, verify
+from msclnet.datasets.catalogue import DATA_SETS, DataSet, Report, data_set, missing_source_message, verify
 from msclnet.datasets.records import Choice
 from msclnet.datasets.survey import Published
 from msclnet.errors import UserError
@@ -28,15 +27,42 @@ needs_splits = pytest.mark.skipif(
     not (SPLITS / "rand_perm_cam.mat").is_file(), reason="SYSU-MM01's split files are not here"
 )
 FULL = {"sysu-mm01": cache(full_sysu), "regdb": cache(full_regdb), "llcm": cache(full_llcm)}
-# RegDB's 40 lists of 2,060 lines take seconds to read: most tests look at 40 identities and their own numbers.
-SMALL_REGDB = replace(
-    data_set("regdb"),
-    published=Published(
-        lists=dict.fromkeys(regdb.ALL_LISTS, (20, 200)),
-        images=tuple(replace(n, identities=40, images=400) for n in regdb.PUBLISHED.images),
-    ),
-)
-small_regdb = cache(partial(full_regdb, 40))
+# Reading tens of thousands of names takes seconds: most tests look at few people and the numbers of these.
+EVERY_CAMERA = range(1, 7)
+SMALL_GROUPS = {
+    "train": (Group(20, {1: 60, 2: 60, 3: 40, 4: 60, 5: 60, 6: 40}),),
+    "val": (Group(5, {3: 10, 4: 10, 5: 10}),),
+    "test": (Group(6, dict.fromkeys(EVERY_CAMERA, 60)),),
+}
+SMALL = {
+    "sysu-mm01": cache(partial(full_sysu, groups=SMALL_GROUPS)),
+    "regdb": cache(partial(full_regdb, 40)),
+    "llcm": cache(partial(full_llcm, (30, 20), (300, 200), (270, 180))),
+}
+# Identities and images, in the order in which the modules list the published ones.
+COUNTS: dict[str, list[tuple[int | None, int | None]]] = {
+    "sysu-mm01": [(None, 260), (None, 90), *[(6, 60)] * 6, (None, 120)],
+    "regdb": [(40, 400)] * 2,
+    "llcm": [(30, None), (None, 300), (None, 270), (20, None), (None, 200), (None, 180)],
+}
+LISTED: dict[str, list[tuple[int | None, int | None]]] = {
+    "sysu-mm01": [(20, None), (5, None), (6, None)],
+    "regdb": [(20, 200)] * 40,
+    "llcm": [(None, 300), (None, 270), (20, None)],
+}
+
+
+def small_data_set(name: str) -> DataSet:
+    """A data set as if the numbers of its small copy had been published."""
+    dataset = data_set(name)
+    assert dataset.published is not None
+    lists = dict(zip(dataset.published.lists, LISTED[name], strict=True))
+    numbers = zip(dataset.published.images, COUNTS[name], strict=True)
+    images = tuple(replace(number, identities=i, images=n) for number, (i, n) in numbers)
+    return replace(dataset, published=Published(lists, images))
+
+
+SMALL_REGDB, small_regdb = small_data_set("regdb"), SMALL["regdb"]
 CAMERA = (("visible", 1), ("infrared", 2))
 
 
@@ -48,8 +74,7 @@ def regdb_counts(identities: int) -> dict[tuple[str, str, int], tuple[int, int]]
 
 
 def sentences(source, name: str) -> list[str]:
-    dataset = SMALL_REGDB if name == "regdb" else data_set(name)
-    return [difference.sentence() for difference in verify(source, dataset).differences]
+    return [difference.sentence() for difference in verify(source, small_data_set(name)).differences]
 
 
 def counted(report: Report) -> dict[tuple[str, str, int], tuple[int, int]]:
@@ -89,11 +114,11 @@ def test_the_official_test_images_are_as_published() -> None:
     identities = loadmat(SPLITS / "test_id.mat")["id"].ravel().tolist()
     cells = {(i, camera): table[camera - 1, 0][i - 1, 0] for i in identities for camera in SYSU_CAMERAS}
     test = {cell: numbers.shape[1] for cell, numbers in cells.items() if numbers.size}
-    assert sentences(full_sysu(test), "sysu-mm01") == []
+    assert verify(full_sysu(test), data_set("sysu-mm01")).differences == ()
 
 
 def test_sysu_without_two_cameras_and_a_list() -> None:
-    partial = FULL["sysu-mm01"]().without("cam3/", "cam5/", "exp/val_id.txt")
+    partial = SMALL["sysu-mm01"]().without("cam3/", "cam5/", "exp/val_id.txt")
     train = {f"{int(i):04d}" for i in partial.files["exp/train_id.txt"].split(",")}
     cameras = Counter(name.split("/")[0] for name in partial.files if name.split("/")[1] in train)
     # What the two folders hold of the test is not reported again.
@@ -101,21 +126,21 @@ def test_sysu_without_two_cameras_and_a_list() -> None:
         "folders with images: 4, expected 6; missing: cam3, cam5",
         "lists: 2, expected 3; missing: exp/val_id.txt",
         f"train and val, visible: {cameras['cam1'] + cameras['cam2'] + cameras['cam4']:,} images, "
-        "expected 22,258 images",
-        f"train and val, infrared: {cameras['cam6']:,} images, expected 11,909 images",
-        "test, infrared, the queries: 1,920 images, expected 3,803 images",
+        "expected 260 images",
+        f"train and val, infrared: {cameras['cam6']:,} images, expected 90 images",
+        "test, infrared, the queries: 60 images, expected 120 images",
     ]
 
 
 def test_sysu_names_each_identity_without_a_folder() -> None:
-    whole = FULL["sysu-mm01"]()
+    whole = SMALL["sysu-mm01"]()
     train = [int(i) for i in whole.files["exp/train_id.txt"].split(",")][:12]
     partial = whole.without(*(f"cam{camera}/{identity:04d}/" for camera in range(1, 7) for identity in train))
-    report = verify(partial, data_set("sysu-mm01"))
+    report = verify(partial, small_data_set("sysu-mm01"))
     names = [f"{identity:04d}" for identity in train]
     assert report.differences[0].missing == tuple(names)
     assert report.differences[0].sentence() == (
-        "identities of exp/train_id.txt: 284 with a folder in any of cam1 to cam6, expected 296; missing: "
+        "identities of exp/train_id.txt: 8 with a folder in any of cam1 to cam6, expected 20; missing: "
         f"{', '.join(names[:10])} and 2 more"
     )
     assert [difference.where for difference in report.differences[1:]] == [
@@ -126,24 +151,22 @@ def test_sysu_names_each_identity_without_a_folder() -> None:
 
 
 def test_sysu_counts_that_differ() -> None:
-    whole = FULL["sysu-mm01"]()
+    whole = SMALL["sysu-mm01"]()
     tested = whole.files["exp/test_id.txt"].split(",")
     person = next(f"{int(i):04d}" for i in tested if f"cam4/{int(i):04d}/0001.jpg" in whole.files)
     one_less = whole.without(f"cam4/{person}/0001.jpg")
-    assert sentences(one_less, "sysu-mm01") == [
-        "test, visible, camera 4: 1,917 images, expected 1,918 images"
-    ]
+    assert sentences(one_less, "sysu-mm01") == ["test, visible, camera 4: 59 images, expected 60 images"]
     one_more = whole.with_list(f"cam6/{person}/9999.jpg", "")
     assert sentences(one_more, "sysu-mm01") == [
-        "test, infrared, camera 6: 1,921 images, expected 1,920 images",
-        "test, infrared, the queries: 3,804 images, expected 3,803 images",
+        "test, infrared, camera 6: 61 images, expected 60 images",
+        "test, infrared, the queries: 121 images, expected 120 images",
     ]
 
 
 @pytest.mark.parametrize(
     ("text", "beginning"),
     [
-        ("", "list exp/val_id.txt: 0 identities, expected 99 identities"),
+        ("", "list exp/val_id.txt: 0 identities, expected 5 identities"),
         ("1,two", "list exp/val_id.txt: exp/val_id.txt holds 'two', which is no identity"),
         (
             "{tested},1000",
@@ -152,7 +175,7 @@ def test_sysu_counts_that_differ() -> None:
     ],
 )
 def test_sysu_lists_that_cannot_be_right(text: str, beginning: str) -> None:
-    whole = FULL["sysu-mm01"]()
+    whole = SMALL["sysu-mm01"]()
     tested = whole.files["exp/test_id.txt"].partition(",")[0]
     found = sentences(whole.with_list("exp/val_id.txt", text.format(tested=tested)), "sysu-mm01")
     assert any(one.startswith(beginning.format(tested=tested)) for one in found)
@@ -230,24 +253,24 @@ def test_lists_and_images_in_two_folders_are_a_difference_of_their_own() -> None
 
 
 def test_llcm_without_folders_and_a_list() -> None:
-    partial = FULL["llcm"]().without("vis/", "test_nir/cam4/", "idx/train_nir.txt")
-    partial = partial.with_list("vis/0001/Thumbs.db", "").with_list("test_nir/cam4/0714/._a.jpg", "")
-    lost = sum(name.startswith("test_nir/cam4/") for name in FULL["llcm"]().files)
+    partial = SMALL["llcm"]().without("vis/", "test_nir/cam4/", "idx/train_nir.txt")
+    partial = partial.with_list("vis/0001/Thumbs.db", "").with_list("test_nir/cam4/0031/._a.jpg", "")
+    lost = sum(name.startswith("test_nir/cam4/") for name in SMALL["llcm"]().files)
     assert sentences(partial, "llcm") == [
         "folders with images: 17, expected 19; missing: vis, test_nir/cam4",
         "lists: 2, expected 3; missing: idx/train_nir.txt",
-        "train: 0 identities, expected 713 identities",
-        "train, infrared: 0 images, expected 13,975 images",
-        f"test, infrared: {7_166 - lost:,} images, expected 7,166 images",
+        "train: 0 identities, expected 30 identities",
+        "train, infrared: 0 images, expected 270 images",
+        f"test, infrared: {180 - lost:,} images, expected 180 images",
     ]
 
 
 def test_llcm_names_what_lacks() -> None:
-    whole = FULL["llcm"]()
-    file = next(name for name in whole.names() if name.startswith("test_vis/cam2/0800/"))
-    identity = tuple(f"test_{m}/cam{camera}/0801/" for m in ("vis", "nir") for camera in range(1, 10))
-    found = verify(whole.without(file, *identity, "nir/0007/"), data_set("llcm")).differences
-    visible = sorted([file, *(n for n in whole.names() if n.startswith("test_vis/") and "/0801/" in n)])
+    whole = SMALL["llcm"]()
+    file = next(name for name in whole.names() if name.startswith("test_vis/cam2/0040/"))
+    identity = tuple(f"test_{m}/cam{camera}/0041/" for m in ("vis", "nir") for camera in range(1, 10))
+    found = verify(whole.without(file, *identity, "nir/0007/"), small_data_set("llcm")).differences
+    visible = sorted([file, *(n for n in whole.names() if n.startswith("test_vis/") and "/0041/" in n)])
     assert [one.where for one in found] == [
         "identity folders in nir",
         "identities of idx/test_id.txt",
@@ -259,9 +282,9 @@ def test_llcm_names_what_lacks() -> None:
         "test, infrared",
     ]
     assert found[0].missing == ("nir/0007",)
-    assert found[1].missing == ("0801",)
+    assert found[1].missing == ("0041",)
     assert list(found[2].missing) == sorted(name.rpartition("/")[2] for name in visible)
-    assert found[6].found == f"{8_680 - len(visible):,} images"
+    assert found[6].found == f"{200 - len(visible):,} images"
 
 
 SIDES = ("train", "test")
@@ -345,10 +368,8 @@ def test_synthetic_has_nothing_to_compare_with(tmp_path: Path) -> None:
 
 
 def test_data_sets_by_name(tmp_path: Path) -> None:
-    assert [data_set(name).name for name in ("synthetic", "sysu-mm01", "regdb", "llcm")] == list(DATA_SETS)
-    with pytest.raises(
-        UserError, match=r"no data set 'market1501'; choose one of synthetic, sysu-mm01, regdb, llcm"
-    ):
+    assert [data_set(name).name for name in DATA_SETS] == list(DATA_SETS)
+    with pytest.raises(UserError, match=rf"no data set 'market1501'; choose one of {', '.join(DATA_SETS)}"):
         data_set("market1501")
     for name, write in WRITERS.items():
         write(tmp_path / name, size=(4, 8))

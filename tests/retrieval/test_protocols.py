@@ -16,10 +16,10 @@ from msclnet.retrieval.protocols import (
     Images,
     folder_protocols,
     llcm_protocol,
-    read_permutations,
     regdb_protocol,
     sysu_mm01_protocol,
 )
+from msclnet.retrieval.sampling import read_permutations
 
 SPLITS = Path(
     os.environ.get("MSCLNET_SYSU_SPLITS", Path(__file__).resolve().parents[3] / "shared" / "sysu-mm01")
@@ -297,7 +297,7 @@ def test_a_permutation_file_that_is_damaged_or_too_large_is_named(tmp_path, monk
         with pytest.raises(UserError, match=r"rand_perm_cam\.mat is not SYSU-MM01's.*evaluation code"):
             read_permutations(path)
     path.write_bytes(whole)
-    monkeypatch.setattr("msclnet.retrieval.protocols.MAX_MAT_BYTES", len(whole) - 1)
+    monkeypatch.setattr("msclnet.retrieval.sampling.MAX_MAT_BYTES", len(whole) - 1)
     with pytest.raises(UserError, match=f"{len(whole)} bytes"):
         read_permutations(path)
 

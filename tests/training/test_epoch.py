@@ -8,7 +8,7 @@ import pytest
 import torch
 from tiny_training import EPOCHS, make_training
 
-from msclnet.training.loop import GIB, Part, gpu_memory, time_left
+from msclnet.training.epoch import GIB, Part, gpu_memory, time_left
 
 
 def filled() -> Part:

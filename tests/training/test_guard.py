@@ -8,7 +8,7 @@ from tiny_training import ROOT
 
 from msclnet.errors import UserError
 from msclnet.losses.objective import Objective
-from msclnet.training.loop import DivergedError, check_losses, check_norm, remedy_for
+from msclnet.training.epoch import DivergedError, check_losses, check_norm, remedy_for
 from pipelines.stages.presets import preset_params
 
 
