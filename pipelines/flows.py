@@ -1,4 +1,4 @@
-"""The Prefect flows: train, evaluate, and the grids ablation, sensitivity, regdb and any other.
+"""The Prefect flows: train, evaluate, gallery, and the grids ablation, sensitivity, regdb and any other.
 
 They add to `pipelines.orchestration` and `pipelines.experiments` what Prefect is for: a task per stage or cell with
 live logs and retries, artifacts, cancelling, queues and schedules.
@@ -25,6 +25,7 @@ from pipelines.console import printable
 from pipelines.experiments.grid import load_grid
 from pipelines.experiments.plan import GridCell, make_plan
 from pipelines.experiments.run import CellEnd, CellOutcome, ending, run_grid, run_grid_cell
+from pipelines.gallery.work import add, rebuild_gallery
 from pipelines.orchestration.experiments import Experiment
 from pipelines.orchestration.runs import RETRIES, RunResult, run_pipeline
 from pipelines.orchestration.stage_process import StageCancelledError, StageStatus, run_stage
@@ -138,6 +139,50 @@ def regdb(
     """
     rows = [f"split-{split}" for split in splits or ()]
     return _run_cells("regdb", seeds, rows, overrides, name, parallel, preset=preset)
+
+
+@flow(name="gallery", validate_parameters=True)
+def gallery(
+    name: str,
+    folder: str | None = None,
+    pattern: str | None = None,
+    table: str | None = None,
+    model: str | None = None,
+) -> Any:
+    """Add what is new in a folder to a gallery, or embed the gallery again with the registry's champion.
+
+    Args:
+        name: the gallery's name, folder or address.
+        folder: whose images are added; empty: the gallery is rebuilt.
+        pattern: what the files' names say, such as {camera}_{time:%Y%m%dT%H%M%S}_*.jpg.
+        table: a CSV file with the columns path, camera, time, modality and any others.
+        model: address of a model; empty: of an addition the gallery's own, of a rebuild the champion.
+    """
+    logger = get_run_logger()
+    try:
+        if folder:
+            added = add(
+                name,
+                Path(folder),
+                pattern=pattern or None,
+                table=Path(table) if table else None,
+                model=model or None,
+            )
+            for each in added.refused:
+                logger.warning("refused: %s", printable(f"{each.path}: {each.reason}"))
+            counts: dict[str, Any] = {
+                **{kind: getattr(added, kind) for kind in ("added", "described", "unchanged")},
+                "refused": len(added.refused),
+            }
+        else:
+            rebuilt = rebuild_gallery(name, model=model or None)
+            counts = {"images": rebuilt.images, "from crops": rebuilt.from_crops, **vars(rebuilt.change)}
+    except UserError as error:
+        return _failed(f"error: {printable(error)}")
+    # JSON has no NaN, which stands where nothing was asked.
+    rows = [{"what": what, "value": None if value != value else value} for what, value in counts.items()]
+    create_table_artifact(rows, key=f"gallery-{_key(name)}", description=f"The gallery {name}")
+    return {row["what"]: row["value"] for row in rows}
 
 
 def run_on_server(address: str, name: str, parameters: dict[str, Any]) -> State[Any]:

@@ -9,6 +9,7 @@ import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,12 @@ class Gallery:
     def others(self) -> list[str]:
         """Names of the user's own columns."""
         return [name for name in self.schema.names if name not in STANDARD]
+
+    def renew_model(self, model: GalleryModel) -> None:
+        """Change what is kept of the model, such as its address or calibration; the embeddings stay."""
+        description = json.dumps({**self.metadata, "model": asdict(model)})
+        self._images.to_lance().update_schema_metadata({METADATA.decode(): description})
+        self._images.checkout_latest()
 
     def check_model(self, digest: str) -> None:
         """Refuse another model than the one that the embeddings are from.

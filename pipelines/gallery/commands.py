@@ -137,6 +137,9 @@ def rebuild(name: Name, model: Model = None) -> None:
     from pipelines.gallery.work import rebuild_gallery
 
     rebuilt = rebuild_gallery(name, model=model)
+    if not rebuilt.images:
+        print("nothing to embed: the gallery has the embeddings of this model")
+        return
     print(
         f"{rebuilt.images} images embedded, {rebuilt.from_crops} from the crop: their file is gone or changed"
     )

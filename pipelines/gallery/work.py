@@ -11,8 +11,9 @@ from pyarrow.parquet import ParquetWriter
 from msclnet.errors import UserError
 from msclnet.files import replaced_file
 from msclnet.gallery.adding import Added, Comparison, add_sources, compare
+from msclnet.gallery.cluster import LOCAL, embed_on_ray
 from msclnet.gallery.embedding import embed_in_threads, prepare_file
-from msclnet.gallery.rebuilding import Rebuilt, rebuild
+from msclnet.gallery.rebuilding import Change, Rebuilt, rebuild
 from msclnet.gallery.schema import GalleryModel
 from msclnet.gallery.sources import Source, Sources, folder_sources, table_sources
 from msclnet.gallery.store import Gallery, is_gallery
@@ -77,6 +78,8 @@ def add(
     Raises:
         UserError: A place does not exist, there are no images, or the model is another one than the gallery's.
     """
+    if on is not None and on != LOCAL and not on.startswith("ray://"):
+        raise UserError(f"--on {on}: give ray, or ray://HOST:PORT")
     given = {"modality": modality} if modality else {}
     if table is not None:
         sources = table_sources(table, place, given=given)
@@ -101,12 +104,17 @@ def add(
 def rebuild_gallery(name: str, *, model: str | None = None) -> Rebuilt:
     """Embed a gallery again with another model, by default the registry's champion, else that of results/train.
 
+    Where the embeddings are from this model already, only its description is renewed: it may have got a calibration.
+
     Raises:
         UserError: There is no such gallery or model.
     """
     gallery = open_gallery(name)
     opened = open_model(model) if model else open_default_model()
     with gallery.locked():
+        if opened.digest == gallery.model.digest:
+            gallery.renew_model(describe(opened))
+            return Rebuilt(0, 0, Change(0, float("nan"), float("nan")))
         return rebuild(gallery, opened, describe(opened), threads=cores())
 
 
@@ -151,6 +159,9 @@ def _add(
     model = model or open_model_of(gallery)
 
     def embed(images: Iterable[Source]) -> Iterator[tuple[pa.Table, list[Unreadable]]]:
+        if on is not None:
+            reopen = partial(open_model, gallery.model.address, size=(model.height, model.width))
+            return embed_on_ray(images, reopen, gallery.schema, address=on)
         prepare = partial(prepare_file, height=model.height, width=model.width)
         return embed_in_threads(images, prepare, model, gallery.schema, threads=cores())
 

@@ -26,7 +26,7 @@ from pipelines.orchestration.prefect_server import is_prefect, server_address
 from pipelines.up import Service, ServiceError, _address_in_prefect_toml, bring_up
 
 ENTRY = """
-from pipelines.flows import ablation, evaluate, grid, regdb, sensitivity, train
+from pipelines.flows import ablation, evaluate, gallery, grid, regdb, sensitivity, train
 from pipelines.orchestration import experiments
 experiments.load_params = lambda path: None
 """
@@ -175,6 +175,7 @@ def test_the_deployments_are_declared_as_they_must_be() -> None:
         ("ablation", "pipelines/flows.py:ablation"),
         ("sensitivity", "pipelines/flows.py:sensitivity"),
         ("grid", "pipelines/flows.py:grid"),
+        ("gallery", "pipelines/flows.py:gallery"),
     ]
     for entry in declared["deployments"]:
         if entry["name"] in ("train", "evaluate"):  # workers may share the cells of a grid
