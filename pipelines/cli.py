@@ -330,6 +330,7 @@ def up() -> None:
 
 
 app.command()(release_commands.restore)
+app.add_typer(release_commands.app, name="release")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -140,12 +140,15 @@ def open_model(address: str, *, size: Size | None = None) -> SearchModel:
     """Load a network, with its calibration where it has one.
 
     Args:
-        address: `models:/NAME@ALIAS`, `models:/NAME/VERSION`, or a folder with model.safetensors and network.json.
+        address: `models:/NAME@ALIAS`, `models:/NAME/VERSION`, the file of a release, or a folder with
+            model.safetensors and network.json.
         size: Of the images, for a folder that does not name it.
 
     Raises:
         UserError: There is no such model, its files are damaged, or its image size is not known or another one.
     """
+    if Path(address).is_file():
+        return _model_of_release(Path(address), size)
     if not address.startswith(REGISTERED):
         return _model_of_folder(Path(address), size)
     from msclnet.tracking.registry import downloaded_model
@@ -169,6 +172,15 @@ def write_results(out: Path, report: Mapping[str, Any]) -> None:
                 former.unlink()
         for path in sorted(new.iterdir()):
             os.replace(path, out / path.name)
+
+
+def _model_of_release(path: Path, size: Size | None) -> SearchModel:
+    from msclnet.export.release_file import opened_release
+
+    with opened_release(path) as found:
+        agreed = _agreed(size, found.size, source=str(path))
+        facts = {name: str(found.manifest[name]) for name in ("name", "version", "run_id")}
+        return _load(found.weights, found.spec, agreed, {"address": str(path), **facts})
 
 
 def _model_of_folder(folder: Path, size: Size | None) -> SearchModel:

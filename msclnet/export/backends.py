@@ -1,6 +1,6 @@
 """Back ends that compute a trained network's features, the file formats it is exported to, and their agreement."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -48,15 +48,26 @@ def agreement(reference: ArrayFunction, other: ArrayFunction, images: np.ndarray
         reference, other: What computes pooled and BNNeck features.
         images: uint8 RGB (N, H, W, 3), N at least 1.
     """
+    return agreement_of(by_batches(reference, images), by_batches(other, images))
+
+
+def by_batches(embed: ArrayFunction, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pooled and BNNeck features (N, D) of images, a few at a time and not always as many."""
+    pooled, bnneck = zip(*(embed(part) for part in _batches(images)), strict=True)
+    return np.concatenate(pooled), np.concatenate(bnneck)
+
+
+def agreement_of(expected: Sequence[np.ndarray], found: Sequence[np.ndarray]) -> Agreement:
+    """Compare pooled and BNNeck features (N, D) of the same images."""
     cosines, differences, largest = [], [], []
-    for part in _batches(images):
-        for expected, found in zip(reference(part), other(part), strict=True):
-            a, b = expected.astype(np.float64), found.astype(np.float64)
-            norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-            cosines.append(float(((a * b).sum(axis=1) / norms).min()))
-            differences.append(float(np.abs(a - b).max()))
-            largest.append(float(np.abs(a).max()))
-    return Agreement(float(np.min(cosines)), float(np.max(differences) / np.max(largest)), len(images))
+    for one, other in zip(expected, found, strict=True):
+        a, b = one.astype(np.float64), other.astype(np.float64)
+        norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+        cosines.append(float(((a * b).sum(axis=1) / norms).min()))
+        differences.append(float(np.abs(a - b).max()))
+        largest.append(float(np.abs(a).max()))
+    images = len(expected[0])
+    return Agreement(float(np.min(cosines)), float(np.max(differences) / np.max(largest)), images)
 
 
 def _batches(images: np.ndarray) -> Iterator[np.ndarray]:

@@ -1,6 +1,7 @@
 """OpenVINO on the CPU: models from ONNX graphs, their files, and functions on arrays."""
 
 import ctypes
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -80,12 +81,21 @@ def save_openvino(model: Any, path: Path) -> None:
         UserError: A file cannot be written.
     """
     openvino = optional("openvino", purpose="OpenVINO")
+    _number_nodes(model)
     try:
         openvino.save_model(model, path, compress_to_fp16=False)
     except RuntimeError as error:
         raise UserError(
             f"{path} cannot be written by OpenVINO ({_brief(error)}); is the disk full, or the folder read-only?"
         ) from error
+
+
+def _number_nodes(model: Any) -> None:
+    """Count the nodes without a name of their own from 0: OpenVINO counts all that the process has ever made."""
+    for number, node in enumerate(model.get_ordered_ops()):
+        kind = node.get_type_name()
+        if re.fullmatch(rf"{kind}_\d+", node.get_friendly_name()):
+            node.set_friendly_name(f"{kind}_{number}")
 
 
 def _brief(error: Exception) -> str:

@@ -30,6 +30,7 @@ CANDIDATE = "candidate"
 CHAMPION = "champion"
 SCORE_TAG = "validation_score"
 DIGEST_TAG = "dataset_digest"
+DESCRIPTION_LENGTH = 5000  # characters
 REQUIREMENTS = ("mlflow", "numpy", "safetensors", "torch", "torchvision", "tqdm")
 
 _ADDRESS = re.compile(r"models:/(?P<name>[^/@]+)(@(?P<alias>[^/@]+)|/(?P<version>[0-9]+))")
@@ -147,6 +148,16 @@ def add_file(tracker: Tracker, version: str, path: Path, *, name: str = MODEL_NA
         (Path(folder) / "artifacts").mkdir()
         shutil.copy(path, Path(folder) / "artifacts")
         client.log_model_artifacts(model_id, folder)
+
+
+def describe(server: Server, version: str, text: str, *, name: str = MODEL_NAME) -> None:
+    """Makes a Markdown text the description of a registered version, as far as MLflow's databases hold one.
+
+    Raises:
+        UserError: The server does not answer.
+    """
+    with explained(server):
+        server.client.update_model_version(name, version, description=text[:DESCRIPTION_LENGTH])
 
 
 def set_candidate(

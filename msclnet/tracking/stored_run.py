@@ -1,5 +1,6 @@
 """A run as MLflow stores it, read back: its tags and its artifacts."""
 
+import json
 import re
 import tempfile
 from collections.abc import Mapping
@@ -18,13 +19,20 @@ class StoredRun:
     Attributes:
         server: Where it is.
         run_id, name: Its id and its name in the UI.
-        tags: All of them.
+        tags, params: All of them.
+        dataset: The data set's name in params.yaml.
+        counts: Its images and identities by split.
+        minutes: How long the training took.
     """
 
     server: Server
     run_id: str
     name: str
     tags: Mapping[str, str]
+    params: Mapping[str, str]
+    dataset: str
+    counts: Mapping[str, int]
+    minutes: float
 
     def artifact(self, path: str) -> bytes | None:
         """One of its files, such as `evaluate/metrics.json`; None where it has none of that name.
@@ -77,4 +85,15 @@ def stored_run(name: str, *, home: Path) -> StoredRun:
             "`msclnet up` shows the runs, `dvc exp show` the experiments"
         )
     run = found[0]
-    return StoredRun(server, run.info.run_id, run.info.run_name or "", dict(run.data.tags))
+    inputs = run.inputs.dataset_inputs if run.inputs else []
+    ended = run.info.end_time or run.info.start_time
+    return StoredRun(
+        server,
+        run.info.run_id,
+        run.info.run_name or "",
+        tags=dict(run.data.tags),
+        params=dict(run.data.params),
+        dataset=run.data.tags.get("dataset", ""),
+        counts=json.loads(inputs[0].dataset.profile or "{}") if inputs else {},
+        minutes=(ended - run.info.start_time) / 60_000,
+    )

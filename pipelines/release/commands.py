@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+app = typer.Typer(no_args_is_help=False, help="A registered model as one file that its receiver can check.")
+
 
 def restore(
     run: Annotated[str, typer.Argument(help="An MLflow run's id, or the name of a DVC experiment.")],
@@ -30,3 +32,47 @@ def restore(
 
     if not restore(project_root(), run, into=into, verify=verify, first_stage=from_):
         raise typer.Exit(1)
+
+
+@app.callback(invoke_without_command=True)
+def release(
+    context: typer.Context,
+    model: Annotated[
+        str, typer.Option(help="A registered model, such as models:/msclnet@champion or models:/msclnet/3.")
+    ] = "models:/msclnet@champion",
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="[default: results/release/NAME-VERSION.zip]")
+    ] = None,
+    publish: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Copy it there as well: a folder, s3://, gs://, ssh:// ...; a folder ends with /.",
+        ),
+    ] = None,
+) -> None:
+    """Write a registered model as one file: weights, graphs, model card, components, lineage, golden images.
+
+    It is verified before it is kept, and its card becomes the version's description in MLflow. msclnet search --model
+    takes it.
+
+    Example: msclnet release --model models:/msclnet@champion --publish s3://models/
+    """
+    if context.invoked_subcommand:
+        return
+    from pipelines.release.package import release
+    from pipelines.settings import project_root
+
+    print(release(project_root(), model, out=out, publish=publish))
+
+
+@app.command()
+def verify(file: Annotated[Path, typer.Argument(help="What msclnet release wrote.")]) -> None:
+    """Check a release here: digests, and the golden images with each back end that is installed.
+
+    Example: msclnet release verify msclnet-3.zip
+    """
+    from pipelines.release.package import verify
+
+    verify(file)
+    print(f"{file}: every file is whole, and each back end computes the golden vectors")
