@@ -35,6 +35,7 @@ from msclnet.export.release_file import (
 from msclnet.export.stream import is_installed, optional
 from msclnet.images.decode import resize
 from msclnet.models.network import MSCLNet
+from msclnet.retrieval.calibration import read_calibration
 from msclnet.tracking.masking import mask
 from msclnet.tracking.registry import RegisteredModel, describe, downloaded_model
 from msclnet.tracking.stored_run import StoredRun, stored_run
@@ -131,9 +132,9 @@ def fill(folder: Path, model: RegisteredModel, run: StoredRun) -> str:
     write_json(folder / "preprocessing.json", preprocessing(model, network))
     write_graphs(folder / GRAPHS, network, model.height, model.width)
     write_golden(folder / GOLDEN, network, model.height, model.width)
-    calibration = model.weights.with_name(Path(CALIBRATION).name)
-    if calibration.is_file():
-        shutil.copyfile(calibration, folder / CALIBRATION)
+    calibration = read_calibration(model.weights)
+    if calibration:
+        write_json(folder / CALIBRATION, calibration.to_json())
     reports = {}
     for name, source in {
         "metrics.json": "evaluate/metrics.json",
@@ -149,7 +150,7 @@ def fill(folder: Path, model: RegisteredModel, run: StoredRun) -> str:
     except PackageNotFoundError as error:
         raise UserError(f"the package {error} is not installed; run `pip install --editable .`") from error
     (folder / "sbom.json").write_text(components + "\n", encoding="utf-8")
-    fits = json.loads((folder / CALIBRATION).read_bytes())["fits"] if calibration.is_file() else {}
+    fits = calibration.to_json()["fits"] if calibration else {}
     card = model_card(model, run, reports, fits, network.backbone.channels)
     (folder / "card.md").write_text(card, encoding="utf-8")
     return card

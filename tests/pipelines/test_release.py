@@ -202,7 +202,7 @@ def test_a_search_opens_it(released: Released, monkeypatch: pytest.MonkeyPatch) 
     np.testing.assert_array_equal(one.embed(images, infrared), other.embed(images, infrared))
     assert one.identity["run_id"] == released.run_id
     assert one.calibration is not None
-    assert one.calibration.fits["cross-modal"] == FIT
+    assert Calibration.from_json(one.calibration).fits["cross-modal"] == FIT
     with pytest.raises(UserError, match=r"--size 32x16.*64x32"):
         search.open_model(str(released.path), size=(32, 16))
 
