@@ -40,7 +40,7 @@ from pipelines.stages import paths
 from pipelines.stages.config import load_params
 from pipelines.stages.paths import PARAMS, write_json
 from pipelines.stages.presets import apply_preset
-from pipelines.stages.stage import report_user_errors
+from pipelines.stages.stage import user_errors_reported
 
 REPORT = ROOT / "results" / "rehearsal" / "sysu-mm01.json"
 PRESET = "sysu-mm01"
@@ -344,15 +344,14 @@ def main(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     device = settings.device().type
     try:
-        report_user_errors(
-            lambda: run(
+        with user_errors_reported():
+            run(
                 permutations=permutations and permutations.expanduser(),
                 backbone=backbone or ("resnet50" if device == "cuda" else "slim"),
                 precision=precision,
                 keep=keep and keep.expanduser(),
                 workers=workers or settings.cores(),
             )
-        )
     except KeyboardInterrupt:
         sys.exit(130)
 

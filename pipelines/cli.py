@@ -29,12 +29,12 @@ class Commands(TyperGroup):
         from pipelines.console import printable
         from pipelines.orchestration.stage_process import StageFailedError, sigterm_raises
         from pipelines.settings import prepare_process
-        from pipelines.stages.stage import report_user_errors
+        from pipelines.stages.stage import user_errors_reported
 
         prepare_process()
         try:
-            with sigterm_raises():
-                report_user_errors(lambda: super(Commands, self).invoke(ctx))
+            with sigterm_raises(), user_errors_reported():
+                return super().invoke(ctx)
         except StageFailedError as error:
             print(printable(error), file=sys.stderr)
             raise SystemExit(1) from None
@@ -276,9 +276,9 @@ def export(
 
     Example: msclnet export --out /srv/models
     """
-    from pipelines import export
+    from pipelines.release.export import export as write_export
 
-    export.export(out)
+    write_export(out)
 
 
 @app.command()

@@ -175,11 +175,6 @@ def threads() -> int:
     return read_settings().threads or cores()
 
 
-def processes() -> int:
-    """Number of processes to start on this machine for a stage that can use several."""
-    return read_settings().processes
-
-
 def started_together() -> bool:
     """Whether this process is one of several that were started together."""
     return _rank("WORLD_SIZE", 1) > 1 and "RANK" in os.environ
@@ -189,11 +184,6 @@ def workers(default: int) -> int:
     """Number of worker processes."""
     given = read_settings().workers
     return default if given is None else given
-
-
-def kept_checkpoints() -> int:
-    """How many of the latest checkpoints to keep, 1 or more."""
-    return read_settings().keep_checkpoints
 
 
 def device() -> "torch.device":

@@ -39,7 +39,7 @@ FLOORS = (
     ("pipelines.stages",),
     ("pipelines.orchestration",),
     ("pipelines.experiments",),
-    ("pipelines.export", "pipelines.report", "pipelines.search", "pipelines.up"),
+    ("pipelines.report", "pipelines.search", "pipelines.up"),
     ("pipelines.gallery",),
     ("pipelines.release",),
     ("pipelines.flows",),

@@ -10,7 +10,7 @@ import numpy as np
 
 from msclnet.datasets.records import Split
 from msclnet.errors import UserError
-from msclnet.images.table import file_digest, open_array, read_manifest
+from msclnet.images.table import file_digest, open_array, read_splits
 from pipelines import settings
 from pipelines.stages import paths
 from pipelines.stages.lineage import lineage_tags, log_lineage
@@ -89,8 +89,9 @@ def register_network(tracker: "Tracker", *, name: str) -> str | None:
     from msclnet.tracking.registry import log_model
 
     spec = json.loads(paths.NETWORK_SPEC.read_text(encoding="utf-8"))
-    split: Split = "val" if len(read_manifest(paths.MANIFEST, "val")) else "train"
-    rows, pixels = read_manifest(paths.MANIFEST, split), open_array(paths.images_of(split))
+    splits = read_splits(paths.MANIFEST)
+    split: Split = "val" if len(splits["val"]) else "train"
+    rows, pixels = splits[split], open_array(paths.images_of(split))
     chosen = np.concatenate([np.flatnonzero(rows.infrared == flag)[:EXAMPLES] for flag in (False, True)])
     example = {"images": pixels[chosen], "infrared": rows.infrared[chosen]}
     vectors = load_embedder(paths.WEIGHTS, spec)(example["images"], example["infrared"])

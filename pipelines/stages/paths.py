@@ -1,9 +1,7 @@
 """Paths of all stage inputs and outputs, relative to the project root, where DVC starts the stages.
 
-Writing a stage's outputs safely.
-
 DVC links its cache to the workspace: an output may be the very file in the cache, and a file opened for writing in
-place would change the cache behind DVC's back.
+place would change the cache. `fresh` unlinks it first.
 """
 
 import json
@@ -18,8 +16,6 @@ from msclnet.errors import UserError
 
 if TYPE_CHECKING:
     from pipelines.stages.params import Params
-
-# Where the stages read and write, relative to the project's root, where DVC starts them.
 
 PARAMS = Path("params.yaml")
 
@@ -122,25 +118,17 @@ def write_json(path: Path, values: Any) -> None:
     fresh(path).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
-# Reads .npz files that stages wrote, and that may have come from another user's cache.
-
-
 def read_arrays(path: Path, *, stage: str) -> dict[str, np.ndarray]:
-    """All arrays of a .npz file; no pickle in it is ever loaded.
-
-    The stages store arrays uncompressed. A compressed one is refused: it could unpack to any size.
+    """All arrays of a .npz file, which may have come from another user's cache: no pickle in it is ever loaded.
 
     Args:
         path: The file.
-        stage: Who writes it, for messages.
+        stage: The stage that writes it, for messages.
 
     Raises:
-        UserError: The file is missing, damaged, compressed, or holds something else than plain arrays.
+        UserError: The file is missing, damaged, or holds something else than plain arrays.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
-                raise ValueError("its arrays are compressed, which this project never does")
         with np.load(path, allow_pickle=False) as file:
             return dict(file)
     except FileNotFoundError as error:

@@ -12,7 +12,6 @@ from msclnet.datasets.catalogue import data_set
 from msclnet.datasets.folder import identity_labels
 from msclnet.datasets.records import SPLITS, Choice, Drawn, Record
 from msclnet.errors import UserError
-from msclnet.images.augmentation import augmentation_steps
 from msclnet.images.decode import decode
 from msclnet.images.table import Entry, open_array, read_manifest, write_manifest
 from msclnet.images.writer import Range, camera_ranges, write_array
@@ -243,6 +242,7 @@ def _warn(message: str) -> None:
 def _draw_augmentation(params: Params, ranges: dict[int, Range]) -> None:
     from msclnet.figures.augmentation import AugmentationSteps, augmentation_figure
     from msclnet.figures.style import save
+    from msclnet.images.augmentation import augmentation_steps
 
     rows = read_manifest(paths.MANIFEST, "train")
     images = open_array(paths.images_of("train"))

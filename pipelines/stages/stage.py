@@ -60,16 +60,10 @@ def run_stage(work: Callable[[Params], None], *, parallel: bool = False) -> None
     rank = parallel and settings.started_together()
     with rank_errors_recorded() if rank else user_errors_reported():
         params = load_params(PARAMS)
-        if parallel and not rank and (processes := settings.processes()) > 1:
+        if parallel and not rank and (processes := settings.read_settings().processes) > 1:
             start_ranks(processes)
         else:
             work(params)
-
-
-def report_user_errors(work: Callable[[], None]) -> None:
-    """Run `work` as `run_stage` runs a stage, without params.yaml."""
-    with user_errors_reported():
-        work()
 
 
 def prepare() -> None:

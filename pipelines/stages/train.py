@@ -29,7 +29,6 @@ from msclnet.recipe import RECIPE
 from msclnet.retrieval.evaluation import query_exclusion, validation_figures
 from msclnet.retrieval.protocols import Images
 from msclnet.tracking.run_setup import DatasetInfo
-from msclnet.training.cuda_graph import graphs_wanted
 from msclnet.training.loop import DivergedError, Training
 from msclnet.training.optimizer import Schedule, build_optimizer
 from msclnet.training.step import compile_backbone, not_compiled, require_compiler
@@ -55,7 +54,6 @@ def train(params: Params) -> None:
     """
     paths.check_permutations(params)  # evaluate needs them; a training may take days
     # Mistakes are reported before a run in MLflow begins, which would end as failed.
-    graphs_wanted()
     if params.train.compile:
         require_compiler()
     device, data = settings.device(), open_training_data()

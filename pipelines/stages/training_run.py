@@ -154,7 +154,7 @@ def open_run(params: Params, *, key: str, dataset: DatasetInfo, processes: Proce
     paths.TRAIN.mkdir(parents=True, exist_ok=True)
     paths.DIVERGED.unlink(missing_ok=True)
     folder = settings.home() / "checkpoints"
-    checkpoints = CheckpointFolder(folder / key, keep=settings.kept_checkpoints())
+    checkpoints = CheckpointFolder(folder / key, keep=settings.read_settings().keep_checkpoints)
     remove_finished(folder, exclude=checkpoints)
     with checkpoints.locked(), stop_reported(checkpoints):
         state = checkpoints.load_latest()

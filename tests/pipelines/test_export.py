@@ -20,7 +20,7 @@ from msclnet.export.openvino import signal_stack_kept
 from msclnet.export.stream import optional
 from msclnet.images.table import Entry, file_digest, write_manifest
 from pipelines import cli, export
-from pipelines import export as export_files
+from pipelines.release import export as export_files
 from pipelines.settings import QUIET
 
 HEIGHT, WIDTH = 64, 32

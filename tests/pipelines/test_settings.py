@@ -81,7 +81,8 @@ def test_every_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("PROCESSES", "8"), ("WORKERS", "0"), ("KEEP_CHECKPOINTS", "10"), ("THREADS", "")):
         monkeypatch.setenv(f"MSCLNET_{name}", value)
-    assert (settings.processes(), settings.workers(3), settings.kept_checkpoints()) == (8, 0, 10)
+    found = settings.read_settings()
+    assert (found.processes, settings.workers(3), found.keep_checkpoints) == (8, 0, 10)
     assert settings.threads() == settings.cores()
     monkeypatch.delenv("MSCLNET_WORKERS")
     assert settings.workers(3) == 3

@@ -12,7 +12,7 @@ import pytest
 
 from msclnet.errors import UserError
 from pipelines.stages.presets import apply_preset
-from pipelines.stages.stage import report_user_errors
+from pipelines.stages.stage import user_errors_reported
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -58,12 +58,8 @@ def test_done(tmp_path: Path) -> None:
 def here(monkeypatch: pytest.MonkeyPatch, error: Exception) -> int:
     """Exit code of a program within this process that fails with `error`."""
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
-
-    def work() -> None:
+    with pytest.raises(SystemExit) as caught, user_errors_reported():
         raise error
-
-    with pytest.raises(SystemExit) as caught:
-        report_user_errors(work)
     assert isinstance(caught.value.code, int)
     return caught.value.code
 
