@@ -23,7 +23,7 @@ from msclnet.datasets.archive import Source
 from msclnet.datasets.layout import EXTENSION, IMAGE_FILE, Image, Layout, Tree
 from msclnet.datasets.lists import LINE, Listed, check_apart, check_labels, read_identities, read_index
 from msclnet.datasets.records import Choice, Modality, Record, held_out, in_order
-from msclnet.datasets.survey import Difference, Number, Published, Survey, absent
+from msclnet.datasets.survey import Difference, Number, Published, Survey, absent, absent_identities
 
 FOLDERS: dict[Modality, str] = {"visible": "vis", "infrared": "nir"}
 CAMERAS: dict[Modality, tuple[int, ...]] = {
@@ -173,17 +173,8 @@ def survey(source: Source) -> Survey:
 
 def _absent_from_test(tree: Tree, found: Survey, tested: list[int]) -> list[Difference]:
     there = found.parts["test"]
-    differences = []
-    if there and (absent := sorted(set(tested) - {image.identity for image in there})):
-        listed = len(set(tested))
-        differences.append(
-            Difference(
-                f"identities of {TEST_IDENTITIES}",
-                f"{listed - len(absent)} with a folder in test_vis or test_nir",
-                f"{listed}",
-                tuple(f"{identity:04d}" for identity in absent),
-            )
-        )
+    pictured = {image.identity for image in there}
+    differences = absent_identities(TEST_IDENTITIES, tested, pictured, place="test_vis or test_nir")
     for modality, folder in FOLDERS.items():
         names = {image.path.rpartition("/")[2].casefold() for image in there if image.modality == modality}
         # These lists are not needed. Where images lack by the published number, they name them.

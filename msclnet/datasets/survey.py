@@ -135,6 +135,18 @@ class Published:
     images: tuple[Number, ...]
 
 
+def absent_identities(
+    name: str, identities: Iterable[int], pictured: set[int], *, place: str
+) -> list[Difference]:
+    """The identities of a list without a picture; none where nobody has one."""
+    listed = set(identities)
+    absent = sorted(listed - pictured)
+    if not absent or not pictured:
+        return []
+    found = f"{len(listed) - len(absent)} with a folder in {place}"
+    return [Difference(f"identities of {name}", found, f"{len(listed)}", tuple(f"{i:04d}" for i in absent))]
+
+
 def absent(tree: Tree, lines: Iterable[Listed], *, folder: str) -> list[Difference]:
     """Identity folders of which nothing is there, then single images; neither where all of `folder` is missing.
 

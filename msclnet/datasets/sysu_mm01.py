@@ -19,7 +19,7 @@ from msclnet.datasets.archive import Source
 from msclnet.datasets.layout import IMAGE_FILE, Image, Layout, Tree
 from msclnet.datasets.lists import read_identities
 from msclnet.datasets.records import SPLITS, Choice, Modality, Record, Split, in_order
-from msclnet.datasets.survey import Difference, Number, Published, Survey
+from msclnet.datasets.survey import Number, Published, Survey, absent_identities
 from msclnet.errors import UserError
 
 CAMERAS: dict[int, Modality] = {
@@ -141,16 +141,6 @@ def survey(source: Source) -> Survey:
     for split, identities in lists.items():
         for identity in identities:
             split_of.setdefault(identity, split)
-        absent = sorted(set(identities) - pictured)
-        if there and absent:
-            listed = len(set(identities))
-            found.absent.append(
-                Difference(
-                    f"identities of {LISTS[split]}",
-                    f"{listed - len(absent)} with a folder in any of cam1 to cam6",
-                    f"{listed}",
-                    tuple(f"{identity:04d}" for identity in absent),
-                )
-            )
+        found.absent += absent_identities(LISTS[split], identities, pictured, place="any of cam1 to cam6")
     found.parts = {split: [i for i in there if split_of.get(i.identity) == split] for split in SPLITS}
     return found
