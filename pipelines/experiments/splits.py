@@ -1,26 +1,23 @@
 """Means and deviations over RegDB's ten splits, each the row of a grid: every metric of every feature."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from msclnet.errors import UserError
-from msclnet.retrieval.protocols import INFRARED_TO_VISIBLE, VISIBLE_TO_INFRARED
+from msclnet.files import replaced_file
 from pipelines.experiments.results import records_file
+from pipelines.experiments.statistics import DIRECTIONS, spread
 
 FOLDER = Path("results/regdb")
-SPLIT_KEY = "preprocess.regdb_split"
 METRICS = ("rank1", "rank5", "rank10", "rank20", "mAP", "mINP")
 COLUMNS = {
     f"{short} {title}": (direction, metric)
-    for direction, short in ((VISIBLE_TO_INFRARED, "V-I"), (INFRARED_TO_VISIBLE, "I-V"))
+    for direction, short in DIRECTIONS.items()
     for metric, title in (("rank1", "Rank-1"), ("mAP", "mAP"))
 }
-"""Column of the table -> direction and metric. V-I: visible queries, infrared gallery."""
+"""Column of the table -> direction and metric."""
 _LABELS = (
     "dataset",
     "mode",
@@ -60,27 +57,24 @@ def summarise(
     for record in records:
         if record.get("reports") and record["params"].get("download.dataset") == "regdb":
             by_split.setdefault(_split(record, name), []).append(record)
-    splits = sorted(by_split)
+    by_split = dict(sorted(by_split.items()))
     by_labels: dict[str, dict[int, list[Mapping[str, Any]]]] = {}
-    for split in splits:
-        for record in by_split[split]:
-            for report in record["reports"]:
-                labels = json.dumps({label: report.get(label) for label in _LABELS})
-                by_labels.setdefault(labels, {}).setdefault(split, []).append(report)
-    first = by_split[splits[0]][0] if splits else {}
+    for split, own in by_split.items():
+        for report in (report for record in own for report in record["reports"]):
+            labels = json.dumps({label: report.get(label) for label in _LABELS})
+            by_labels.setdefault(labels, {}).setdefault(split, []).append(report)
+    first = {split: own[0] for split, own in by_split.items()}
     return {
         "dataset": "regdb",
         "name": name,
         "preset": preset,
         "overrides": dict(overrides),
         "unit": "percent; mean and sample standard deviation over the splits",
-        "headline": first["params"]["evaluate.feature"] if first else "",
-        "splits": splits,
+        "headline": next((record["params"]["evaluate.feature"] for record in first.values()), ""),
+        "splits": list(first),
         "failed": dict(failed),
-        "experiments": {str(split): by_split[split][0]["experiment"] for split in splits},
-        "data_differences": max(
-            (each[0].get("data_differences", 0) for each in by_split.values()), default=0
-        ),
+        "experiments": {str(split): record["experiment"] for split, record in first.items()},
+        "data_differences": max((record.get("data_differences", 0) for record in first.values()), default=0),
         "results": [
             {**json.loads(labels), **{metric: _statistics(reports, metric) for metric in METRICS}}
             for labels, reports in by_labels.items()
@@ -99,21 +93,18 @@ def headline(summary: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 def write_summary(root: Path, summary: Mapping[str, Any]) -> list[Path]:
     """Write results/regdb/<name>.json, and the headline as <name>.md; returns both paths, relative to the project."""
-    name = summary["name"]
-    contents = {
-        FOLDER / f"{name}.json": json.dumps(summary, indent=2) + "\n",
-        FOLDER / f"{name}.md": _markdown(summary),
-    }
+    contents = {".json": json.dumps(summary, indent=2) + "\n", ".md": _markdown(summary)}
     (root / FOLDER).mkdir(parents=True, exist_ok=True)
-    for path, content in contents.items():
-        unfinished = root / path.with_name(f".{path.name}.{os.getpid()}")
-        unfinished.write_text(content, encoding="utf-8")
-        unfinished.replace(root / path)
-    return list(contents)
+    written = []
+    for ending, content in contents.items():
+        written.append(FOLDER / f"{summary['name']}{ending}")
+        with replaced_file(root / written[-1]) as unfinished:
+            unfinished.write_text(content, encoding="utf-8")
+    return written
 
 
 def _split(record: Mapping[str, Any], name: str) -> int:
-    split = record["params"][SPLIT_KEY]
+    split = record["params"]["preprocess.regdb_split"]
     for report in record["reports"]:
         if (report["dataset"], report["split"]) != ("regdb", split):
             raise UserError(
@@ -125,11 +116,11 @@ def _split(record: Mapping[str, Any], name: str) -> int:
 
 
 def _statistics(by_split: Mapping[int, Sequence[Mapping[str, Any]]], metric: str) -> dict[str, Any]:
-    values = np.array(
-        [100 * np.mean([report[metric]["mean"] for report in reports]) for reports in by_split.values()]
-    )
-    std = float(values.std(ddof=1)) if len(values) > 1 else None
-    return {"mean": float(values.mean()), "std": std, "per_split": values.tolist()}
+    values = [
+        spread([100 * report[metric]["mean"] for report in reports]).mean for reports in by_split.values()
+    ]
+    mean, std, _ = spread(values)
+    return {"mean": mean, "std": std, "per_split": values}
 
 
 def _markdown(summary: Mapping[str, Any]) -> str:

@@ -2,17 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from msclnet.retrieval.protocols import INFRARED_TO_VISIBLE, VISIBLE_TO_INFRARED
 
-_DIRECTIONS = {VISIBLE_TO_INFRARED: "V-I", INFRARED_TO_VISIBLE: "I-V"}
+DIRECTIONS = {VISIBLE_TO_INFRARED: "V-I", INFRARED_TO_VISIBLE: "I-V"}
+"""Direction -> its short name. V-I: visible queries, infrared gallery."""
+_VALIDATION = {"score": "score", "i2v_rank1": "I-V Rank-1", "v2i_rank1": "V-I Rank-1"}
 
 
-@dataclass(frozen=True)
-class Spread:
+class Spread(NamedTuple):
     """Mean and sample standard deviation (n - 1) of n values; a single value has no deviation."""
 
     mean: float
@@ -23,15 +24,10 @@ class Spread:
         return f"{self.mean:.2f}" if self.std is None else f"{self.mean:.2f} ± {self.std:.2f}"
 
 
-@dataclass(frozen=True)
-class Difference:
-    """Mean of the differences, seed by seed, and its confidence interval; unknown with a single seed.
+class Difference(NamedTuple):
+    """Mean of the differences from the baseline, seed by seed, and the ends of its confidence interval.
 
-    Attributes:
-        mean: row minus baseline.
-        low: lower end, or None.
-        high: upper end, or None.
-        seeds: the seeds that both have.
+    A single seed has no interval: both ends are None. `seeds` are those that both have.
     """
 
     mean: float
@@ -75,14 +71,12 @@ def paired_difference(
     seeds = tuple(sorted(row.keys() & baseline.keys()))
     if not seeds:
         return None
-    differences = np.array([row[seed] - baseline[seed] for seed in seeds])
-    mean = float(differences.mean())
-    if len(seeds) == 1:
+    mean, std, n = spread([row[seed] - baseline[seed] for seed in seeds])
+    if std is None:
         return Difference(mean, None, None, seeds)
     from scipy.stats import t
 
-    error = float(differences.std(ddof=1)) / np.sqrt(len(seeds))
-    reach = float(t.ppf(1 - alpha / 2, df=len(seeds) - 1)) * error
+    reach = float(t.ppf(1 - alpha / 2, df=n - 1) * std / np.sqrt(n))
     return Difference(mean, mean - reach, mean + reach, seeds)
 
 
@@ -116,20 +110,18 @@ def headline(record: Mapping[str, Any]) -> dict[str, float]:
     Under score `test` Rank-1 and mAP of the first protocol, or of both directions where these are the protocols (RegDB,
     LLCM); under `validation` the score and both directions' Rank-1.
     """
-    figures = record["figures"]
-    if record["score"] == "test":
-        protocols = figures.get("test", {})
-        means = {short: protocols[name]["mean"] for name, short in _DIRECTIONS.items() if name in protocols}
-        if protocols and not means:
-            means = {"": next(iter(protocols.values()))["mean"]}
-        return {
-            f"{short} {title}".strip(): own[metric]
-            for short, own in means.items()
-            for title, metric in (("Rank-1", "rank1"), ("mAP", "mAP"))
-        }
-    names = {"score": "score", "i2v_rank1": "I-V Rank-1", "v2i_rank1": "V-I Rank-1"}
-    found = figures.get("validation", {})
-    return {title: found[name] for name, title in names.items() if name in found}
+    if record["score"] == "validation":
+        found = record["figures"].get("validation", {})
+        return {title: found[name] for name, title in _VALIDATION.items() if name in found}
+    protocols = record["figures"].get("test", {})
+    means = {short: protocols[name]["mean"] for name, short in DIRECTIONS.items() if name in protocols}
+    if protocols and not means:
+        means = {"": next(iter(protocols.values()))["mean"]}
+    return {
+        f"{short} {title}".strip(): own[metric]
+        for short, own in means.items()
+        for title, metric in (("Rank-1", "rank1"), ("mAP", "mAP"))
+    }
 
 
 def grid_rows(
@@ -144,23 +136,17 @@ def grid_rows(
         alpha: 1 - confidence of the intervals.
     """
     values = _by_row(records)
-    diverged: dict[str, list[int]] = {}
-    for record in records:
-        if "diverged" in record:
-            diverged.setdefault(record["row"], []).append(record["seed"])
     found = []
     for name in names:
         own = values.get(name, {})
         theirs = {} if baseline is None or name == baseline else values.get(baseline, {})
-        pairs = {
-            title: paired_difference(by_seed, theirs.get(title, {}), alpha=alpha)
-            for title, by_seed in own.items()
-        }
+        pairs = {title: paired_difference(own[title], theirs.get(title, {}), alpha=alpha) for title in own}
+        diverged = sorted(r["seed"] for r in records if r["row"] == name and "diverged" in r)
         found.append(
             RowStatistics(
                 name=name,
-                seeds=tuple(sorted({seed for by_seed in own.values() for seed in by_seed})),
-                diverged=tuple(sorted(diverged.get(name, []))),
+                seeds=_seeds([own]),
+                diverged=tuple(diverged),
                 spreads={title: spread(list(by_seed.values())) for title, by_seed in own.items()},
                 differences={title: pair for title, pair in pairs.items() if pair is not None},
             )
@@ -181,18 +167,23 @@ def mean_over_rows(records: Sequence[Mapping[str, Any]], names: Sequence[str]) -
     for row in finished:
         for title, by_seed in row.items():
             by_title.setdefault(title, []).append(float(np.mean(list(by_seed.values()))))
-    seeds = {seed for row in finished for by_seed in row.values() for seed in by_seed}
     return RowStatistics(
         name=f"mean over {len(finished)} of {len(names)} rows",
-        seeds=tuple(sorted(seeds)),
+        seeds=_seeds(finished),
         spreads={title: spread(figures) for title, figures in by_title.items()},
     )
 
 
-def _by_row(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[int, float]]]:
-    """Row -> title -> seed -> figure."""
-    values: dict[str, dict[str, dict[int, float]]] = {}
+Figures = dict[str, dict[int, float]]  # title -> seed -> figure
+
+
+def _by_row(records: Sequence[Mapping[str, Any]]) -> dict[str, Figures]:
+    values: dict[str, Figures] = {}
     for record in records:
         for title, figure in headline(record).items():
             values.setdefault(record["row"], {}).setdefault(title, {})[record["seed"]] = figure
     return values
+
+
+def _seeds(rows: Sequence[Figures]) -> tuple[int, ...]:
+    return tuple(sorted({seed for row in rows for by_seed in row.values() for seed in by_seed}))

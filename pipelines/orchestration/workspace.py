@@ -41,10 +41,9 @@ def git(folder: Path, *arguments: str, stdin: str | bytes = "", **variables: str
     environment = {key: value for key, value in os.environ.items() if key not in _REDIRECTING}
     environment |= {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C", **variables}
     command = ["git", "-C", str(folder), "-c", "advice.addEmbeddedRepo=false", *arguments]
+    how = {"input": os.fsencode(stdin), "env": environment, "capture_output": True}
     try:
-        done = subprocess.run(
-            command, input=os.fsencode(stdin), env=environment, capture_output=True, check=True
-        )
+        done = subprocess.run(command, check=True, **how)
     except FileNotFoundError:
         raise UserError("git is not installed: experiments are git commits; install git") from None
     except subprocess.CalledProcessError as error:
@@ -163,13 +162,11 @@ def held(
 
 def check_name(root: Path, name: str) -> None:
     """Raise UserError where `name` cannot be the last part of a git ref."""
-    try:
+    with suppress(UserError):
         git(root, "check-ref-format", f"refs/exps/{name}")
-        valid = "/" not in name
-    except UserError:
-        valid = False
-    if not valid:
-        raise UserError(f"{name!r} cannot be an experiment's name: use letters, digits, dots and dashes")
+        if "/" not in name:
+            return
+    raise UserError(f"{name!r} cannot be an experiment's name: use letters, digits, dots and dashes")
 
 
 def experiment_ref(base: str, name: str) -> str:
@@ -244,9 +241,8 @@ def _fill(root: Path, path: Path, base: str) -> None:
         for key, value in {"gc.auto": "0", "core.hooksPath": os.devnull, **author}.items():
             git(path, "config", key, value)
     # `git clone --shared` by hand: it also takes a shallow clone, the user's new commits, and a project that has moved.
-    objects, shallow = (
-        (root / git(root, "rev-parse", "--git-path", n)).resolve() for n in ("objects", "shallow")
-    )
+    places = git(root, "rev-parse", "--git-path", "objects", "--git-path", "shallow").splitlines()
+    objects, shallow = ((root / place).resolve() for place in places)
     (repository / "objects" / "info" / "alternates").write_bytes(os.fsencode(objects) + b"\n")
     (repository / "shallow").unlink(missing_ok=True)
     if shallow.is_file():
@@ -272,14 +268,8 @@ def _write_tree(folder: Path, **variables: str) -> str:
     file for unchanged that was edited within the same second to the same size.
     """
     Path(variables["GIT_INDEX_FILE"]).unlink(missing_ok=True)
-    git(
-        folder,
-        "update-index",
-        "-z",
-        "--index-info",
-        stdin=git(folder, "ls-files", "--stage", "-z"),
-        **variables,
-    )
+    entries = git(folder, "ls-files", "--stage", "-z")
+    git(folder, "update-index", "-z", "--index-info", stdin=entries, **variables)
     git(folder, "add", "--all", ":/", **variables)
     return git(folder, "write-tree", **variables)
 
