@@ -282,6 +282,38 @@ def export(
 
 
 @app.command()
+def promote(
+    version: Annotated[str | None, typer.Argument(help="[default: the one with the alias candidate]")] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="[default: tracking.registered_model of params.yaml]")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Promote it whatever the rules say.")] = False,
+) -> None:
+    """Make a registered version the champion if the rules of params.yaml hold (docs/promotion.md).
+
+    Example: msclnet promote 5
+    """
+    from pipelines.release import promotion
+
+    promotion.promote(version, model=model, force=force)
+
+
+@app.command()
+def rollback(
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="[default: tracking.registered_model of params.yaml]")
+    ] = None,
+) -> None:
+    """Make the former champion the champion again; repeated, the one before it.
+
+    Example: msclnet rollback
+    """
+    from pipelines.release import promotion
+
+    promotion.rollback(model=model)
+
+
+@app.command()
 def report(
     mlflow_run: Annotated[
         str | None, typer.Option(metavar="ID", help="Log to this MLflow run. [default: those of the grids]")

@@ -7,7 +7,7 @@ live logs and retries, artifacts, cancelling, queues and schedules.
 import logging
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,9 @@ from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
-from prefect.exceptions import FailedRun
+from prefect.exceptions import FailedRun, FlowPauseTimeout
+from prefect.flow_runs import pause_flow_run
+from prefect.input import RunInput
 from prefect.runtime import flow_run
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelled, Failed
@@ -30,8 +32,11 @@ from pipelines.orchestration.experiments import Experiment
 from pipelines.orchestration.runs import RETRIES, RunResult, run_pipeline
 from pipelines.orchestration.stage_process import StageCancelledError, StageStatus, run_stage
 from pipelines.orchestration.summary import inline_picture, metric_rows
+from pipelines.release.promotion import approve
 from pipelines.settings import project_root
+from pipelines.stages.paths import PROMOTION
 
+APPROVAL_SECONDS = 24 * 3600  # how long a flow waits for a person
 EVALUATION = "evaluate"  # the stage that the flow `evaluate` begins with
 
 
@@ -218,10 +223,41 @@ def _run_stages(experiment: Experiment, first_stage: str | None = None) -> Any:
         if rows:  # also after a failure: what was done, and where it stopped
             create_table_artifact([*rows.values()], key="stages", description="What each stage did")
     _show(result)
+    try:
+        ask_for_approval(result.json(PROMOTION, {}))
+    except UserError as error:
+        return _failed(f"error: {printable(error)}")
     return {"stages": result.stages, "experiment": result.name or None}
 
 
+class Approval(RunInput):
+    """A person's answer about a candidate that the rules let through."""
+
+    approve: bool = False
+
+
+def ask_for_approval(decision: Mapping[str, Any]) -> None:
+    """Where the gate waits for a person, pause until one answers in Prefect, and promote the model if he agrees."""
+    if decision.get("status") != "awaits approval":
+        return
+    asked = Approval.with_initial_data(description=f"{decision['reason']}. Shall it become the champion?")
+    try:
+        answer = pause_flow_run(
+            wait_for_input=asked, timeout=APPROVAL_SECONDS, poll_interval=5, key="approval"
+        )
+    except FlowPauseTimeout:
+        _log("nobody has answered: the model stays a candidate; `msclnet promote` makes it the champion")
+        return
+    if answer.approve:
+        _log(approve(decision, root=project_root()))
+    else:
+        _log("not approved: the model stays a candidate")
+
+
 def _show(result: RunResult) -> None:
+    if decision := result.json(PROMOTION, {}):
+        description = f"{decision['status']}: {decision['reason']}"
+        create_table_artifact(decision["rules"], key="promotion", description=description)
     if rows := metric_rows(result.metrics):
         create_table_artifact(rows, key="metrics", description="Metrics of the evaluation")
     for file_name, file in result.figures.items():

@@ -71,7 +71,7 @@ def evaluate(
     if len(features_ND) != len(images):
         raise ValueError(f"{len(features_ND)} features for {len(images)} images")
     if re_ranking is None:
-        scores_of_trials = _score_trials(features_ND, images, protocol, threads)
+        scores_of_trials = score_trials(features_ND, images, protocol, threads)
     else:
         scores_of_trials = _score_re_ranked(features_ND, images, protocol, re_ranking)
     rankings = [_mean(scores, protocol, max(RANKS)) for scores in scores_of_trials]
@@ -92,9 +92,10 @@ def evaluate(
     }
 
 
-def _score_trials(
-    features_ND: NDArray, images: Images, protocol: Protocol, threads: int
+def score_trials(
+    features_ND: NDArray, images: Images, protocol: Protocol, threads: int = 1
 ) -> list[QueryScores]:
+    """The scores of each query (Q,) in each trial, by the distances themselves; arguments as of `evaluate`."""
     used_U, inverse = np.unique(np.concatenate(protocol.galleries), return_inverse=True)
     columns = np.split(inverse, np.cumsum([len(gallery) for gallery in protocol.galleries])[:-1])
     gallery_UD = l2_normalise(features_ND[used_U])

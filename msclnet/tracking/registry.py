@@ -2,7 +2,6 @@
 
 import json
 import logging
-import math
 import re
 import shutil
 import tempfile
@@ -11,10 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from filelock import FileLock
 
 import msclnet
 from msclnet.errors import UserError
@@ -28,7 +26,7 @@ if TYPE_CHECKING:
 MODEL_NAME = "msclnet"
 CANDIDATE = "candidate"
 CHAMPION = "champion"
-SCORE_TAG = "validation_score"
+SCORE_TAG = "validation_score"  # percent, higher is better; never a figure of the test identities
 DIGEST_TAG = "dataset_digest"
 DESCRIPTION_LENGTH = 5000  # characters
 REQUIREMENTS = ("mlflow", "numpy", "safetensors", "torch", "torchvision", "tqdm")
@@ -37,13 +35,6 @@ _ADDRESS = re.compile(r"models:/(?P<name>[^/@]+)(@(?P<alias>[^/@]+)|/(?P<version
 _UNKNOWN = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
 logger = logging.getLogger("msclnet.tracking")
-
-
-class Promotion(NamedTuple):
-    """Whether a version is the champion now, and why, in a sentence for the log."""
-
-    promoted: bool
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -134,7 +125,9 @@ def find_version(tracker: Tracker, *, name: str) -> str | None:
 
 
 def add_file(tracker: Tracker, version: str, path: Path, *, name: str = MODEL_NAME) -> None:
-    """Stores a file next to the weights of a registered version; a former one of that name is replaced.
+    """Stores a file next to the weights of a registered version; `read_file` and `downloaded_model` have it there.
+
+    A former one of that name is replaced.
 
     Raises:
         UserError: The server does not answer.
@@ -160,57 +153,47 @@ def describe(server: Server, version: str, text: str, *, name: str = MODEL_NAME)
         server.client.update_model_version(name, version, description=text[:DESCRIPTION_LENGTH])
 
 
+def read_file(server: Server, version: str, file: str, *, name: str, folder: Path) -> Path | None:
+    """Downloads a file that `add_file` has stored; `None` where the version has none of that name."""
+    import mlflow.artifacts
+    from mlflow import MlflowException
+
+    source = server.client.get_model_version(name, version).source
+    try:
+        found = mlflow.artifacts.download_artifacts(
+            artifact_uri=f"{source}/artifacts/{file}", dst_path=str(folder), tracking_uri=server.uri
+        )
+    except (MlflowException, OSError):
+        return None
+    return Path(found)
+
+
 def set_candidate(
-    tracker: Tracker, version: str, metrics: Mapping[str, float], *, name: str = MODEL_NAME
-) -> None:
-    """Marks an evaluated version as the candidate and stores its metrics as the version's tags."""
-    client = tracker.server.client
-    with explained(tracker.server):
-        for metric, value in metrics.items():
-            client.set_model_version_tag(name, version, metric, repr(float(value)))
-        client.set_registered_model_alias(name, CANDIDATE, version)
-
-
-def promote(
     tracker: Tracker,
     version: str,
+    metrics: Mapping[str, float],
     *,
-    validation_score: float,
-    dataset_digest: str,
+    dataset_digest: str = "",
     name: str = MODEL_NAME,
-) -> Promotion:
-    """Makes a version the champion if it beats the present one on the same validation identities.
-
-    The first version becomes champion. A tie keeps the present champion. Scores of different data sets are not
-    comparable, so a champion of another data set, or one without a score (set by hand), is kept until another is
-    promoted by hand in MLflow's UI. A project that trains on several data sets gives each its own `name`.
+) -> None:
+    """Marks an evaluated version as the candidate and stores its metrics as the version's tags.
 
     Args:
         tracker: The run on whose server the model is registered.
-        version: The version to compare.
-        validation_score: Of this version, higher is better; never a figure of the test identities.
-        dataset_digest: Of the data set that the score was measured on.
+        version: Which.
+        metrics: Among them `SCORE_TAG`, where there are validation identities to compare models on.
+        dataset_digest: Of the data set that the metrics were measured on.
         name: Registered model.
-
-    Returns:
-        Whether the version is the champion now, and why.
 
     Raises:
         UserError: The server does not answer.
     """
     client = tracker.server.client
-    if not math.isfinite(validation_score):
-        return Promotion(False, f"{name} version {version}: its validation score is {validation_score}")
-    folder = tracker.server.home / "mlruns"
-    folder.mkdir(parents=True, exist_ok=True)
-    # Comparing and setting the alias are two requests: the lock keeps one machine's evaluations apart.
-    with explained(tracker.server), FileLock(folder / "promotion.lock"):
-        client.set_model_version_tag(name, version, SCORE_TAG, repr(float(validation_score)))
-        client.set_model_version_tag(name, version, DIGEST_TAG, dataset_digest)
-        verdict = _compare(tracker, version, validation_score, dataset_digest, name=name)
-        if verdict.promoted:
-            client.set_registered_model_alias(name, CHAMPION, version)
-    return verdict
+    tags = {metric: repr(float(value)) for metric, value in metrics.items()} | {DIGEST_TAG: dataset_digest}
+    with explained(tracker.server):
+        for tag, value in tags.items():
+            client.set_model_version_tag(name, version, tag, value)
+        client.set_registered_model_alias(name, CANDIDATE, version)
 
 
 def champion_version(name: str, *, home: Path) -> str | None:
@@ -326,42 +309,6 @@ def _register(tracker: Tracker, name: str, model_id: str, *, source: str) -> str
         name, source, run_id=tracker.run_id, model_id=model_id, await_creation_for=60
     )
     return str(entry.version)
-
-
-def _compare(tracker: Tracker, version: str, score: float, digest: str, *, name: str) -> Promotion:
-    from mlflow import MlflowException
-
-    this = f"{name} version {version}"
-    try:
-        champion = tracker.server.client.get_model_version_by_alias(name, CHAMPION)
-    except MlflowException as error:
-        if error.error_code not in _UNKNOWN:
-            raise
-        return Promotion(True, f"{this} is the first champion (validation score {score:.4f})")
-    if str(champion.version) == version:
-        return Promotion(True, f"{this} is the champion already")
-    their_score, their_digest = champion.tags.get(SCORE_TAG), champion.tags.get(DIGEST_TAG)
-    if their_score is None or their_digest is None:
-        reason = f"version {champion.version} is champion without a validation score to compare with"
-    elif their_digest != digest:
-        reason = (
-            f"champion version {champion.version} was validated on the data set {their_digest[:12]}, this "
-            f"one on {digest[:12]}: their scores are not comparable"
-        )
-    elif score > float(their_score):
-        reason = f"validation score {score:.4f} beats {float(their_score):.4f} of version {champion.version}"
-        return Promotion(True, f"{this} is the champion now: {reason}")
-    else:
-        reason = (
-            f"validation score {score:.4f} does not beat "
-            f"{float(their_score):.4f} of version {champion.version}"
-        )
-        return Promotion(False, f"{this} does not become champion: {reason}")
-    by_hand = (
-        f"To promote by hand, set the alias {CHAMPION} of {name} to version {version} in MLflow's UI, or "
-        "give each data set its own registered model."
-    )
-    return Promotion(False, f"{this} does not become champion: {reason}. {by_hand}")
 
 
 def _find(server: Server, name: str, *, alias: str | None, version: str | None) -> "ModelVersion":

@@ -12,7 +12,7 @@ from typing import Any
 _CASCADE = ("sub", "intra", "inter")
 _OF_THE_BRANCH = ("synergy_identity", "local", "global")
 # Keys that change neither weights nor figures of the extractors begin with these.
-_WITHOUT_EFFECT = ("seed", "profile", "tracking.", "visualize.")
+_WITHOUT_EFFECT = ("seed", "profile", "promote.", "tracking.", "visualize.")
 _TERMS = ("identity", "triplet", *_OF_THE_BRANCH, "divergence", "target", *_CASCADE)
 # `auto` leaves the precision to the machine, as the number of cores is.
 _PRECISION = ("train.precision", "embed.precision")

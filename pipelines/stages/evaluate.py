@@ -2,9 +2,12 @@
 
 import csv
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from msclnet.errors import UserError
 from msclnet.images.table import open_array
@@ -16,6 +19,8 @@ from msclnet.retrieval.calibration import (
     fit_pairs,
     weights_digest,
 )
+from msclnet.retrieval.comparison import FILE as SCORES_FILE
+from msclnet.retrieval.comparison import ValidationScores, validation_scores
 from msclnet.retrieval.evaluation import evaluate as score
 from msclnet.retrieval.evaluation import query_exclusion, validation_figures
 from msclnet.retrieval.protocols import INFRARED_TO_VISIBLE, VISIBLE_TO_INFRARED, Images
@@ -24,6 +29,7 @@ from pipelines import settings
 from pipelines.console import printable
 from pipelines.stages import paths
 from pipelines.stages.config import Params
+from pipelines.stages.gate import Decision, consider, write_report
 from pipelines.stages.mlflow_run import dataset_digest, joined_run, read_run, register_network
 from pipelines.stages.paths import fresh, write_json
 from pipelines.stages.scoring import (
@@ -218,16 +224,22 @@ def track(
     for path in (paths.METRICS, paths.METRICS_SUMMARY, paths.METRICS_REPORT, paths.CMC, paths.CALIBRATION):
         tracker.log_artifact(path, "evaluate")
     own = headline(reports, params)[0]
+    scores = {f"test_{name}": 100 * own[name]["mean"] for name in SHOWN}
     try:
-        scores = {f"test_{name}": 100 * own[name]["mean"] for name in SHOWN}
-        announce(tracker, scores, figures["validation"].get("score"))
+        decision = announce(tracker, params, scores, figures["validation"].get("score"))
     except UserError as error:  # the scores are written; only the aliases are missing
+        decision = Decision(read_run()["model"], {"version": None}, None, reason=f"not decided: {error}")
         print(f"warning: the model's aliases were not set: {printable(error)}", file=sys.stderr)
+    write_report(decision, paths.PROMOTION, paths.PROMOTION_PAGE)
+    for path in (paths.PROMOTION, paths.PROMOTION_PAGE):
+        tracker.log_artifact(path, "promotion")
 
 
-def announce(tracker: "Tracker", scores: dict[str, float], validation_score: float | None) -> None:
-    """Make the run's model the candidate, and the champion if it beats the present one on validation."""
-    from msclnet.tracking.registry import add_file, find_version, promote, set_candidate
+def announce(
+    tracker: "Tracker", params: Params, scores: dict[str, float], validation_score: float | None
+) -> Decision:
+    """Make the run's model the candidate, and the champion if it passes the gate."""
+    from msclnet.tracking.registry import SCORE_TAG, add_file, find_version, set_candidate
 
     run = read_run()
     # The server may have been down when the training ended, or does not have its run.
@@ -235,20 +247,33 @@ def announce(tracker: "Tracker", scores: dict[str, float], validation_score: flo
     version = version or find_version(tracker, name=run["model"])
     version = version or register_network(tracker, name=run["model"])
     if version is None:
-        return
+        raise UserError(f"{run['model']} has no version of this training")
+    if validation_score is not None:
+        scores = {**scores, SCORE_TAG: validation_score}
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / SCORES_FILE
+            score_queries(params).save(file)
+            add_file(tracker, version, file, name=run["model"])
     add_file(tracker, version, paths.CALIBRATION, name=run["model"])
-    set_candidate(tracker, version, scores, name=run["model"])
+    set_candidate(tracker, version, scores, dataset_digest=dataset_digest(), name=run["model"])
     if validation_score is None:
-        print("no validation identities: the model stays a candidate, for the test identities choose nothing")
-        return
-    verdict = promote(
-        tracker,
-        version,
-        validation_score=validation_score,
-        dataset_digest=dataset_digest(),
-        name=run["model"],
-    )
-    print(verdict.reason)
+        reason = (
+            "no validation identities: the model stays a candidate, for the test identities choose nothing"
+        )
+        decision = Decision(run["model"], {"version": version}, None, reason=reason)
+    else:
+        decision = consider(tracker.server, run["model"], version, params.promote)
+    print(decision.reason)
+    return decision
+
+
+def score_queries(params: Params) -> ValidationScores:
+    """What the gate compares: each validation image as a query, with its brightness."""
+    arrays = load_embeddings("val")
+    brightness = np.array([image.mean() for image in open_array(paths.images_of("val"))])
+    exclude = query_exclusion(params.download.dataset, same_camera=params.evaluate.same_camera)
+    feature = arrays[params.evaluate.feature]
+    return validation_scores(feature, Images.of(arrays), brightness=brightness, exclude=exclude)
 
 
 if __name__ == "__main__":

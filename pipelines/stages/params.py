@@ -289,6 +289,15 @@ class Evaluate(Section):
     re_ranking: ReRanking
 
 
+class Promote(Section):
+    gain: Annotated[float, Field(ge=0, le=100)]
+    certain: bool
+    slice_loss: Annotated[float, Field(ge=0, le=100)]
+    slow_down: NotNegative
+    calibration: Fraction
+    approval: bool
+
+
 class Visualize(Section):
     seed: Seed
     heatmap_identities: Count
@@ -316,6 +325,7 @@ class Params(Section):
     train: Train
     embed: Embed
     evaluate: Evaluate
+    promote: Promote
     visualize: Visualize
     tracking: Tracking
 

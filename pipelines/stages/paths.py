@@ -41,6 +41,8 @@ EMBEDDINGS = Path("results/embeddings")
 METRICS = Path("results/metrics/metrics.json")
 METRICS_SUMMARY = Path("results/metrics/summary.json")
 METRICS_REPORT = Path("results/metrics/report.json")
+PROMOTION = Path("results/metrics/promotion.json")
+PROMOTION_PAGE = Path("results/metrics/promotion.html")
 CMC = Path("results/metrics/cmc.csv")
 FIGURES = Path("results/figures")
 

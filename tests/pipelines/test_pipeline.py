@@ -3,16 +3,22 @@
 import csv
 import json
 import re
+import subprocess
+import sys
+import time
 import zipfile
 from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
 from PIL import Image
-from smoke_project import SECRET_ADDRESS, SECRET_PASSWORD
+from smoke_project import ROOT, SECRET_ADDRESS, SECRET_PASSWORD, ask, prefect_server
 
 from msclnet.retrieval.calibration import read_calibration
 from msclnet.tracking.registry import downloaded_model
+from msclnet.tracking.server import connect
+from pipelines.stages.gate import consider
+from pipelines.stages.presets import preset_params
 
 pytestmark = pytest.mark.pipeline
 
@@ -29,6 +35,16 @@ for rows in (slice(0, 7), slice(0, None), infrared[:3], visible[:1]):
     vectors = model.predict({"images": np.array(images[rows]), "infrared": stored["infrared"][rows]})
     np.testing.assert_allclose(vectors, stored["bnneck"][rows], rtol=1e-4, atol=1e-5)
 print(len(images), "agree")
+"""
+
+
+ASKING = """
+import json, sys
+from prefect import flow
+from pipelines.flows import ask_for_approval
+
+for _ in range(2):
+    flow(ask_for_approval)(json.loads(sys.argv[1]))
 """
 
 
@@ -70,6 +86,7 @@ def test_prefect_shows_a_task_for_each_stage_the_metrics_and_the_figures(finishe
     assert [row["stage"] for row in table] == STAGES
     assert {row["status"] for row in table} == {"run"}
     assert "all-1shot-agw" in shown["artifacts"]["metrics"]
+    assert json.loads(shown["artifacts"]["promotion"])[-1]["rule"] == "champion"
     for name in FIGURES:
         assert "data:image/png;base64," in shown["artifacts"][f"figure-{name}"]
 
@@ -122,7 +139,7 @@ def test_the_run_in_mlflow_has_params_metrics_figures_data_and_commit(finished):
     assert run.inputs is not None
     assert [entry.dataset.name for entry in run.inputs.dataset_inputs] == ["synthetic"]
     folders = {entry.path for entry in client(finished).list_artifacts(run.info.run_id)}
-    assert {"train", "evaluate", "figures"} <= folders
+    assert {"train", "evaluate", "figures", "promotion"} <= folders
     figures = {entry.path for entry in client(finished).list_artifacts(run.info.run_id, "figures")}
     assert {f"figures/{name}.png" for name in (*FIGURES, "augmentation")} <= figures
     assert "test/all-1shot-agw/bnneck/rank1" in run.data.metrics
@@ -135,11 +152,41 @@ def test_the_champion_gives_the_pipelines_vectors_in_a_fresh_process(finished):
     assert "agree" in done.stdout
     aliases = client(finished).get_registered_model("msclnet-smoke").aliases
     assert set(aliases) == {"candidate", "champion"}
+    promotion = json.loads((finished.root / "results/metrics/promotion.json").read_text())
+    assert (promotion["status"], promotion["candidate"]["version"]) == ("promoted", str(aliases["champion"]))
     calibration = read_calibration(finished.root / "results/train/model.safetensors")
     assert calibration is not None
     assert calibration.dataset == "synthetic"
     with downloaded_model("models:/msclnet-smoke@champion", home=finished.root) as model:
         assert read_calibration(model.weights) == calibration
+
+
+def test_a_flow_waits_for_a_person_and_promotes_what_he_approves(finished, tmp_path):
+    registry = client(finished)
+    registry.delete_registered_model_alias("msclnet-smoke", "champion")
+    rules = preset_params("smoke", finished.root).promote.model_copy(update={"approval": True})
+    waiting = consider(connect(finished.root), "msclnet-smoke", "1", rules)
+    assert waiting.status == "awaits approval"
+    with prefect_server(finished, tmp_path) as address:
+        flow = subprocess.Popen(
+            [sys.executable, "-c", ASKING, json.dumps(waiting.to_json())],
+            cwd=finished.root,
+            env=finished.environment(
+                PREFECT_API_URL=address, PREFECT_HOME=str(tmp_path), PYTHONPATH=str(ROOT)
+            ),
+        )
+        for approve in (False, True):
+            paused = []
+            while not paused:
+                assert flow.poll() is None
+                time.sleep(0.3)
+                paused = ask(
+                    f"{address}/flow_runs/filter", {"flow_runs": {"state": {"type": {"any_": ["PAUSED"]}}}}
+                )
+            assert "champion" not in registry.get_registered_model("msclnet-smoke").aliases
+            ask(f"{address}/flow_runs/{paused[0]['id']}/resume", {"run_input": {"approve": approve}})
+        assert flow.wait(120) == 0
+    assert str(registry.get_registered_model("msclnet-smoke").aliases["champion"]) == "1"
 
 
 def test_an_experiment_stands_in_dvc_and_mlflow_and_leaves_the_tree_alone(project):

@@ -330,7 +330,8 @@ def test_a_model_in_another_folder(project: Path) -> None:
 def test_the_registered_champion_ranks_as_its_files_do(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from msclnet.tracking.registry import log_model, promote
+    from msclnet.tracking.champion import set_champion
+    from msclnet.tracking.registry import log_model
     from msclnet.tracking.run import Tracker
     from msclnet.tracking.run_setup import DatasetInfo
 
@@ -356,7 +357,7 @@ def test_the_registered_champion_ranks_as_its_files_do(
             reference_vectors=load_embedder(weights, SPEC)(images, infrared),
         )
         assert version is not None
-        promote(tracker, version, validation_score=0.1, dataset_digest="d")
+        set_champion(tracker.server, version)
     shutil.rmtree("results/train")
     arguments = ["photos", "night.png", "--model"]
     report = search(*arguments, "models:/msclnet@champion")

@@ -11,7 +11,8 @@ import pytest
 from mlflow_stores import MlflowServer, RegisteredNetwork, start_tracker
 from safetensors.numpy import save_file
 
-from msclnet.tracking.registry import log_model, promote
+from msclnet.tracking.champion import set_champion
+from msclnet.tracking.registry import log_model
 from msclnet.tracking.run import Tracker
 from msclnet.tracking.server import connect
 
@@ -122,7 +123,7 @@ def registered_network(session_home: Path, tmp_path_factory: pytest.TempPathFact
             name="network",
         )
         assert version is not None
-        promote(tracker, version, validation_score=0.1, dataset_digest="d", name="network")
+        set_champion(tracker.server, version, name="network")
         tracker.finish("FINISHED")
     return RegisteredNetwork(
         tracker, version, weights, json.loads(json.dumps(spec)), images, infrared, vectors

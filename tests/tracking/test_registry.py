@@ -20,7 +20,6 @@ from msclnet.tracking.registry import (
     add_file,
     downloaded_model,
     find_version,
-    promote,
     set_candidate,
 )
 from msclnet.tracking.run import Tracker
@@ -229,40 +228,6 @@ def versions(start: Start, experiment: str) -> tuple[Tracker, list[str]]:
         client.create_model_version(experiment, f"file:///nowhere/{i}", run_id=tracker.run_id) for i in "abcd"
     ]
     return tracker, [str(version.version) for version in made]
-
-
-def test_the_champion_is_the_best_on_one_data_set(
-    versions: tuple[Tracker, list[str]], experiment: str
-) -> None:
-    tracker, (one, two, three, four) = versions
-    client = tracker.server.client
-
-    def champion() -> str:
-        return str(client.get_model_version_by_alias(experiment, "champion").version)
-
-    def judge(version: str, score: float, digest: str = "d1") -> tuple[bool, str]:
-        promoted, reason = promote(
-            tracker, version, validation_score=score, dataset_digest=digest, name=experiment
-        )
-        assert f"version {version}" in reason
-        return promoted, reason
-
-    assert judge(one, 0.5)[0]
-    assert judge(one, 0.5)[0]  # evaluated again: still the champion
-    promoted, reason = judge(two, 0.5)
-    assert (promoted, champion()) == (False, one)  # a tie keeps it
-    assert "0.5" in reason
-    assert judge(two, 0.5000001)[0]
-    assert champion() == two
-    assert not judge(three, float("nan"))[0]
-    promoted, reason = judge(three, 0.99, "d2")
-    assert (promoted, champion()) == (False, two)
-    assert all(word in reason for word in ("d1", "d2", "by hand"))
-    client.set_registered_model_alias(experiment, "champion", four)
-    assert not judge(one, 0.9)[0]  # version 4 was promoted by hand, and it has no score
-    assert champion() == four
-    client.delete_model_version(experiment, four)
-    assert judge(one, 0.2)[0]
 
 
 def test_the_candidate_is_the_version_evaluated_last(

@@ -17,7 +17,8 @@ import pytest
 from mlflow_stores import MlflowServer, run_status, start_tracker, stored_metrics
 
 from msclnet.errors import UserError
-from msclnet.tracking.registry import downloaded_model, promote, set_candidate
+from msclnet.tracking.champion import find_aliased, set_champion
+from msclnet.tracking.registry import downloaded_model, set_candidate
 from msclnet.tracking.resend import Resent, resend
 from msclnet.tracking.run import Tracker
 from msclnet.tracking.server import connect
@@ -140,7 +141,7 @@ def test_a_project_that_was_moved_or_copied_finds_its_files_again(
     first = start_tracker(old)
     first.log_artifact(curve)
     version = log_small_model(first)
-    promote(first, str(version), validation_score=0.5, dataset_digest="d")
+    set_champion(first.server, str(version))
     outside = (tmp_path / "else where").as_uri()
     first.server.client.create_registered_model("foreign")
     first.server.client.create_model_version("foreign", outside)
@@ -154,7 +155,7 @@ def test_a_project_that_was_moved_or_copied_finds_its_files_again(
     second = start_tracker(new, resume=first.reference)
     second.log_artifact(curve, "again")
     again = log_small_model(second)
-    assert promote(second, str(again), validation_score=0.6, dataset_digest="d").promoted
+    set_champion(second.server, str(again))
     second.finish("FINISHED")
 
     assert second.run_id == first.run_id
@@ -248,8 +249,9 @@ def test_training_outlives_its_server(
     version = log_small_model(tracker)
     assert version == "1"
     set_candidate(tracker, version, {"rank1": 0.25})
-    assert promote(tracker, version, validation_score=0.5, dataset_digest="d").promoted
-    champion = tracker.server.client.get_model_version_by_alias("msclnet", "champion")
+    set_champion(tracker.server, version)
+    champion = find_aliased(tracker.server, "msclnet")
+    assert champion is not None
     assert champion.tags["rank1"] == "0.25"
     with downloaded_model("models:/msclnet@champion", home=home) as model:
         assert model.spec == {"tensor": "matrix"}
@@ -301,7 +303,7 @@ def test_training_outlives_its_server(
     assert len(stored(second)) == 10
     assert log_small_model(second) is None  # the trained weights are safe: no reason to fail
     for call in (
-        lambda: promote(second, version, validation_score=0.5, dataset_digest="d"),
+        lambda: set_champion(second.server, version),
         lambda: resend_of(second),
     ):
         with pytest.raises(UserError, match=re.escape(masked)) as caught:
