@@ -10,21 +10,24 @@ PICTURE_PIXELS = 900
 PICTURE_BYTES = 700_000
 
 
-def metric_rows(metrics: Mapping[str, Any], title: str = "") -> list[dict[str, Any]]:
-    """Nested metrics as a compact table: one row per innermost section, one column per metric.
+def metric_rows(metrics: Mapping[str, Any], title: str = "") -> list[dict[str, str]]:
+    """The evaluation's metrics as a table: a row for each section that holds numbers, a column for each metric.
 
     Args:
-        metrics: nested mappings with numbers at the ends; {"mean": m, "std": s} counts as one number.
-        title: name of the section, for the recursion.
+        metrics: Nested mappings with numbers at the ends; a section's `mean` and `std` make one row.
+        title: Name of the section, for the recursion.
 
     Returns:
-        Rows with the key `of` (the section) and one key per metric; values are short texts.
+        Rows with the key `of` (the section) and a text for each metric.
     """
-    values = {name: _short(value) for name, value in metrics.items() if not _is_section(value)}
-    rows = [{"of": title or "all", **values}] if values else []
+    mean, std = metrics.get("mean", metrics), metrics.get("std", {})
+    numbers = {
+        name: _short(value, std.get(name)) for name, value in mean.items() if isinstance(value, int | float)
+    }
+    rows = [{"of": title or "all", **numbers}] if numbers else []
     for name, value in metrics.items():
-        if _is_section(value):
-            rows += metric_rows(value, f"{title}.{name}" if title else str(name))
+        if isinstance(value, Mapping) and name not in ("mean", "std"):
+            rows += metric_rows(value, f"{title}.{name}" if title else name)
     return rows
 
 
@@ -53,11 +56,5 @@ def inline_picture(title: str, file: Path) -> str | None:
     return None
 
 
-def _is_section(value: Any) -> bool:
-    return isinstance(value, Mapping) and set(value) != {"mean", "std"}
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return f"{_short(value['mean'])} ± {_short(value['std'])}"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def _short(value: float, std: float | None) -> str:
+    return f"{value:.4g}" if std is None else f"{value:.4g} ± {std:.2g}"

@@ -111,7 +111,8 @@ def test_a_server_that_is_named_must_answer(monkeypatch: pytest.MonkeyPatch) -> 
 def test_metrics_become_a_compact_table() -> None:
     metrics = {
         "loss": 0.123456,
-        "all": {"single": {"rank-1": {"mean": 0.30004, "std": 0.02}, "mAP": 0.2}, "multi": {"mAP": 1}},
+        "single": {"mean": {"rank-1": 0.30004, "mAP": 0.2}, "std": {"rank-1": 0.02}, "random": {"mAP": 1}},
+        "conditions": "not a number",
         "empty": {},
     }
 
@@ -119,13 +120,13 @@ def test_metrics_become_a_compact_table() -> None:
 
     assert rows == [
         {"of": "all", "loss": "0.1235"},
-        {"of": "all.single", "rank-1": "0.3 ± 0.02", "mAP": "0.2"},
-        {"of": "all.multi", "mAP": "1"},
+        {"of": "single", "rank-1": "0.3 ± 0.02", "mAP": "0.2"},
+        {"of": "single.random", "mAP": "1"},
     ]
     assert summary.text_table(rows[1:]) == (
-        "of          rank-1      mAP\n"
-        "all.single  0.3 ± 0.02  0.2\n"
-        "all.multi               1"
+        "of             rank-1      mAP\n"
+        "single         0.3 ± 0.02  0.2\n"
+        "single.random              1"
     )  # fmt: skip
 
 
