@@ -27,6 +27,7 @@ CODE = (
 FOLDER = "lineage"  # of the run's artifacts
 CHANGES = f"{FOLDER}/changes.patch"
 NO_COMMIT = "none"
+GPU_DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # NVIDIA's, AMD's, and that of Windows' subsystem
 
 
 def lineage_tags() -> dict[str, str]:
@@ -86,7 +87,8 @@ def uncommitted_changes() -> str:
 
 def processor() -> str:
     """Name of the GPU, or of the processor where there is none or MSCLNET_DEVICE is `cpu`."""
-    if os.environ.get("MSCLNET_DEVICE", "auto") != "cpu":
+    # Torch takes seconds to import: not in stages without it on machines without a GPU's driver.
+    if os.environ.get("MSCLNET_DEVICE", "auto") != "cpu" and any(Path(path).exists() for path in GPU_DRIVERS):
         import torch
 
         if torch.cuda.is_available():

@@ -20,6 +20,7 @@ from msclnet.retrieval.comparison import ValidationScores
 from msclnet.tracking.champion import find_aliased, rollback, set_champion
 from msclnet.tracking.registry import SCORE_TAG, set_candidate
 from msclnet.tracking.run import Tracker
+from pipelines.release import promotion
 from pipelines.stages import gate
 from pipelines.stages.gate import Decision, consider
 from pipelines.stages.params import Promote
@@ -275,6 +276,36 @@ def test_an_alias_that_is_not_given_back_is_reported(
     monkeypatch.setattr(tracker.server.client, "set_registered_model_alias", lambda *arguments: None)
     with pytest.raises(UserError, match=r"the alias champion was set to version 1, but .* gives None back"):
         judge(version)
+
+
+def test_the_commands_need_the_parameters_and_the_registry_alone(
+    make: Make, champion, experiment: str, tracker: Tracker, home: Path, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    """The folder holds params.yaml: no results, no data, and above all no test arrays."""
+    (tmp_path / "project").mkdir()
+    text = (Path(__file__).resolve().parents[2] / "presets/synthetic.yaml").read_text(encoding="utf-8")
+    (tmp_path / "project/params.yaml").write_text(text, encoding="utf-8")
+    monkeypatch.setenv("MSCLNET_HOME", str(home))
+    monkeypatch.chdir(tmp_path / "project")
+    with pytest.raises(UserError, match=r"msclnet has no version with the alias candidate .*name a version"):
+        promotion.promote(None, model=None, force=False)
+    for gain in (0.0, 1.0):
+        version = make(validation(gain), score=50 + gain)
+        promotion.promote(None, model=experiment, force=False)
+        assert champion() == version
+    make(validation(-1.0), score=49.0)
+    with pytest.raises(
+        UserError, match=r"does not beat 51\.0000 of version 2.*`--force` promotes it nevertheless"
+    ):
+        promotion.promote(None, model=experiment, force=False)
+    promotion.rollback(model=experiment)
+    assert champion() == "1"
+    assert (
+        f"{experiment}: version 1 is the champion again, in the place of version 2" in capsys.readouterr().out
+    )
+    files = {entry.path for entry in tracker.server.client.list_artifacts(tracker.run_id, "promotion")}
+    assert files == {"promotion/promotion.html", "promotion/promotion.json"}
+    assert [path.name for path in (tmp_path / "project").iterdir()] == ["params.yaml"]
 
 
 def test_two_networks_are_measured_in_turn(registered_network: RegisteredNetwork) -> None:
