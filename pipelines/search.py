@@ -151,7 +151,7 @@ def open_model(address: str, *, size: Size | None = None) -> SearchModel:
         return _model_of_release(Path(address), size)
     if not address.startswith(REGISTERED):
         return _model_of_folder(Path(address), size)
-    from msclnet.tracking.registry import downloaded_model
+    from msclnet.tracking.registered_model import downloaded_model
 
     with downloaded_model(address, home=settings.home()) as found:
         agreed = _agreed(size, (found.height, found.width), source=address)

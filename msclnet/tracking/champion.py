@@ -3,21 +3,20 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
 from msclnet.errors import UserError
 from msclnet.tracking.registry import CHAMPION, MODEL_NAME
-from msclnet.tracking.server import Server, explained
+from msclnet.tracking.server import UNKNOWN, Server, connect, exists, explained
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 FORMER_TAG = "former_champions"  # of the registered model: version numbers, the oldest first
 ROLLED_BACK_TAG = "rolled_back"  # of a version: when it was replaced by a former champion
-
-_UNKNOWN = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
 
 @contextmanager
@@ -41,9 +40,19 @@ def find_aliased(server: Server, name: str, *, alias: str = CHAMPION) -> "ModelV
         try:
             return server.client.get_model_version_by_alias(name, alias)
         except MlflowException as error:
-            if error.error_code not in _UNKNOWN:
+            if error.error_code not in UNKNOWN:
                 raise
     return None
+
+
+def champion_version(name: str, *, home: Path) -> str | None:
+    """The champion's version of a registered model; None where there is no registry, model or champion.
+
+    Raises:
+        UserError: The server does not answer.
+    """
+    found = find_aliased(connect(home), name) if exists(home) else None
+    return None if found is None else str(found.version)
 
 
 def set_champion(server: Server, version: str, *, name: str = MODEL_NAME) -> None:

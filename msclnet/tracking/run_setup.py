@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from msclnet.errors import UserError
 from msclnet.tracking.masking import mask
-from msclnet.tracking.server import Server, find_or_create_experiment
+from msclnet.tracking.server import UNKNOWN, Server, find_or_create_experiment
 
 if TYPE_CHECKING:
     from mlflow.entities import Run, RunTag
@@ -57,7 +57,7 @@ def find_or_create_run(
         if run.info.lifecycle_stage == "active":
             return run
     except MlflowException as error:
-        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+        if error.error_code not in UNKNOWN:
             raise
     experiment_id = find_or_create_experiment(server, experiment)
     found = server.client.search_runs([experiment_id], f"tags.{link} = '{former}'", max_results=1)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 PROBE_SECONDS = 5
+UNKNOWN = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # error codes for what is not there
 
 # MLflow's own defaults retry for minutes, report usage, and would unpickle models. The user's values win.
 _DEFAULTS = {

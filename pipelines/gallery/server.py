@@ -315,7 +315,7 @@ def _champion_of(address: str) -> Callable[[], str | None]:
     def ask() -> str | None:
         if not registered:
             return None
-        from msclnet.tracking.registry import champion_version
+        from msclnet.tracking.champion import champion_version
 
         try:
             return champion_version(name, home=home())

@@ -37,7 +37,8 @@ from msclnet.images.decode import resize
 from msclnet.models.network import MSCLNet
 from msclnet.retrieval.calibration import read_calibration
 from msclnet.tracking.masking import mask
-from msclnet.tracking.registry import RegisteredModel, describe, downloaded_model
+from msclnet.tracking.registered_model import RegisteredModel, downloaded_model
+from msclnet.tracking.registry import describe
 from msclnet.tracking.stored_run import StoredRun, stored_run
 from pipelines import settings
 from pipelines.release.sbom import sbom

@@ -11,7 +11,7 @@ import numpy as np
 from pipelines import settings
 
 if TYPE_CHECKING:
-    from msclnet.tracking.registry import RegisteredModel
+    from msclnet.tracking.registered_model import RegisteredModel
     from msclnet.tracking.server import Server
 
 ROUNDS, IMAGES = 7, 64  # half the images of each modality
@@ -24,7 +24,7 @@ def measure_speed(server: "Server", name: str, candidate: str, champion: str) ->
         `ratio` of the times, the median over the rounds; `device`; and for each of both the median `milliseconds` an
         image and the `mebibytes` that embedding takes in addition to the weights, None where it cannot be read.
     """
-    from msclnet.tracking.registry import downloaded_model
+    from msclnet.tracking.registered_model import downloaded_model
 
     device = settings.device()
     with (

@@ -15,7 +15,7 @@ from PIL import Image
 from smoke_project import ROOT, SECRET_ADDRESS, SECRET_PASSWORD, ask, prefect_server
 
 from msclnet.retrieval.calibration import read_calibration
-from msclnet.tracking.registry import downloaded_model
+from msclnet.tracking.registered_model import downloaded_model
 from msclnet.tracking.server import connect
 from pipelines.stages.gate import consider
 from pipelines.stages.presets import preset_params

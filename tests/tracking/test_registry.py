@@ -15,13 +15,8 @@ from mlflow_stores import RegisteredNetwork
 
 import msclnet
 from msclnet.errors import UserError
-from msclnet.tracking.registry import (
-    REQUIREMENTS,
-    add_file,
-    downloaded_model,
-    find_version,
-    set_candidate,
-)
+from msclnet.tracking.registered_model import downloaded_model
+from msclnet.tracking.registry import REQUIREMENTS, add_file, find_version, set_candidate
 from msclnet.tracking.run import Tracker
 
 Start = Callable[..., Tracker]

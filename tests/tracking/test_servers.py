@@ -18,7 +18,8 @@ from mlflow_stores import MlflowServer, run_status, start_tracker, stored_metric
 
 from msclnet.errors import UserError
 from msclnet.tracking.champion import find_aliased, set_champion
-from msclnet.tracking.registry import downloaded_model, set_candidate
+from msclnet.tracking.registered_model import downloaded_model
+from msclnet.tracking.registry import set_candidate
 from msclnet.tracking.resend import Resent, resend
 from msclnet.tracking.run import Tracker
 from msclnet.tracking.server import connect
