@@ -211,8 +211,8 @@ figure { margin: 1rem 0; } figcaption { font-size: .85rem; overflow-wrap: anywhe
 .warning { border-left: 4px solid #d39e00; padding: .3rem .8rem; }
 </style></head><body>
 <h1>Data report: {{ dataset }}</h1>
-<p>{{ images }} images of {{ identities | length }} identities; {{ refused_count }} files are refused;
-{{ single | length }} identities have images of one modality only.</p>
+<p>Images: {{ images }}. Identities: {{ identities | length }}; with images of one modality only: {{ single | length }}.
+Refused files: {{ refused_count }}.</p>
 <h2>Images by split, modality and camera</h2>
 <p>Three numbers are the 5 %, 50 % and 95 % quantiles. Height and width are those of the files in pixels. Brightness is
 the mean gray value (0 to 255); sharpness is the variance of the Laplacian at the size that is trained on.</p>

@@ -139,7 +139,7 @@ def test_the_run_in_mlflow_has_params_metrics_figures_data_and_commit(finished):
     assert run.inputs is not None
     assert [entry.dataset.name for entry in run.inputs.dataset_inputs] == ["synthetic"]
     folders = {entry.path for entry in client(finished).list_artifacts(run.info.run_id)}
-    assert {"train", "evaluate", "figures", "promotion"} <= folders
+    assert {"train", "evaluate", "data", "figures", "promotion"} <= folders
     figures = {entry.path for entry in client(finished).list_artifacts(run.info.run_id, "figures")}
     assert {f"figures/{name}.png" for name in (*FIGURES, "augmentation")} <= figures
     assert "test/all-1shot-agw/bnneck/rank1" in run.data.metrics
