@@ -100,6 +100,8 @@ def test_twenty_people_by_the_commands_of_the_page(people: Path, tmp_path: Path)
     )
     assert "data/source/own is missing" in printed["preset"]
     assert printed["search"].count("/visible/Jörg Weiß ") == 5  # of 80 images
+    assert "champion" in printed["promote"]
+    assert (project.root / "people.zip").stat().st_size > 100_000
 
     assert sum(report_of(project, "preprocess")["images"].values()) == 160
     splits = read_splits(project.root / "data/processed/manifest.csv")
