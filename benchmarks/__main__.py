@@ -30,6 +30,8 @@ SECTIONS = {  # on the command line -> module and function, imported where it is
     "startup": "stages.startup",
     "no-op": "stages.no_op",
     "growth": "growth.run",
+    "gallery": "gallery.run",
+    "million": "gallery.million",
 }
 TIMEOUT, TIMEOUT_COMPILED = 600.0, 1800.0  # seconds for a section; most take one or two minutes
 FAILED, INTERRUPTED = 1, 130

@@ -11,13 +11,11 @@ import numpy as np
 from msclnet.datasets.archive import UnreadableFileError, read_plain_file
 from msclnet.gallery.adding import Added, full_disk_explained, write_embedded
 from msclnet.gallery.embedding import BATCH, Prepared, as_jpeg, embed_in_threads
+from msclnet.gallery.index import QUERIES, TOP, build_index, sampled
 from msclnet.gallery.schema import MODALITIES, VECTOR, GalleryModel
 from msclnet.gallery.store import Gallery
 from msclnet.images.decode import UnreadableImageError, decode, resize
 from msclnet.images.user_files import SearchModel
-
-SAMPLED = 200  # queries whose answers are compared
-TOP = 10
 
 
 @dataclass(frozen=True)
@@ -81,11 +79,14 @@ def rebuild(
         )
         write_embedded(new, parts, done, total=len(gallery) - len(finished))
         change = compare_answers(gallery, new)
+        indexed = gallery.metadata["index"] is not None
         gallery.replace_with(new)
+        if indexed:
+            build_index(gallery)
     return Rebuilt(done.added, from_crops, change)
 
 
-def compare_answers(before: Gallery, after: Gallery, *, queries: int = SAMPLED) -> Change:
+def compare_answers(before: Gallery, after: Gallery, *, queries: int = QUERIES) -> Change:
     """How the first images of sampled queries differ between two tables of the same images."""
     new_in_top, other_first = [], []
     for id, modality in sampled(before, queries):
@@ -100,12 +101,6 @@ def compare_answers(before: Gallery, after: Gallery, *, queries: int = SAMPLED) 
     if not new_in_top:
         return Change(0, float("nan"), float("nan"))
     return Change(len(new_in_top), float(np.mean(new_in_top)), float(np.mean(other_first)))
-
-
-def sampled(gallery: Gallery, count: int) -> list[tuple[str, str]]:
-    """Ids and modalities of some images: the lowest ids, which are digests and so a random choice that stays."""
-    rows = [row for batch in gallery.batches(["id", "modality"]) for row in batch.to_pylist()]
-    return sorted((row["id"], row["modality"]) for row in rows)[:count]
 
 
 def _rows(gallery: Gallery, finished: set[str]) -> Iterator[dict[str, Any]]:

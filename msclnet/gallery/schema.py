@@ -143,9 +143,15 @@ def schema_of(
         "created": created or datetime.now().astimezone().isoformat(timespec="seconds"),
         "model": asdict(model),
         "rebuilt_from": rebuilt_from,
+        "index": None,
     }
     vector = pa.field(VECTOR, pa.list_(pa.float16(), model.dimensions), nullable=False)
     return pa.schema([*COLUMNS, vector, *others], metadata={METADATA: json.dumps(description)})
+
+
+def description_of(schema: pa.Schema) -> dict[str, Any]:
+    """What the metadata of the table of images says of the gallery as a whole; empty for another table."""
+    return json.loads((schema.metadata or {}).get(METADATA, b"{}"))
 
 
 def quoted(text: str) -> str:

@@ -9,7 +9,6 @@ import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -33,6 +32,7 @@ from msclnet.gallery.schema import (
     GalleryModel,
     Mark,
     Match,
+    description_of,
     match_of,
     quoted,
     schema_of,
@@ -42,9 +42,6 @@ REBUILT = "images_rebuilt"  # while a gallery is being rebuilt
 BATCH_ROWS = 4096  # at a time where a whole table is read
 KEPT = timedelta(hours=1)  # how long files of former versions stay, for those who are reading them
 FRESH = timedelta(seconds=1)  # after this time an open gallery looks for what other processes have written
-
-EF = 15  # candidates of an index per image to return
-REFINED = 5  # of them that are compared by their whole embedding, per image to return
 
 _PLACE_IN_RUST = re.compile(r",? *\S+\.rs:\d+:\d+.*")
 
@@ -114,8 +111,8 @@ class Gallery:
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """Format, model and date of creation, as stored."""
-        return json.loads((self.schema.metadata or {}).get(METADATA, b"{}"))
+        """Format, model, date of creation and settings of the index, as stored."""
+        return description_of(self.schema)
 
     @property
     def model(self) -> GalleryModel:
@@ -142,9 +139,9 @@ class Gallery:
         """Names of the user's own columns."""
         return [name for name in self.schema.names if name not in STANDARD]
 
-    def renew_model(self, model: GalleryModel) -> None:
-        """Change what is kept of the model, such as its address or calibration; the embeddings stay."""
-        description = json.dumps({**self.metadata, "model": asdict(model)})
+    def renew_description(self, **values: Any) -> None:
+        """Change what is kept of the gallery as a whole, such as `model`, whose calibration may be new, or `index`."""
+        description = json.dumps({**self.metadata, **values})
         self._images.to_lance().update_schema_metadata({METADATA.decode(): description})
         self._images.checkout_latest()
 
@@ -295,30 +292,29 @@ class Gallery:
             UserError: The condition is none, or names a column that the gallery does not have.
         """
         vector = np.asarray(vector_D, np.float32)
+        schema = self.schema
+        description = description_of(schema)
+        columns = [name for name in schema.names if name not in ("crop", VECTOR)]
         query = (
             self._images.search(vector / np.linalg.norm(vector), vector_column_name=VECTOR)
             .distance_type("dot")
             .limit(top)
-            .select([name for name in self.schema.names if name not in ("crop", VECTOR)] + ["_distance"])
+            .select([*columns, "_distance"])
         )
         condition = _condition(where, modality=modality, cameras=cameras, after=after, before=before)
         if condition:
             query = query.where(condition, prefilter=True)
-        query = query.bypass_vector_index() if exact else query.ef(EF * top).refine_factor(REFINED)
-        with _sql_explained(where or "", self.schema.names):
+        index = description.get("index")
+        if exact or index is None:
+            query = query.bypass_vector_index()
+        else:
+            query = query.nprobes(index["probes"]).refine_factor(index["refined"])
+        with _sql_explained(where or "", schema.names):
             rows = query.to_arrow().to_pylist()
-        model = self.model
-        matches = [match_of(row, self.others, model, query_modality) for row in rows]
+        model = GalleryModel(**description["model"])
+        others = [name for name in columns if name not in STANDARD]
+        matches = [match_of(row, others, model, query_modality) for row in rows]
         return sorted(matches, key=lambda match: (-match.similarity, match.id))
-
-    def records(self, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """What is stored of images, by id and column, without crop and embedding; an unknown id is missing."""
-        if not ids:
-            return {}
-        columns = [name for name in self.schema.names if name not in ("crop", VECTOR)]
-        condition = f"id IN ({', '.join(map(quoted, ids))})"
-        rows = self._images.search().where(condition).select(columns).limit(len(ids)).to_arrow().to_pylist()
-        return {row["id"]: row for row in rows}
 
     def image(self, id: str) -> bytes:
         """JPEG of an image as the network saw it.

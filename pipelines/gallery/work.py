@@ -1,6 +1,7 @@
 """Adds to galleries and rebuilds them, with the model that a gallery is from or is to be from."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -113,7 +114,7 @@ def rebuild_gallery(name: str, *, model: str | None = None) -> Rebuilt:
     opened = open_model(model) if model else open_default_model()
     with gallery.locked():
         if opened.digest == gallery.model.digest:
-            gallery.renew_model(describe(opened))
+            gallery.renew_description(model=asdict(describe(opened)))
             return Rebuilt(0, 0, Change(0, float("nan"), float("nan")))
         return rebuild(gallery, opened, describe(opened), threads=cores())
 
