@@ -172,11 +172,11 @@ def checks(project: Path, expected: Expected, *, sampler: str) -> Iterator[Check
         for split in ("train", "test")
     }
     for split, count in counts.items():
-        array = np.load(project / paths.images_of(split), mmap_mode="r")
+        array = np.load(project / paths.images_of(split), mmap_mode="r", allow_pickle=False)
         shape = (count, report["height"], report["width"], 3)
         yield Check(f"preprocess: array of {split}", (array.shape, str(array.dtype)), (shape, "uint8"))
 
-    with np.load(project / paths.embeddings_of("test")) as arrays:
+    with np.load(project / paths.embeddings_of("test"), allow_pickle=False) as arrays:
         for name in ("pooled", "bnneck"):
             found = len(arrays[name]), bool(np.isfinite(arrays[name]).all())
             yield Check(f"embed: finite features, {name}", found, (counts["test"], True))

@@ -1,4 +1,4 @@
-"""Embedding many images, against calling the network for one image at a time."""
+"""Embedding many images, against calling the network for one image at a time; and a network from its files alone."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,10 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
-from msclnet.embedding import embed_images
+from msclnet.embedding import embed_images, load_embedder, load_network
+from msclnet.errors import UserError
 from msclnet.models.build import build_network
 from msclnet.models.network import MSCLNet
+from msclnet.training.loop import weights_of
 from pipelines.stages.presets import preset_params
 
 PARAMS = preset_params("smoke", Path(__file__).resolve().parents[1])
@@ -34,15 +37,29 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.fixture(scope="module")
-def network() -> MSCLNet:
+def spec_of(*, identities: int = 4, target: str = "synergy", **model: Any) -> dict[str, Any]:
+    synergy = PARAMS.section("synergy") | {"target": target}
+    return {"identities": identities, "model": PARAMS.section("model") | model, "synergy": synergy}
+
+
+def trained(spec: dict[str, Any]) -> MSCLNet:
     """Batch norm has seen images of both modalities, so that training and testing give different features."""
     torch.manual_seed(0)
-    spec = {"identities": 4, "model": PARAMS.section("model"), "synergy": PARAMS.section("synergy")}
     made = build_network(spec)
     for _ in range(3):
         made(torch.from_numpy(IMAGES[:5]), torch.from_numpy(IMAGES[5:10]))
     return made
+
+
+@pytest.fixture(scope="module")
+def network() -> MSCLNet:
+    return trained(spec_of())
+
+
+@pytest.fixture
+def weights(network: MSCLNet, tmp_path: Path) -> Path:
+    save_file(weights_of(network), tmp_path / "model.safetensors")
+    return tmp_path / "model.safetensors"
 
 
 def one_by_one(network: MSCLNet, infrared: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -145,3 +162,52 @@ def test_images_are_read_once_and_batch_by_batch(network: MSCLNet) -> None:
     embed_images(network, Watched(), MIXES["mixed"], batch=3)  # pyright: ignore[reportArgumentType]
     assert sorted(row for rows in asked for row in rows) == list(range(COUNT))
     assert max(len(rows) for rows in asked) == 3
+
+
+def test_loaded_weights_give_the_same_vectors(network: MSCLNet, weights: Path) -> None:
+    _, expected = embed_images(network, IMAGES, MIXES["mixed"], batch=64)
+    for batch in (64, 2):
+        vectors = load_embedder(weights, spec_of(), batch=batch)(IMAGES, MIXES["mixed"].astype(int))
+        assert (vectors.dtype, vectors.shape) == (np.float32, (COUNT, 64))
+        np.testing.assert_allclose(vectors, expected, rtol=1e-5, atol=1e-5)
+    # Pretrained weights are not asked for.
+    assert load_network(weights, spec_of(weights="imagenet")).neck.norm.num_features == 64
+
+
+@pytest.mark.parametrize(("trunk", "target"), [("shared", "synergy"), ("separate", "label")])
+def test_every_weight_comes_back(tmp_path: Path, trunk: str, target: str) -> None:
+    spec = spec_of(trunk=trunk, target=target)
+    network = trained(spec)
+    save_file(weights_of(network), tmp_path / "model.safetensors")
+    loaded = load_network(tmp_path / "model.safetensors", spec)
+    assert not loaded.training
+    expected, found = network.state_dict(), loaded.state_dict()
+    assert set(found) == set(expected)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize("change", [{"width": 16}, {"backbone": "resnet18"}, {"identities": 5}])
+def test_weights_of_another_network(weights: Path, change: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=r"model\.safetensors holds the weights of another configuration"):
+        load_embedder(weights, spec_of(**change))
+
+
+def test_two_trunks_do_not_pass_for_a_shared_one(tmp_path: Path) -> None:
+    """The names agree, so that one trunk's weights would silently overwrite the other's."""
+    save_file(weights_of(trained(spec_of(trunk="separate"))), tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match=r"model\.safetensors holds the weights of another configuration"):
+        load_embedder(tmp_path / "model.safetensors", spec_of(trunk="shared"))
+
+
+def test_missing_weights(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"model\.safetensors: no such file.*dvc repro train"):
+        load_embedder(tmp_path / "model.safetensors", spec_of())
+
+
+@pytest.mark.parametrize("share", [0.0, 0.00005, 0.5, 0.999, None])
+def test_torn_weights_and_other_files(weights: Path, share: float | None) -> None:
+    data = weights.read_bytes()
+    text = b"no tensors at all, just a sentence of some length"
+    weights.write_bytes(text if share is None else data[: int(share * len(data))])
+    with pytest.raises(UserError, match=r"model\.safetensors is damaged .*dvc repro train --force"):
+        load_embedder(weights, spec_of())

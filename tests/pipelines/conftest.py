@@ -6,31 +6,25 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from smoke_project import SECRET_ADDRESS, SECRET_PASSWORD, Project, ask, copy_project, prefect_server
+from smoke_project import SECRETS, Project, copy_project, prefect_server
 
 RESTORED = ("params.yaml", "dvc.lock", "data/raw", "data/processed", "results")
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The project after one whole run through Prefect, DVC and MLflow. Tests leave it as they found it.
+def finished(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Project:
+    """The project after one `dvc repro`. Tests leave it as they found it."""
+    project = copy_project(tmp_path_factory.mktemp("finished"), empty_database)
+    project.run("dvc", "repro", **SECRETS)
+    return project
 
-    `flow_artifacts` holds what the Prefect server had to show afterwards: artifacts by key, and the task runs.
-    """
-    project = copy_project(tmp_path_factory.mktemp("finished"))
-    with prefect_server(project, tmp_path_factory.mktemp("prefect")) as address:
-        project.run(
-            *("python", "-m", "pipelines", "train"),
-            PREFECT_API_URL=address,
-            # A proxy that does not answer: traffic to this machine must not take it, and its password is nowhere kept.
-            HTTP_PROXY=SECRET_ADDRESS,
-            HTTPS_PROXY=SECRET_ADDRESS,
-            MLFLOW_TRACKING_PASSWORD=SECRET_PASSWORD,
-        )
-        artifacts = ask(f"{address}/artifacts/filter", {"limit": 100})
-        tasks = ask(f"{address}/task_runs/filter", {"limit": 100})
-    shown = {entry["key"]: entry["data"] for entry in artifacts}
-    return Project(project.root, {"artifacts": shown, "tasks": {t["name"]: t["state_name"] for t in tasks}})
+
+@pytest.fixture(scope="session")
+def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of the session's Prefect server."""
+    folder = tmp_path_factory.mktemp("prefect")
+    with prefect_server(Project(folder), folder) as address:
+        yield address
 
 
 @pytest.fixture(scope="session")

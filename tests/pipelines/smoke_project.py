@@ -1,30 +1,39 @@
 """A copy of the project at smoke size, and a Prefect server of its own."""
 
-import io
 import json
 import os
-import runpy
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-import traceback
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import in_process
+from in_process import dvc_in_process
 
 from pipelines.orchestration.prefect_server import answers
 from pipelines.stages.presets import apply_preset
 
 ROOT = Path(__file__).resolve().parents[2]
+# The smoke preset, smaller still: what its stages do takes longer than the tests look at.
+SMALLER = {
+    "identities: {train: 12, val: 6, test: 8}": "identities: {train: 8, val: 4, test: 6}",
+    "gradients_every: 2": "gradients_every: 0",
+    "heatmap_identities: 3, retrieval_queries: 3": "heatmap_identities: 1, retrieval_queries: 1",
+}
 Run = subprocess.CompletedProcess[str]
-# Of no use to the synthetic data set and the local database; they must not be found anywhere afterwards.
-SECRET_ADDRESS, SECRET_PASSWORD = "http://me:hunter2xyz@127.0.0.1:9", "pass4mlflow"
+# Of no use to the synthetic data set and the local database; the passwords must not be found anywhere afterwards.
+# The proxy does not answer: traffic to this machine must not take it.
+PASSWORDS = ("hunter2xyz", "pass4mlflow")
+PROXY = f"http://me:{PASSWORDS[0]}@127.0.0.1:9"
+SECRETS = {"HTTP_PROXY": PROXY, "HTTPS_PROXY": PROXY, "MLFLOW_TRACKING_PASSWORD": PASSWORDS[1]}
 
 
 @dataclass(frozen=True)
@@ -32,7 +41,6 @@ class Project:
     """A project folder with its own git, DVC cache, MLflow database and Prefect home."""
 
     root: Path
-    flow_artifacts: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def environment(self, **changes: str) -> dict[str, str]:
         """Variables for a child: this interpreter first, nothing of the surroundings' trackers."""
@@ -46,6 +54,7 @@ class Project:
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}",
             "PREFECT_PORT": "1",  # nothing answers there, whatever runs on this machine
             "OMP_NUM_THREADS": "1",
+            "MSCLNET_WORKERS": "0",  # each worker process would import everything once more
             **changes,
         }
 
@@ -59,47 +68,21 @@ class Project:
     ) -> Run:
         """Run a command in the project; `python` and `dvc` are this interpreter's.
 
-        Stages and commands run inside this process, which saves an interpreter's start with all its imports.
-        Where the process itself is the subject of a test, `own_process` starts one. Flows always get one: Prefect
-        reads its settings when it is imported.
+        DVC, stages and commands run inside this process, which saves an interpreter's start with all its imports.
+        Where the process itself is the subject of a test, `own_process` starts one. A Prefect server's client always
+        gets one: Prefect reads its settings when it is imported.
         """
-        flow = command[2:3] == ("pipelines",) and command[3:4] in [("train",), ("evaluate",), ("grid",)]
-        if command[:2] == ("python", "-m") and not (flow or own_process or preexec_fn):
-            done = self._run_here(*command[2:], environment=self.environment(**environment))
+        variables = self.environment(**environment)
+        here = command[0] == "dvc" or command[:2] == ("python", "-m")
+        if here and not (own_process or preexec_fn or "PREFECT_API_URL" in environment):
+            with dvc_in_process():
+                code, out, errors = in_process.run(command, self.root, variables)
+            done = subprocess.CompletedProcess(command, code, out, errors)
         else:
-            done = self._run_process(
-                *command, preexec_fn=preexec_fn, environment=self.environment(**environment)
-            )
+            done = self._run_process(*command, preexec_fn=preexec_fn, environment=variables)
         if ok and done.returncode:
             raise AssertionError(f"{command} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
         return done
-
-    def _run_here(self, module: str, *arguments: str, environment: dict[str, str]) -> Run:
-        out, error = io.StringIO(), io.StringIO()
-        before = os.environ.copy(), Path.cwd(), sys.argv, sys.excepthook
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-        os.environ.clear()
-        os.environ.update(environment)
-        os.chdir(self.root)
-        sys.argv = [module, *arguments]
-        try:
-            with redirect_stdout(out), redirect_stderr(error):
-                try:
-                    runpy.run_module(module, run_name="__main__")
-                    code = 0
-                except SystemExit as stop:
-                    code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-                except Exception:
-                    traceback.print_exc()
-                    code = 1
-        finally:
-            os.environ.clear()
-            os.environ.update(before[0])
-            os.chdir(before[1])
-            sys.argv, sys.excepthook = before[2:]
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-        return subprocess.CompletedProcess([module, *arguments], code, out.getvalue(), error.getvalue())
 
     def _run_process(
         self, *command: str, preexec_fn: Callable[[], None] | None, environment: dict[str, str]
@@ -110,7 +93,7 @@ class Project:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=600,
+            timeout=900,
             preexec_fn=preexec_fn,
         )
 
@@ -122,8 +105,8 @@ class Project:
         path.write_text(text.replace(old, new))
 
 
-def copy_project(target: Path) -> Project:
-    """The files that git would take, with the smoke preset as params.yaml, committed."""
+def copy_project(target: Path, database: Path | None = None) -> Project:
+    """The files that git would take, with the smoke preset as params.yaml, committed; an MLflow database if given."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -136,7 +119,16 @@ def copy_project(target: Path) -> Project:
         if source.is_file() and not name.startswith(("tests/", "experiments/results/", "dvc.lock")):
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target / name)
+    smoke = target / "presets/smoke.yaml"
+    text = smoke.read_text()
+    for whole, part in SMALLER.items():
+        assert text.count(whole) == 1, whole
+        text = text.replace(whole, part)
+    smoke.write_text(text)
     apply_preset(target, "smoke")
+    if database:
+        (target / "mlruns").mkdir()
+        shutil.copy(database, target / "mlruns" / "mlflow.db")
     project = Project(target)
     project.run("git", "init", "--quiet")
     project.run("git", "add", "--all")
@@ -160,7 +152,7 @@ def prefect_server(project: Project, home: Path) -> Iterator[str]:
         start_new_session=True,
     )
     try:
-        deadline = time.monotonic() + 180
+        deadline = time.monotonic() + 900
         while not answers(f"{address}/health"):
             assert server.poll() is None, "the Prefect server ended"
             assert time.monotonic() < deadline, "the Prefect server did not start"
@@ -168,7 +160,7 @@ def prefect_server(project: Project, home: Path) -> Iterator[str]:
         yield address
     finally:
         os.killpg(server.pid, signal.SIGTERM)
-        server.wait(60)
+        server.wait(900)
 
 
 def ask(url: str, body: dict[str, Any]) -> Any:
@@ -176,5 +168,5 @@ def ask(url: str, body: dict[str, Any]) -> Any:
     request = urllib.request.Request(
         url, data=json.dumps(body).encode(), headers={"content-type": "application/json"}
     )
-    with urllib.request.urlopen(request, timeout=60) as response:
+    with urllib.request.urlopen(request, timeout=300) as response:
         return json.loads(response.read())

@@ -36,7 +36,7 @@ def repro(root: Path) -> "subprocess.Popen[str]":
 
 def refused(root: Path) -> str:
     process = repro(root)
-    output = process.communicate(timeout=120)[0]
+    output = process.communicate(timeout=900)[0]
     assert process.returncode != 0, output
     assert "ERROR: " in output
     assert "Traceback" not in output
@@ -71,7 +71,7 @@ def test_a_second_repro_is_refused_and_the_first_one_ends_well(tiny: tuple[Path,
     first = in_training(root, home, 2)
     assert f"is busy, it is being blocked by:\n  (PID {first.pid})" in refused(root)
     (home / "here-9").touch()
-    output = first.communicate(timeout=120)[0]
+    output = first.communicate(timeout=900)[0]
     assert first.returncode == 0, output
     assert tiny_project.runs(home) == ["prepare", "train 2", "evaluate"]
     assert "up to date" in dvc(root, "repro"), "nothing is left to do"
@@ -99,7 +99,7 @@ def test_a_killed_repro_leaves_no_lock_that_counts(tiny: tuple[Path, Path]) -> N
 
 def dvc_output(root: Path) -> str:
     process = repro(root)
-    output = process.communicate(timeout=120)[0]
+    output = process.communicate(timeout=900)[0]
     assert process.returncode == 0, output
     return output
 

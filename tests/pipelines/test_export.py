@@ -1,5 +1,6 @@
 """Exporting, from the command line to the files it leaves, and what stands in MLflow afterwards."""
 
+import functools
 import json
 import shutil
 import sys
@@ -16,11 +17,13 @@ from model_specs import network_of, random_images, spec
 from safetensors.torch import save_file
 
 from msclnet.datasets.records import Record
+from msclnet.export.onnx import onnx_graph
 from msclnet.export.openvino import signal_stack_kept
 from msclnet.export.stream import optional
 from msclnet.images.table import Entry, file_digest, write_manifest
-from pipelines import cli, export
-from pipelines.release import export as export_files
+from msclnet.models.network import MSCLNet
+from pipelines import cli
+from pipelines.release import export
 from pipelines.settings import QUIET
 
 HEIGHT, WIDTH = 64, 32
@@ -65,6 +68,23 @@ def project(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return root
+
+
+@pytest.fixture(autouse=True)
+def exported_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All tests export the same network, which takes seconds."""
+    monkeypatch.setattr(export, "onnx_graph", graph_of)
+
+
+@functools.cache
+def _graph(infrared: bool, height: int, width: int) -> Any:
+    return onnx_graph(network_of(SPEC).eval(), infrared=infrared, height=height, width=width)
+
+
+def graph_of(network: MSCLNet, *, infrared: bool, height: int, width: int) -> Any:
+    ours = network_of(SPEC).state_dict()
+    assert all(torch.equal(value, ours[name]) for name, value in network.state_dict().items())
+    return _graph(infrared, height, width)
 
 
 @pytest.fixture
@@ -124,14 +144,14 @@ def test_the_files_compute_what_the_network_computes(project: Path, logged: list
 
 def test_images_of_val_and_test_are_looked_at_from_end_to_end(project: Path) -> None:
     for modality, rows in (("infrared", {"val": [0, 3], "test": [0, 3, 6]}), ("visible", {"val": [1, 2, 4]})):
-        found = export_files.real_images(modality)
+        found = export.real_images(modality)
         wanted = np.concatenate([IMAGES[split][chosen] for split, chosen in rows.items()])
         np.testing.assert_array_equal(found[: len(wanted)], wanted)
 
 
 def test_many_images_are_thinned_out_evenly(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export_files, "IMAGES", 3)
-    np.testing.assert_array_equal(export_files.real_images("visible")[3:], IMAGES["test"][[1, 4, 8]])
+    monkeypatch.setattr(export, "IMAGES", 3)
+    np.testing.assert_array_equal(export.real_images("visible")[3:], IMAGES["test"][[1, 4, 8]])
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "network.json", "run.json"])
@@ -165,25 +185,26 @@ def test_a_folder_that_cannot_be_written(
     assert (project / "a_file").read_text() == "mine"
 
 
-def test_without_openvino_there_is_onnx_alone_and_nothing_of_a_former_network(
-    project: Path, logged: list, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_without_openvino_and_mlflow_there_is_onnx_alone_and_nothing_of_a_former_network(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = project / "elsewhere"
     out.mkdir()
     for name in ("visible.xml", "visible.bin", "infrared.onnx", "notes.txt"):
         (out / name).write_text("former")
     monkeypatch.setitem(sys.modules, "openvino", None)
-    export.export(Path("elsewhere"))
-    assert "openvino is not installed" in capsys.readouterr().out
-    assert {path.name for path in out.iterdir()} == {
-        "visible.onnx",
-        "infrared.onnx",
-        "export.json",
-        "notes.txt",
-    }
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["export", "--out", "elsewhere"])
+    output = capsys.readouterr()
+    assert "openvino is not installed" in output.out
+    assert output.err.startswith("error: ")
+    assert "http://127.0.0.1:1" in output.err
+    files = {"visible.onnx", "infrared.onnx"}
+    assert set(contents(out)) == {*files, "export.json", "notes.txt"}
     assert (out / "notes.txt").read_text() == "former"
     onnx.checker.check_model(out / "infrared.onnx")
-    assert set(logged[0]["files"]) == {"visible.onnx", "infrared.onnx"}
+    assert set(json.loads((out / "export.json").read_text())["files"]) == files
 
 
 def test_a_graph_that_is_wrong_is_not_kept(
@@ -193,9 +214,8 @@ def test_a_graph_that_is_wrong_is_not_kept(
     out = project / "results/export"
     out.mkdir(parents=True)
     (out / "visible.onnx").write_text("former")
-    right = export_files.onnx_graph
     monkeypatch.setattr(
-        export_files, "onnx_graph", lambda network, infrared, **size: right(network, infrared=False, **size)
+        export, "onnx_graph", lambda network, infrared, **size: graph_of(network, infrared=False, **size)
     )
     monkeypatch.setitem(sys.modules, "openvino", None)
     message = refused(capsys)
@@ -205,21 +225,14 @@ def test_a_graph_that_is_wrong_is_not_kept(
     assert logged == []
 
 
-def test_mlflow_away_leaves_the_files(
-    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
-    monkeypatch.setitem(sys.modules, "openvino", None)
-    message = refused(capsys)
-    assert "http://127.0.0.1:1" in message
-    assert {"visible.onnx", "infrared.onnx", "export.json"} == set(contents(project / "results/export"))
-
-
 @pytest.mark.pipeline
-def test_a_trained_projects_export_gives_the_stages_features_and_stands_in_mlflow(finished) -> None:
+def test_a_trained_projects_export_gives_the_stages_features_and_stands_in_mlflow(
+    finished, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Against what the stage `embed` wrote, and with the real MLflow database."""
     from mlflow import MlflowClient
 
+    monkeypatch.setattr(export, "onnx_graph", onnx_graph)
     try:
         printed = finished.run("python", "-m", "pipelines", "export").stdout
         out = finished.root / "results/export"

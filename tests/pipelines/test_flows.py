@@ -8,6 +8,7 @@ import tiny_project
 from tiny_project import git, wait_for
 
 from msclnet.errors import UserError
+from pipelines import cli
 from pipelines.orchestration import summary
 from pipelines.orchestration.prefect_server import server_address
 
@@ -15,41 +16,32 @@ from pipelines.orchestration.prefect_server import server_address
 @pytest.fixture
 def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
     monkeypatch.setenv("PREFECT_PORT", "9")  # nobody listens there: no server
-    return tiny_project.setup(tmp_path, monkeypatch)
+    root, home = tiny_project.setup(tmp_path, monkeypatch)
+    monkeypatch.chdir(root)
+    return root, home
 
 
-def start(root: Path, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", tiny_project.COMMAND, *arguments],
-        cwd=root,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # A test run in the background ignores SIGINT, and its children would inherit that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
+def command(*arguments: str) -> int:
+    """`msclnet ...` in this process; returns its exit status."""
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    return int(ended.value.code or 0)
 
 
-def command(root: Path, *arguments: str) -> tuple[int, str, str]:
-    child = start(root, *arguments)
-    output, errors = child.communicate(timeout=120)
-    return child.returncode, output, errors
-
-
-def test_the_command_line_needs_no_server(tiny: tuple[Path, Path]) -> None:
+def test_the_command_line_needs_no_server(
+    tiny: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     root, home = tiny
-    code, output, _ = command(
-        root, "train", "--preset", "smoke", "--set", "train.epochs=3", "--name", "three"
-    )
+    assert command("train", "--preset", "smoke", "--set", "train.epochs=3", "--name", "three") == 0
 
-    assert code == 0
+    output = capsys.readouterr().out
     table = [line.split()[:2] for line in output.splitlines()]
     assert all([stage, "run"] in table for stage in ("prepare", "train", "evaluate"))
     assert ["all.single", "0.3"] in table
     assert list(tiny_project.experiments(root)) == ["three"]
     assert git(root, "status", "--porcelain") == ""
-    code, _, errors = command(root, "evaluate")
-    assert code == 2  # this tree has no model yet: the experiment has left it alone
+    assert command("evaluate") == 2  # this tree has no model yet: the experiment has left it alone
+    errors = capsys.readouterr().err
     assert errors.startswith("error: stage evaluate needs results/model, which is not there")
     assert tiny_project.runs(home) == ["prepare", "train 3", "evaluate"]
 
@@ -57,22 +49,19 @@ def test_the_command_line_needs_no_server(tiny: tuple[Path, Path]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (
-            ["train", "--set", "train.epoch=3"],
-            "train.epoch: params.yaml has no such key (did you mean 'train.epochs'?)",
-        ),
-        (["train", "--preset", "smok"], "no preset 'smok' in presets/ (did you mean 'smoke'?)"),
-        (["train", "--until", "trains"], "no stage 'trains' in dvc.yaml (did you mean 'train'?)"),
-        (["train", "--name", "x"], "name 'x': only experiments have names; give a preset or overrides"),
+        ("--set train.epoch=3", "train.epoch: params.yaml has no such key (did you mean 'train.epochs'?)"),
+        ("--preset smok", "no preset 'smok' in presets/ (did you mean 'smoke'?)"),
+        ("--until trains", "no stage 'trains' in dvc.yaml (did you mean 'train'?)"),
+        ("--name x", "name 'x': only experiments have names; give a preset or overrides"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_status_2(
-    tiny: tuple[Path, Path], arguments: list[str], words: str
+    tiny: tuple[Path, Path], arguments: str, words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    root, home = tiny
-    code, _, errors = command(root, *arguments)
+    _, home = tiny
+    assert command("train", *arguments.split()) == 2
 
-    assert code == 2
+    errors = capsys.readouterr().err
     assert len(errors.splitlines()) == 1
     assert errors.startswith(f"error: {words}")
     assert tiny_project.runs(home) == []
@@ -83,12 +72,20 @@ def test_stopping_the_command_stops_the_training(
     tiny: tuple[Path, Path], number: signal.Signals, status: int
 ) -> None:
     root, home = tiny
-    child = start(root, "train", "--set", "train.epochs=999", "--until", "train")
+    arguments = ("train", "--set", "train.epochs=999", "--until", "train")
+    child = subprocess.Popen(
+        [sys.executable, "-c", tiny_project.COMMAND, *arguments],
+        cwd=root,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A test run in the background ignores SIGINT, and its children would inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
     wait_for(
-        lambda: (home / "pid").exists() and (home / "pid").read_text() != "", what="the training", seconds=300
+        lambda: (home / "pid").exists() and (home / "pid").read_text() != "", what="the training", seconds=900
     )
     child.send_signal(number)
-    _, errors = child.communicate(timeout=60)
+    _, errors = child.communicate(timeout=900)
 
     assert child.returncode == status
     assert "Traceback" not in errors

@@ -40,8 +40,8 @@ def records(project: Project) -> dict[str, dict]:
 
 
 @pytest.mark.pipeline
-def test_a_grid_through_the_real_stages(tmp_path: Path) -> None:
-    project = copy_project(tmp_path / "project")
+def test_a_grid_through_the_real_stages(tmp_path: Path, empty_database: Path) -> None:
+    project = copy_project(tmp_path / "project", empty_database)
     (project.root / "experiments/baseline.yaml").write_text(GRID)
     done = project.run("python", "-m", "pipelines", "grid", "baseline")
 

@@ -6,14 +6,13 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
 
 import pytest
 import tiny_grid
 import tiny_project
-from smoke_project import Project, ask, prefect_server
+from smoke_project import ask
 from tiny_project import git, wait_for
 
 from msclnet.errors import UserError
@@ -28,10 +27,12 @@ EXAMPLE = "experiments/results/ablation.jsonl"
 
 
 @pytest.fixture
-def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+def tiny(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> tuple[Path, Path]:
     monkeypatch.setenv("PREFECT_PORT", "9")  # nobody listens there: no server
     monkeypatch.setenv("MSCLNET_DEVICE", "cpu")
-    root, home = tiny_grid.setup(tmp_path, monkeypatch)
+    root, home = tiny_grid.setup(tmp_path, monkeypatch, processes="prefect_api" in request.fixturenames)
     monkeypatch.chdir(root)
     return root, home
 
@@ -152,22 +153,18 @@ def edit_record(root: Path, **changes) -> None:
     (root / EXAMPLE).write_text(json.dumps(record) + "\n")
 
 
-def test_cells_are_judged_by_parameters_and_recipe_and_not_by_their_names(
-    tiny: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_cells_are_judged_by_parameters_and_recipe_and_not_by_their_names(tiny: tuple[Path, Path]) -> None:
     root, home = tiny
     run(root, rows=["B"], seeds=[0])
     first = tiny_grid.record(root, "ablation", "B", 0)
 
     # Another recipe is not finished; a record from before there was a number, or a parameter, is of recipe 1.
-    for module in (plans, runner, sys.modules["pipelines.experiments.record"]):
-        monkeypatch.setattr(module, "RECIPE", 2)
-    _, _, outcomes = run(root, rows=["B"], seeds=[0])
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (plans, runner, sys.modules["pipelines.experiments.record"]):
+            patch.setattr(module, "RECIPE", 2)
+        _, _, outcomes = run(root, rows=["B"], seeds=[0])
     assert [outcome.result.before for outcome in outcomes if outcome.result] == [False]
     assert tiny_grid.record(root, "ablation", "B", 0)["recipe"] == 2
-    monkeypatch.undo()
-    monkeypatch.chdir(root)
-    tiny_project_environment(monkeypatch, home)
     edit_record(root, params={k: v for k, v in first["params"].items() if k != "train.epochs"})
     record = tiny_grid.record(root, "ablation", "B", 0)
     del record["recipe"]
@@ -195,14 +192,6 @@ def test_cells_are_judged_by_parameters_and_recipe_and_not_by_their_names(
     assert git(root, "status", "--short") == ""
     run(root, rows=["B"], seeds=[0], overrides={"train.epochs": 7}, name="longer")
     assert tiny_grid.record(root, "longer", "B", 0)["params"]["train.epochs"] == 7
-
-
-def tiny_project_environment(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
-    """What `tiny` sets, after an undo."""
-    for name, value in tiny_project.environment(home).items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("MSCLNET_DEVICE", "cpu")
-    monkeypatch.setattr("pipelines.orchestration.experiments.load_params", lambda path: None)
 
 
 def test_a_failing_cell_is_reported_and_the_rest_goes_on(
@@ -262,16 +251,6 @@ def test_under_score_validation_nothing_after_the_training_runs(tiny: tuple[Path
     assert conclusion.rows[0]["score"] == "17.38"
 
 
-def test_two_at_a_time(tiny: tuple[Path, Path]) -> None:
-    root, home = tiny
-    # Each training waits until the other has begun: in a queue neither would ever end.
-    arguments = ("--rows", "B", "five", "--seeds", "1", "--parallel", "2", "--set", "train.meet=[0, 5]")
-    assert command("ablation", *arguments) == 0
-    assert sorted(tiny_grid.trained(home)) == ["0 1", "5 1"]
-    means = tiny_grid.record(root, "ablation", "five", 1)["figures"]["test"]["all-1shot"]["mean"]
-    assert means["rank1"] == 41.0
-
-
 def test_two_clones_with_one_cache_share_a_grid_and_two_runs_of_one_train_a_cell_once(
     tiny: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -283,7 +262,7 @@ def test_two_clones_with_one_cache_share_a_grid_and_two_runs_of_one_train_a_cell
     parts = ((root, "0"), (root, "0"), (other, "1"))
     children = [start(each, "ablation", "--rows", "B", "five", "--seeds", seed) for each, seed in parts]
     for child in children:
-        _, errors = child.communicate(timeout=500)
+        _, errors = child.communicate(timeout=900)
         assert child.returncode == 0, errors
     assert sorted(tiny_grid.trained(home)) == ["0 0", "0 1", "5 0", "5 1"]
     assert [r["machine"]["trained_here"] for r in tiny_grid.records(root, "ablation").values()] == [True] * 2
@@ -311,9 +290,9 @@ def test_an_interrupted_grid_stops_every_training_and_goes_on(
         (home / f"endless-{effect}").touch()
     child = start(root, "ablation", "--seeds", "0", "--parallel", "2")
     pids = [home / "pid-3", home / "pid-5"]
-    wait_for(lambda: all(pid.exists() and pid.read_text() for pid in pids), what="two", seconds=300)
+    wait_for(lambda: all(pid.exists() and pid.read_text() for pid in pids), what="two")
     child.send_signal(number)
-    _, errors = child.communicate(timeout=300)
+    _, errors = child.communicate(timeout=900)
     assert child.returncode == status
     assert "Traceback" not in errors
     assert all((home / f"stopped-{effect}").exists() for effect in (3, 5))
@@ -390,7 +369,7 @@ def test_at_most_so_many_at_a_time_and_outcomes_in_order() -> None:
     variable = contextvars.ContextVar[str]("variable")
     variable.set("the caller's")
     lock, present, most, seen = threading.Lock(), 0, 0, list[str]()
-    both = threading.Barrier(2, timeout=60)
+    both = threading.Barrier(2, timeout=900)
 
     def work(piece: int, stop: Event) -> int:
         nonlocal present, most
@@ -420,32 +399,30 @@ def test_at_most_so_many_at_a_time_and_outcomes_in_order() -> None:
     assert run_parallel([], work) == []
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The API address of a Prefect server for these tests."""
-    folder = tmp_path_factory.mktemp("prefect")
-    with prefect_server(Project(folder), folder) as address:
-        yield address
-
-
 @pytest.mark.pipeline
 def test_in_prefect_every_cell_is_a_task_and_the_rows_an_artifact(
-    tiny: tuple[Path, Path], server: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tiny: tuple[Path, Path],
+    prefect_api: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    _, home = tiny
-    monkeypatch.setenv("PREFECT_API_URL", server)
+    root, home = tiny
+    monkeypatch.setenv("PREFECT_API_URL", prefect_api)
     (home / "wrong-3").touch()
-    assert command("ablation", "--seeds", "0", "--parallel", "2") == 2
+    # B and five wait until the other has begun: in a queue neither would ever end.
+    assert command("ablation", "--seeds", "0", "--parallel", "2", "--set", "train.meet=[0, 5]") == 2
 
     message = "error: 1 of 3 cells failed; started again, only they run\nthree, seed 0: train.effect is wrong"
     assert message in capsys.readouterr().err
-    flow_run = ask(f"{server}/flow_runs/filter", {"sort": "START_TIME_DESC", "limit": 1})[0]
+    flow_run = ask(f"{prefect_api}/flow_runs/filter", {"sort": "START_TIME_DESC", "limit": 1})[0]
     mine = {"flow_runs": {"id": {"any_": [flow_run["id"]]}}}
-    states = {task["name"]: task["state_type"] for task in ask(f"{server}/task_runs/filter", mine)}
+    states = {task["name"]: task["state_type"] for task in ask(f"{prefect_api}/task_runs/filter", mine)}
     assert states == {"B, seed 0": "COMPLETED", "three, seed 0": "FAILED", "five, seed 0": "COMPLETED"}
     assert flow_run["state"]["message"].startswith(message)
-    (artifact,) = ask(f"{server}/artifacts/filter", mine)
+    (artifact,) = ask(f"{prefect_api}/artifacts/filter", mine)
     rows = {row["row"]: row for row in json.loads(artifact["data"])}
     assert artifact["key"] == "grid-ablation"
     assert rows["five"]["Rank-1 - baseline"] == "+10.00 (one seed)"
     assert rows["three"]["note"] == "failed with seed 0"
+    means = tiny_grid.record(root, "ablation", "five", 0)["figures"]["test"]["all-1shot"]["mean"]
+    assert means["rank1"] == 40.0

@@ -7,7 +7,7 @@ import re
 import shutil
 import signal
 import subprocess
-import time
+import sys
 
 import psutil
 import pytest
@@ -28,21 +28,39 @@ def history(project):
     return [[line[i] for i in kept] for line in lines]
 
 
+# The stage, which waits for a line once its first checkpoint is written: the moment of the signal is the same always.
+WAITING = """
+import runpy, sys
+from msclnet.training.checkpoint import CheckpointFolder
+
+save = CheckpointFolder.save
+
+def save_and_wait(*arguments, **how):
+    CheckpointFolder.save = save
+    save(*arguments, **how)
+    print("saved", flush=True)
+    sys.stdin.readline()
+
+CheckpointFolder.save = save_and_wait
+runpy.run_module("pipelines.stages.train", run_name="__main__")
+"""
+
+
 def start(project):
-    """The stage as a process that leads a session, to be stopped once its first checkpoint lies on the disk."""
+    """The stage as a process that leads a session, with its first checkpoint on the disk."""
     process = subprocess.Popen(
-        ["python", "-m", "pipelines.stages.train"],
+        [sys.executable, "-c", WAITING],
         cwd=project.root,
-        env=project.environment(),
-        stdout=subprocess.DEVNULL,
+        env=project.environment(MSCLNET_WORKERS="1"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        text=True,
         start_new_session=True,
     )
-    deadline = time.monotonic() + 300
-    while not list(project.root.glob("checkpoints/*/epoch-*.pt")):
-        assert process.poll() is None, process.stderr.read() if process.stderr else ""
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    assert process.stdout
+    lines = iter(process.stdout.readline, "")
+    assert "saved\n" in lines, process.communicate()[1]
     return process
 
 
@@ -65,29 +83,28 @@ def checkpoints(project):
     return sorted(project.root.glob("checkpoints/*/epoch-*.pt"))
 
 
-@pytest.mark.parametrize(
-    ("how", "status"), [(signal.SIGKILL, "RUNNING"), (signal.SIGTERM, "KILLED")], ids=["SIGKILL", "SIGTERM"]
-)
-def test_a_stopped_training_ends_as_if_nothing_had_happened(project, how, status):
-    """It goes on in the same MLflow run, after an edit of what does not concern it, and while it is watched."""
-    project.edit("  epochs: 3", "  epochs: 40")
-    forget_checkpoints(project)
+def stopped(project, how):
+    """Exit code, errors and MLflow run of a training that is started and, after its next checkpoint, stopped."""
     process = start(project)
     # As schedulers do it: every process of the job, those that prepare batches included.
     os.killpg(process.pid, how)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == (-signal.SIGKILL if how == signal.SIGKILL else 143)
-    place = checkpoints(project)[-1]
-    if how == signal.SIGTERM:
-        assert "Traceback" not in errors.decode()
-        told = errors.decode().splitlines()[-1]
-        epoch, _, step = place.stem.partition(".step-")
-        words = f"to resume after epoch {int(epoch.removeprefix('epoch-'))}"
-        words += f" and {int(step)} steps of the next" if step else ""
-        assert told == f"stopped by SIGTERM: start the same command again {words} (saved in {place.parent})"
+    _, errors = process.communicate(timeout=900)
+    assert "Traceback" not in errors
+    return process.returncode, errors, last_run(project)[1].info
 
-    client, stopped = last_run(project)
-    assert stopped.info.status == status
+
+def test_a_training_that_is_killed_and_stopped_ends_as_if_nothing_had_happened(project):
+    """It goes on in the same MLflow run, after an edit of what does not concern it, and while it is watched."""
+    project.edit("  epochs: 3", "  epochs: 4")
+    forget_checkpoints(project)
+    code, _, killed = stopped(project, signal.SIGKILL)
+    assert (code, killed.status) == (-signal.SIGKILL, "RUNNING")
+    place = checkpoints(project)[-1]
+    assert place.stem == "epoch-00001"
+    code, errors, ended = stopped(project, signal.SIGTERM)
+    assert (code, ended.status, ended.run_id) == (143, "KILLED", killed.run_id)
+    words = "stopped by SIGTERM: start the same command again to resume after epoch 2"
+    assert errors.splitlines()[-1] == f"{words} (saved in {place.parent})"
 
     project.edit("map_identities: 4", "map_identities: 5")
     project.edit("profile: 0", "profile: 2")
@@ -96,9 +113,10 @@ def test_a_stopped_training_ends_as_if_nothing_had_happened(project, how, status
     resumed = {name: (project.root / "results/train" / name).read_bytes() for name in RESULTS}
     resumed_history = history(project)
     run = json.loads((project.root / "results/train/run.json").read_text())
-    assert run["run_id"] == stopped.info.run_id
+    assert run["run_id"] == killed.run_id
+    client = last_run(project)[0]
     assert client.get_run(run["run_id"]).info.status == "FINISHED"
-    assert [path.stem for path in checkpoints(project)] == [f"epoch-{epoch:05d}" for epoch in (38, 39, 40)]
+    assert [path.stem for path in checkpoints(project)] == [f"epoch-{epoch:05d}" for epoch in (2, 3, 4)]
 
     (trace,) = (project.root / "profiles" / place.parent.name).iterdir()
     assert str(trace) in again.stdout
@@ -116,7 +134,6 @@ def test_a_stopped_training_ends_as_if_nothing_had_happened(project, how, status
 
 
 def test_a_killed_worker_and_a_second_training_are_told_and_cost_nothing(project):
-    project.edit("  epochs: 3", "  epochs: 4000")
     forget_checkpoints(project)
     process = start(project)
     workers = psutil.Process(process.pid).children()
@@ -129,10 +146,10 @@ def test_a_killed_worker_and_a_second_training_are_told_and_cost_nothing(project
     assert workers
     for worker in workers:
         worker.kill()
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate("go on\n", timeout=900)
     assert process.returncode == 2
-    assert "error: a process that prepares batches failed" in errors.decode()
-    assert "Traceback" not in errors.decode()
+    assert "error: a process that prepares batches failed" in errors
+    assert "Traceback" not in errors
     assert checkpoints(project)
     assert all(read_checkpoint(path)["progress"]["epoch"] > 0 for path in checkpoints(project))
     assert last_run(project)[1].info.status == "FAILED"

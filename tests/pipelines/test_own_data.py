@@ -87,8 +87,10 @@ def run_the_page(project: Project, places: dict[str, Path]) -> dict[str, str]:
     return printed
 
 
-def test_twenty_people_by_the_commands_of_the_page(people: Path, tmp_path: Path) -> None:
-    project = copy_project(tmp_path / "project")
+def test_twenty_people_by_the_commands_of_the_page(
+    people: Path, tmp_path: Path, empty_database: Path
+) -> None:
+    project = copy_project(tmp_path / "project", empty_database)
     query = people / "infrared" / "Jörg Weiß 3" / "cam3" / "00.jpg"
     printed = run_the_page(
         project,

@@ -18,10 +18,9 @@ def contents(root):
 
 @pytest.mark.parametrize(
     ("stage", "folder"),
-    [("preprocess", "data/processed"), ("train", "checkpoints"), ("evaluate", "results/metrics")],
+    [("preprocess", "data/processed"), ("evaluate", "results/metrics")],
 )
 def test_a_read_only_folder_is_named(project, stage, folder):
-    (project.root / "checkpoints").mkdir(exist_ok=True)
     before = contents(project.root)
     with read_only(project.root / folder):
         done = project.run(

@@ -1,9 +1,10 @@
-"""The whole pipeline on replicas of the real data sets: from what a user was given to labelled figures."""
+"""Replicas of the real data sets: from what a user was given to labelled figures."""
 
 import io
 import json
 import os
 import re
+import shutil
 import tarfile
 import zipfile
 from pathlib import Path
@@ -20,15 +21,15 @@ pytestmark = pytest.mark.pipeline
 SHOWN = ("rank1", "rank5", "rank10", "rank20", "mAP", "mINP")
 
 
-def prepared(target: Path, dataset: str, **changes: Any) -> Project:
+def prepared(target: Path, database: Path, dataset: str, **changes: Any) -> Project:
     """A project at smoke size whose params.yaml asks for the data set; changes by dotted key, `__` for the dot."""
-    project = copy_project(target)
+    project = copy_project(target, database)
     path = project.root / "params.yaml"
     yaml = YAML()
     params = yaml.load(path.read_text())
     params["download"] |= {"dataset": dataset, "source": f"data/source/{dataset}", "differences": "warn"}
     params["train"]["batch"]["identities"] = 2
-    for key, value in changes.items():
+    for key, value in {"train__epochs": 2, "train__steps_per_epoch": 2, **changes}.items():
         section, name = key.split("__")
         params[section][name] = value
     with path.open("w") as file:
@@ -51,7 +52,7 @@ def zipped(folder: Path, archive: Path) -> Path:
     return archive
 
 
-def reports(project: Project) -> list[dict]:
+def reports(project: Project) -> list[dict[str, Any]]:
     return json.loads((project.root / "results/metrics/report.json").read_text())
 
 
@@ -60,11 +61,11 @@ def executed(output: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def sysu(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, Path]:
+def sysu(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> tuple[Project, Path]:
     folder = tmp_path_factory.mktemp("cam_archives")
     write_sysu_mm01(folder / "cam1", train=6, val=4, test=5, images=2)
     archive = zipped(folder / "cam1", folder / "SYSU-MM01.zip")
-    project = prepared(tmp_path_factory.mktemp("sysu") / "cam3", "sysu-mm01")
+    project = prepared(tmp_path_factory.mktemp("sysu") / "cam3", empty_database, "sysu-mm01")
     link(project, archive)
     project.run("dvc", "repro")
     return project, archive
@@ -85,6 +86,7 @@ def test_sysu_mm01_from_an_archive(sysu):
         "sysu-mm01, infrared-to-visible, 10 trials, no mirror images, no re-rank"
     )
     assert (project.root / "results/figures/top10.png").stat().st_size > 10_000
+    project.run("dvc", "plots", "show")
     counted = json.loads((project.root / "results/download/report.json").read_text())
     assert counted["differences"]
 
@@ -113,16 +115,7 @@ def test_an_unchanged_archive_reruns_nothing_and_a_changed_one_everything_it_con
 
 def test_an_experiment_sees_the_link_too(sysu):
     project, _ = sysu
-    command = (
-        "python",
-        "-m",
-        "pipelines",
-        "train",
-        "--set",
-        "evaluate.trials=3",
-        "--until",
-        "evaluate",
-    )
+    command = ("python", "-m", "pipelines", "train", "--set", "evaluate.trials=3", "--until", "evaluate")
     first = project.run(*command, "--name", "three")
     assert "saved as experiment three" in first.stdout + first.stderr
     assert project.run("git", "status", "--porcelain", "data").stdout == ""  # the link is the user's own
@@ -162,23 +155,43 @@ def test_a_partial_copy_is_an_error_where_it_should_be(sysu):
     assert "download.differences" in done.stderr
 
 
-def test_regdb_from_a_folder_with_all_identities_in_training(tmp_path):
+def test_regdbs_grid_on_a_folder_with_all_identities_in_training(tmp_path, empty_database):
+    """The project's own grid, on two of its ten rows and without figures: real stages, and the mean over splits."""
     write_regdb(tmp_path / "cam2" / "RegDB")
-    project = prepared(
-        tmp_path / "project", "regdb", preprocess__validation="none", preprocess__regdb_split=2
-    )
+    project = prepared(tmp_path / "project", empty_database, "regdb", preprocess__validation="none")
     link(project, tmp_path / "cam2")
-    project.run("dvc", "repro", "visualize")
-    found = reports(project)
-    assert [r["direction"] for r in found if r["feature"] == "bnneck"] == [
-        "visible-to-infrared",
-        "infrared-to-visible",
-    ]
-    assert {(r["dataset"], r["split"], r["mode"], r["shots"]) for r in found} == {("regdb", 2, None, None)}
-    metrics = json.loads((project.root / "results/metrics/metrics.json").read_text())
-    assert metrics["validation"] == {}
-    project.run("dvc", "plots", "show")
-    assert set(metrics["visible-to-infrared"]["mean"]) == set(SHOWN)
+    shutil.copy(project.root / "params.yaml", project.root / "presets/regdb.yaml")
+    grid = project.root / "experiments/regdb.yaml"
+    grid.write_text(grid.read_text().replace("until: visualize", "until: evaluate"))
+    done = project.run("python", "-m", "pipelines", "grid", "regdb", "--rows", "split-1", "split-2")
+
+    lines = (project.root / "experiments/results/regdb.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    assert [record["row"] for record in records] == ["split-1", "split-2"]
+    for split, record in enumerate(records, start=1):
+        own = [r for r in record["reports"] if r["feature"] == "bnneck"]
+        assert [r["direction"] for r in own] == ["visible-to-infrared", "infrared-to-visible"]
+        assert {(r["dataset"], r["split"], r["mode"], r["shots"]) for r in record["reports"]} == {
+            ("regdb", split, None, None)
+        }
+        assert record["figures"]["validation"] == {}
+        test = record["figures"]["test"]
+        assert set(test["visible-to-infrared"]["mean"]) == set(SHOWN)
+        assert set(test["infrared-to-visible"]["mean"]) == {"rank1", "mAP"}
+    assert len({record["data"]["data/processed/manifest.csv"] for record in records}) == 2
+
+    summary = json.loads((project.root / "results/regdb/regdb.json").read_text())
+    assert (summary["splits"], summary["failed"]) == ([1, 2], {})
+    for place, result in enumerate(summary["results"]):  # each direction and feature
+        reports = [record["reports"][place] for record in records]
+        for label in ("direction", "feature", "embedding"):
+            assert result[label] == reports[0][label] == reports[1][label]
+        for metric in SHOWN:
+            expected = [100 * report[metric]["mean"] for report in reports]
+            assert result[metric]["per_split"] == pytest.approx(expected)
+            assert result[metric]["mean"] == pytest.approx(sum(expected) / 2)
+            assert result[metric]["std"] == pytest.approx(abs(expected[0] - expected[1]) / 2**0.5)
+    assert "mean over 2 of 10 rows" in done.stdout
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{project.root}/mlruns/mlflow.db")
@@ -186,11 +199,13 @@ def test_regdb_from_a_folder_with_all_identities_in_training(tmp_path):
     assert set(model.aliases) == {"candidate"}  # nothing to compare champions on
 
 
-def test_llcm_from_a_tar_archive_with_mirror_images_and_re_ranking(tmp_path):
+def test_llcm_from_a_tar_archive_with_mirror_images_and_re_ranking(tmp_path, empty_database):
     write_llcm(tmp_path / "LLCM")
     with tarfile.open(tmp_path / "LLCM.tar.gz", "w:gz") as file:
         file.add(tmp_path / "LLCM", "LLCM")
-    project = prepared(tmp_path / "project", "llcm", embed__flip=True, embed__backend="openvino")
+    project = prepared(
+        tmp_path / "project", empty_database, "llcm", embed__flip=True, embed__backend="openvino"
+    )
     project.edit("re_ranking: {on: false", "re_ranking: {on: true")
     link(project, tmp_path / "LLCM.tar.gz")
     project.run("dvc", "repro", "evaluate")

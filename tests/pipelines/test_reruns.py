@@ -44,14 +44,6 @@ def test_a_change_makes_its_own_stage_stale(project, change):
     assert stale(project) == expected
 
 
-@pytest.mark.parametrize(("first", "last"), [("visualize", "visualize"), ("evaluate", "visualize")])
-def test_a_late_change_runs_from_its_stage_on(project, first, last):
-    project.edit(*CHANGES[first][0])
-    assert (
-        executed(project.run("dvc", "repro").stdout) == STAGES[STAGES.index(first) : STAGES.index(last) + 1]
-    )
-
-
 def test_an_unchanged_project_runs_nothing(project):
     assert executed(project.run("dvc", "repro").stdout) == []
 
@@ -63,7 +55,7 @@ def test_what_follows_a_stale_stage_follows_by_the_graph(project):
     assert set(pairwise(STAGES)) <= edges | {(b, a) for a, b in edges}
 
 
-def test_former_values_bring_back_former_results_without_training(project):
+def test_a_change_runs_from_its_stage_on_and_former_values_bring_former_results_back(project):
     """The training is forced to fail if it is started at all."""
     weights = (project.root / "results/train/model.safetensors").read_bytes()
     figures = (project.root / "results/metrics/metrics.json").read_bytes()

@@ -55,12 +55,14 @@ def run(root: Path, epochs: int) -> str:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
+def made(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Iterator[Made]:
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         root, home = tiny.setup(tmp_path_factory.mktemp("restore"), patch)
         patch.setenv("MSCLNET_HOME", str(root))
         (home / "noise").write_text("0")
+        (root / "mlruns").mkdir()
+        shutil.copy(empty_database, root / "mlruns" / "mlflow.db")
         (root / "evaluate.py").write_text(EVALUATE)
         (root / ".gitignore").write_text(tiny.FILES[".gitignore"] + "/restored/\n")
         tiny.git(root, "commit", "--quiet", "--all", "--message=noise")

@@ -4,8 +4,6 @@ import json
 import os
 import resource
 import shutil
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -328,26 +326,20 @@ def test_a_model_in_another_folder(project: Path) -> None:
 
 
 def test_the_registered_champion_ranks_as_its_files_do(
-    project: Path, capsys: pytest.CaptureFixture[str]
+    project: Path, capsys: pytest.CaptureFixture[str], empty_database: Path
 ) -> None:
+    from mlflow_stores import start_tracker
+
     from msclnet.tracking.champion import set_champion
     from msclnet.tracking.registry import log_model
-    from msclnet.tracking.run import Tracker
-    from msclnet.tracking.run_setup import DatasetInfo
 
     own = search("photos", "night.png")
+    (project / "mlruns").mkdir()
+    shutil.copy(empty_database, project / "mlruns/mlflow.db")
     weights = project / "results/train/model.safetensors"
     images = np.zeros((2, HEIGHT, WIDTH, 3), np.uint8)
     infrared = np.array([False, True])
-    tracker = Tracker.start(
-        home=project,
-        experiment="tests",
-        run_name="small",
-        params={},
-        tags={},
-        dataset=DatasetInfo("synthetic", "5e" * 32, {}),
-        system_metrics=False,
-    )
+    tracker = start_tracker(project)
     with tracker.lifetime():
         version = log_model(
             tracker,
@@ -378,33 +370,14 @@ def test_the_registered_champion_ranks_as_its_files_do(
     assert snapshot(project / "results/search") == former
 
 
-def start(project: Path, *, largest_file: int | None = None) -> subprocess.CompletedProcess[str]:
-    def limit() -> None:
-        if largest_file is not None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
-
-    return subprocess.run(
-        [sys.executable, "-m", "pipelines", "search", "photos", "night.png"],
-        cwd=project,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        preexec_fn=limit,
-    )
-
-
-def test_as_a_program(project: Path) -> None:
-    done = start(project)
-    assert done.returncode == 0, done.stderr
-    assert len(json.loads((project / "results/search/ranking.json").read_text())["queries"]) == 1
+def test_a_full_disk_leaves_the_former_results(project: Path) -> None:
+    search("photos", "night.png")
     former = snapshot(project / "results/search")
-    full = start(project, largest_file=5000)  # the picture is larger
-    assert full.returncode != 0
-    assert "File too large" in full.stderr
-    assert snapshot(project / "results/search") == former
-    (project / "results/train/network.json").unlink()
-    missing = start(project)
-    assert missing.returncode == 2
-    assert missing.stderr.startswith("error: results/train/network.json: no such file; run `dvc repro train`")
-    assert "Traceback" not in missing.stderr
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, limits[1]))  # the picture is larger
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            main(["photos", "night.png"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert snapshot(project / "results/search") == former

@@ -12,7 +12,9 @@ TWO = {"MSCLNET_PROCESSES": "2", "MSCLNET_DEVICE": "cpu"}
 TORCHRUN = ("python", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 
 
+@pytest.mark.full_size
 def test_two_processes_embed_what_one_does(project):
+    """Started by torchrun; tests/test_shared_embedding.py has the same without new processes."""
     expected = {
         split: dict(np.load(project.root / f"results/embeddings/{split}.npz")) for split in ("val", "test")
     }
@@ -46,15 +48,6 @@ def test_two_processes_train_together_and_one_speaks(project):
     assert run.data.params["train.batch.identities"] == "4"  # of both together
     again = project.run("python", "-m", "pipelines.stages.train", MSCLNET_DEVICE="cpu")
     assert again.stdout.startswith("resumed after epoch 3"), "one process takes over from two"
-
-
-def test_batch_norm_is_synchronised_on_gpus_only(project):
-    project.edit("sync_batch_norm: false", "sync_batch_norm: true")
-    done = project.run("python", "-m", "pipelines.stages.train", ok=False, own_process=True, **TWO)
-    assert done.returncode == 2
-    assert "Traceback" not in done.stderr
-    assert done.stderr.count("error: ") == 1
-    assert "train.sync_batch_norm is true" in done.stderr
 
 
 def forget_checkpoints(project):

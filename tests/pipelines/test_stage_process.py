@@ -23,7 +23,7 @@ from pipelines.settings import stage_environment
 
 @pytest.fixture
 def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
-    return tiny_project.setup(tmp_path, monkeypatch)
+    return tiny_project.setup(tmp_path, monkeypatch, processes=True)
 
 
 def set_epochs(root: Path, former: int, epochs: int) -> None:
@@ -68,7 +68,7 @@ def test_stopping_lets_the_program_save_its_state_and_leaves_no_process(tiny: tu
         tiny_project.wait_for(lambda: pid.exists() and pid.read_text() != "", what="training")
         stop.set()
         with pytest.raises(StageCancelledError):
-            future.result(30)
+            future.result(900)
 
     assert (home / "stopped").read_text() == "saved"
     assert not tiny_project.lives(int(pid.read_text()))

@@ -1,8 +1,9 @@
 """The stage `train` inside this process, on a few images of noise: how it ends, and what it leaves."""
 
 import json
+import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,15 +11,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from mlflow_stores import MlflowServer, run_status, stored_metrics
 
 from msclnet.datasets.records import SPLITS, Modality, Record
 from msclnet.errors import UserError
 from msclnet.images.table import Entry, write_manifest
+from msclnet.tracking.resend import read_reference, resend
+from msclnet.tracking.run import metric_name
 from msclnet.training.checkpoint import CheckpointFolder, read_checkpoint
-from msclnet.training.history import read_history
+from msclnet.training.history import read_history, write_history
 from msclnet.training.loop import DivergedError
 from msclnet.training.step import Step
-from pipelines.stages import paths
+from pipelines.stages import paths, training_run
 from pipelines.stages.config import Params, check_params
 from pipelines.stages.presets import load_preset
 from pipelines.stages.train import open_training_data, train, training_key
@@ -35,9 +39,12 @@ def params(**train_section: Any) -> Params:
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def home(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Path:
     """One MLflow database for all tests."""
-    return tmp_path_factory.mktemp("home")
+    folder = tmp_path_factory.mktemp("home")
+    (folder / "mlruns").mkdir()
+    shutil.copy(empty_database, folder / "mlruns" / "mlflow.db")
+    return folder
 
 
 @pytest.fixture(autouse=True)
@@ -181,3 +188,57 @@ def test_a_training_that_is_done_is_not_repeated(home: Path, monkeypatch: pytest
     train(params())
     assert (paths.WEIGHTS.read_bytes(), json.loads(paths.RUN.read_text())["run_id"]) == first
     assert [row["epoch"] for row in read_history(paths.HISTORY)] == [1, 2]
+
+
+TIMES = re.compile("images_per_second|share_waiting_for_input|seconds_left")
+
+
+def weights_and_history() -> tuple[bytes, list[dict[str, float]]]:
+    rows = read_history(paths.HISTORY)
+    kept = [{name: value for name, value in row.items() if not TIMES.fullmatch(name)} for row in rows]
+    return paths.WEIGHTS.read_bytes(), kept
+
+
+def test_a_server_that_ends_in_mid_training_changes_nothing_and_gets_the_metrics_later(
+    home: Path,
+    tmp_path: Path,
+    empty_database: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    train(params())
+    undisturbed = weights_and_history()
+    shutil.rmtree(home / "checkpoints")
+    server = MlflowServer(tmp_path / "server", empty_database)
+
+    def stop_after_the_first_epoch(path: Path, history: Sequence[Mapping[str, float]]) -> None:
+        if len(history) == 1:
+            server.stop()
+        write_history(path, history)
+
+    monkeypatch.setattr(training_run, "write_history", stop_after_the_first_epoch)
+    monkeypatch.setattr("msclnet.tracking.run._SECONDS_BETWEEN_ATTEMPTS", 1.0)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.port}")
+    server.start()
+    try:
+        train(params())
+    finally:
+        server.stop()
+    assert weights_and_history() == undisturbed
+    assert "msclnet resend" in caplog.text
+
+    reference = read_reference(paths.RUN)
+    expected = {
+        (metric_name(name), int(row["epoch"])): value
+        for row in read_history(paths.HISTORY)
+        for name, value in row.items()
+        if name != "epoch"
+    }
+    stored = stored_metrics(server.database, reference["run_id"])
+    assert expected.keys() - {(name, step) for name, step, _ in stored}
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{server.database}")  # the same store
+    resend(paths.HISTORY, reference, home=home)
+    stored = stored_metrics(server.database, reference["run_id"])
+    assert {(name, step): value for name, step, value in stored} == expected
+    assert run_status(server.database, reference["run_id"]) == "FINISHED"

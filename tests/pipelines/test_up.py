@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -22,13 +23,21 @@ import tiny_project
 from tiny_project import wait_for
 
 from msclnet.errors import UserError
+from pipelines import up as up_command
 from pipelines.orchestration.prefect_server import is_prefect, server_address
+from pipelines.orchestration.stage_process import end_group
 from pipelines.up import Service, ServiceError, _address_in_prefect_toml, bring_up
 
 ENTRY = """
 from pipelines.flows import ablation, evaluate, gallery, grid, regdb, sensitivity, train
 from pipelines.orchestration import experiments
 experiments.load_params = lambda path: None
+"""
+# The command with as much time as a busy machine takes.
+PATIENT = """
+from pipelines import cli, up
+up.READY_SECONDS = 900.0
+cli.main()
 """
 PASSWORD = "hunter2xyz"
 ADDRESS = f"https://me:{PASSWORD}@host.example/a.zip"
@@ -52,7 +61,7 @@ def post(url: str, body: dict[str, Any]) -> Any:
     )
     for left in range(20, -1, -1):
         try:
-            with urllib.request.urlopen(request, timeout=30) as response:
+            with urllib.request.urlopen(request, timeout=300) as response:
                 return json.loads(response.read() or b"null")
         except urllib.error.HTTPError as error:
             # Prefect's database is busy for a moment; its own clients ask again, too.
@@ -198,7 +207,7 @@ class Up:
         self.output = home / "up.txt"
         with self.output.open("wb") as file:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "pipelines", "up"],
+                [sys.executable, "-c", PATIENT, "up"],
                 cwd=root,
                 env={**os.environ, **ports, "GIVEN": ADDRESS},
                 stdout=file,
@@ -214,17 +223,17 @@ class Up:
             assert self.process.poll() is None, self.text()
             return "Ctrl-C ends everything." in self.text()
 
-        wait_for(ready, what="make up", seconds=240)
+        wait_for(ready, what="make up")
 
     def run_deployment(self, name: str, **overrides: object) -> str:
-        found = json.loads(urllib.request.urlopen(f"{self.api}/deployments/name/{name}", timeout=30).read())
+        found = json.loads(urllib.request.urlopen(f"{self.api}/deployments/name/{name}", timeout=300).read())
         parameters = {"overrides": overrides} if overrides else {}
         url = f"{self.api}/deployments/{found['id']}/create_flow_run"
         body = {"parameters": parameters, "state": {"type": "SCHEDULED"}, "idempotency_key": uuid.uuid4().hex}
         return post(url, body)["id"]
 
     def run(self, run: str) -> dict[str, Any]:
-        return json.loads(urllib.request.urlopen(f"{self.api}/flow_runs/{run}", timeout=30).read())
+        return json.loads(urllib.request.urlopen(f"{self.api}/flow_runs/{run}", timeout=300).read())
 
     def tasks(self, run: str) -> dict[str, int]:
         """Name of each task -> how often it was started."""
@@ -242,8 +251,10 @@ class Up:
 
 
 @pytest.fixture
-def up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Up]:
+def up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_database: Path) -> Iterator[Up]:
     root, home = tiny_project.setup(tmp_path, monkeypatch)
+    (root / "mlruns").mkdir()
+    shutil.copy(empty_database, root / "mlruns" / "mlflow.db")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.delenv("PREFECT_HOME", raising=False)
     running = Up(root, home)
@@ -260,7 +271,6 @@ def test_up_runs_deployments_and_leaves_nothing_behind(up: Up, tmp_path: Path) -
     up.wait_until_ready()
     assert f"http://127.0.0.1:{up.mlflow}/#/experiments?workflowType=machine_learning\n" in up.text()
     assert f"export PREFECT_API_URL={up.api}\n" in up.text()
-    assert (root / "mlruns" / "mlflow.db").exists()
     addresses: set[Any] = {c.laddr for c in psutil.net_connections() if c.status == "LISTEN"}
     assert {a.ip for a in addresses if a.port in (up.mlflow, up.prefect)} == {"127.0.0.1"}
 
@@ -297,23 +307,23 @@ def test_up_runs_deployments_and_leaves_nothing_behind(up: Up, tmp_path: Path) -
 
     # The user knows the override, and no file of the clone; Prefect adds no traceback.
     unknown = up.run_deployment("train/train", **{"train.epoch": 3})
-    wait_for(lambda: up.run(unknown)["state_type"] in ended, what="the mistake", seconds=300)
+    wait_for(lambda: up.run(unknown)["state_type"] in ended, what="the mistake")
     message = "error: train.epoch: params.yaml has no such key (did you mean 'train.epochs'?)"
     assert up.run(unknown)["state"]["message"] == message
-    wait_for(lambda: message in up.logs(unknown), what="the log", seconds=60)
+    wait_for(lambda: message in up.logs(unknown), what="the log")
     worker = (root / ".prefect" / "logs" / "worker.log").read_text()
     assert "Traceback" not in up.logs(unknown) + worker
 
     cancelled = up.run_deployment("train/train", **{"train.epochs": 999})
     pid = up.home / "pid"
-    wait_for(lambda: pid.exists() and pid.read_text() != "", what="the training", seconds=300)
+    wait_for(lambda: pid.exists() and pid.read_text() != "", what="the training")
     post(f"{up.api}/flow_runs/{cancelled}/set_state", {"state": {"type": "CANCELLING"}})
-    wait_for(lambda: (up.home / "stopped").exists(), what="the training's end", seconds=60)
+    wait_for(lambda: (up.home / "stopped").exists(), what="the training's end")
     wait_for(lambda: not tiny_project.lives(int(pid.read_text())), what="the training's end")
-    wait_for(lambda: up.run(cancelled)["state_type"] == "CANCELLED", what="the state", seconds=60)
+    wait_for(lambda: up.run(cancelled)["state_type"] == "CANCELLED", what="the state")
 
     # What the stages print of addresses is in the log, and their secrets are nowhere: not in Prefect's database either.
-    wait_for(lambda: "crash at epoch 1" in up.logs(crashing), what="the log", seconds=60)
+    wait_for(lambda: "crash at epoch 1" in up.logs(crashing), what="the log")
     assert "images from https://***@host.example/a.zip" in up.logs(crashing)
     assert "crash at epoch 1 with https://***@host.example/a.zip" in up.logs(crashing)
     files = [path for folder in (root, up.home) for path in folder.rglob("*") if path.is_file()]
@@ -325,29 +335,35 @@ def test_up_runs_deployments_and_leaves_nothing_behind(up: Up, tmp_path: Path) -
     # Every user of the machine can read command lines; an address of a database may hold a password.
     assert not [child for child in children if any("sqlite" in part for part in child.cmdline())]
     up.process.send_signal(signal.SIGINT)
-    assert up.process.wait(timeout=90) == 0
+    assert up.process.wait(timeout=900) == 0
     assert up.text().endswith("all down\n")
     assert not any(tiny_project.lives(child.pid) for child in children)
     assert not listens(up.mlflow)
     assert not listens(up.prefect)
 
 
-@pytest.mark.pipeline
-def test_when_one_server_dies_all_go_down(up: Up) -> None:
-    def server() -> psutil.Process | None:
-        for process in psutil.Process(up.process.pid).children():
-            with suppress(psutil.Error):
-                if "server" in process.cmdline() and "prefect" in process.cmdline():
-                    return process
-        return None
+def test_when_one_server_dies_all_go_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two sleeping programs stand for the servers."""
+    processes: list[subprocess.Popen[bytes]] = []
 
-    wait_for(lambda: server() is not None, what="the Prefect server", seconds=60)
-    victim = server()
-    assert victim is not None
-    children = psutil.Process(up.process.pid).children(recursive=True)
-    victim.kill()
+    def start_two(root: Path, down: ExitStack) -> list[Service]:
+        (tmp_path / "log").write_text("a last line")
+        for _ in range(2):
+            command = [sys.executable, "-S", "-c", "import time; time.sleep(3600)"]
+            processes.append(subprocess.Popen(command, start_new_session=True))
+            down.callback(end_group, processes[-1], grace=10.0)
+        processes[0].kill()
+        return [Service(str(number), each, tmp_path / "log") for number, each in enumerate(processes)]
 
-    assert up.process.wait(timeout=120) == 1
-    assert re.search(r"error: prefect has ended \(exit status -9\); its last lines:", up.text())
-    assert not any(tiny_project.lives(child.pid) for child in children)
-    assert not listens(up.mlflow)
+    monkeypatch.setattr(up_command, "bring_up", start_two)
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        assert up_command.main() == 1
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert re.search(
+        r"error: 0 has ended \(exit status -9\); .*\n +a last line\nall down", capsys.readouterr().err
+    )
+    assert not any(tiny_project.lives(process.pid) for process in processes)

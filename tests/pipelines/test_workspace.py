@@ -22,10 +22,12 @@ from pipelines.orchestration.runs import run_workspace
 from pipelines.orchestration.stage_process import StageCancelledError, run_dvc
 from pipelines.orchestration.workspace import FLOWS, experiment_commit, held, isolated
 
+FOLDER = "prä?%20'\"ject"
+
 
 @pytest.fixture
 def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
-    return tiny_project.setup(tmp_path / "prä?%20'\"ject", monkeypatch)
+    return tiny_project.setup(tmp_path / FOLDER, monkeypatch)
 
 
 def run_experiment(root: Path, **given: Any) -> runs.RunResult:
@@ -236,8 +238,8 @@ def test_clones_are_exclusive_and_an_orphans_clone_is_left_alone(tiny: tuple[Pat
         assert fourth.path == first.path
 
 
-def test_two_at_once_run_side_by_side_and_do_not_mix(tiny: tuple[Path, Path]) -> None:
-    root, home = tiny
+def test_two_at_once_run_side_by_side_and_do_not_mix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, home = tiny_project.setup(tmp_path / FOLDER, monkeypatch, processes=True)
     before = state_of(root)
 
     def run(own: int, other: int) -> runs.RunResult:
@@ -271,7 +273,7 @@ def test_a_run_waits_for_one_with_the_same_inputs_and_for_the_working_tree(tiny:
             assert not future.done()
             stop.set()
             with pytest.raises(StageCancelledError):
-                future.result(60)
+                future.result(900)
         return lines[0]
 
     same = {"overrides": {"train.epochs": 3}, "until": "prepare"}

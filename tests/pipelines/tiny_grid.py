@@ -158,9 +158,9 @@ FILES = {
 }
 
 
-def setup(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+def setup(folder: Path, monkeypatch: pytest.MonkeyPatch, *, processes: bool = False) -> tuple[Path, Path]:
     """A fresh project in `folder` with these files committed; returns it and the folder of what the programs report."""
-    root, home = tiny_project.setup(folder, monkeypatch)
+    root, home = tiny_project.setup(folder, monkeypatch, processes=processes)
     for name, text in FILES.items():
         (root / name).parent.mkdir(exist_ok=True)
         (root / name).write_text(text)

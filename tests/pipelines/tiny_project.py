@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import in_process
 import psutil
 import pytest
 
@@ -159,15 +160,9 @@ def environment(home: Path) -> dict[str, str]:
 def dvc(root: Path, *arguments: str) -> str:
     """Run `dvc` in the project as a user does; returns what it prints."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    done = subprocess.run(
-        [sys.executable, "-m", "dvc", *arguments],
-        cwd=root,
-        env={**os.environ, "PATH": path},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    code, output, errors = in_process.run(("dvc", *arguments), root, {**os.environ, "PATH": path})
+    assert code == 0, output + errors
+    return output
 
 
 def git(root: Path, *arguments: str) -> str:
@@ -177,8 +172,11 @@ def git(root: Path, *arguments: str) -> str:
     return subprocess.run(command, cwd=root, env=variables, check=True, capture_output=True, text=True).stdout
 
 
-def setup(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+def setup(folder: Path, monkeypatch: pytest.MonkeyPatch, *, processes: bool = False) -> tuple[Path, Path]:
     """A fresh project in `folder`, and the environment for it.
+
+    Args:
+        processes: Whether runs start DVC as a process: where that is the subject, and for several runs at a time.
 
     Returns:
         The project and the folder with what the programs report.
@@ -191,6 +189,9 @@ def setup(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
     monkeypatch.setattr(
         "pipelines.orchestration.experiments.load_params", lambda path: None
     )  # another schema
+    if not processes:
+        for module in ("stage_process", "runs"):
+            monkeypatch.setattr(f"pipelines.orchestration.{module}.run_dvc", in_process.run_dvc_here)
     root = folder / "project"
     shutil.copytree(_template(), root, symlinks=True)
     return root, home
@@ -249,7 +250,7 @@ def experiments(root: Path) -> dict[str, Any]:
     return found
 
 
-def wait_for(condition: Callable[[], bool], *, what: str, seconds: float = 240) -> None:
+def wait_for(condition: Callable[[], bool], *, what: str, seconds: float = 900) -> None:
     """Wait until the condition holds; fail when it never does."""
     deadline = time.monotonic() + seconds
     while not condition():

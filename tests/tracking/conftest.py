@@ -14,17 +14,6 @@ from safetensors.numpy import save_file
 from msclnet.tracking.champion import set_champion
 from msclnet.tracking.registry import log_model
 from msclnet.tracking.run import Tracker
-from msclnet.tracking.server import connect
-
-
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MLflow creates the tables in seconds: once is enough."""
-    home = tmp_path_factory.mktemp("template")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        connect(home).client._tracking_client.store.engine.dispose()  # pyright: ignore
-    return home / "mlruns" / "mlflow.db"
 
 
 @pytest.fixture(scope="session")

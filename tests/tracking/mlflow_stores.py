@@ -85,7 +85,7 @@ class MlflowServer:
             self._process = subprocess.Popen(
                 command, cwd=self.folder, env=environment, stdout=log, stderr=log, start_new_session=True
             )
-        for _ in range(600):
+        for _ in range(6000):
             assert self._process.poll() is None, (self.folder / "server.log").read_text()
             try:
                 with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=5):

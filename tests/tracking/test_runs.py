@@ -159,7 +159,7 @@ def test_the_end_of_the_block_gives_the_status(
 def test_system_metrics_are_logged(start: Start, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "1")
     tracker = start(system_metrics=True)
-    for _ in range(300):
+    for _ in range(3000):
         if stored_metrics(database(home), tracker.run_id):
             break
         time.sleep(0.1)

@@ -108,7 +108,7 @@ def test_two_processes_create_the_database_one_after_the_other(
         )
         for mine, other in (names, names[::-1])
     ]
-    errors = [process.communicate(timeout=300)[1] for process in processes]
+    errors = [process.communicate(timeout=900)[1] for process in processes]
     assert errors == ["", ""]
 
 
@@ -232,7 +232,7 @@ def test_training_outlives_its_server(
         return stored_metrics(mlflow_server.database, tracker.run_id)
 
     def wait_for(condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 900
         while not condition():
             assert time.monotonic() < deadline
             time.sleep(0.05)

@@ -218,11 +218,10 @@ def test_scores_that_are_no_numbers_still_leave_weights(tmp_path: Path) -> None:
     assert set(training.run()) == set(training.network.state_dict())
 
 
-@pytest.mark.parametrize("spoilt", [math.nan, math.inf])
-def test_a_loss_that_is_not_finite_ends_the_training(tmp_path: Path, spoilt: float) -> None:
+def test_a_loss_that_is_not_finite_ends_the_training(tmp_path: Path) -> None:
     training = make_training(tmp_path)
-    Spy(training, spoil=(2 * STEPS - 1, "intra", spoilt))
-    with pytest.raises(DivergedError, match=r"epoch 2, step 3: .*loss_intra = (nan|inf)") as caught:
+    Spy(training, spoil=(2 * STEPS - 1, "intra", math.nan))
+    with pytest.raises(DivergedError, match=r"epoch 2, step 3: .*loss_intra = nan") as caught:
         training.run()
     assert "loss_identity" not in str(caught.value), "only the term that went wrong is named"
     assert [values["step"] for values in caught.value.steps] == list(range(1, 2 * STEPS + 1))
