@@ -4,7 +4,10 @@ import base64
 import csv
 import io
 import re
+import signal
+import socket
 import threading
+import time
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 import torch
@@ -385,6 +389,30 @@ def test_without_the_token_nothing_is_answered(searching: SearchService) -> None
     assert client.get("/galleries").status_code == 401
     assert client.post("/token", content="token=s3cret").status_code == 303
     assert client.get("/galleries").status_code == 200
+
+
+def test_serve_answers_until_it_is_interrupted(gallery: Gallery, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(UserError, match=rf"--port {port}: .* another --port"):
+            server.serve(gallery.address, host="127.0.0.1", port=port, token=None)
+    answers: list[Json] = []
+
+    def ask_and_interrupt() -> None:
+        while not answers:
+            try:
+                answers.append(httpx.get(f"http://127.0.0.1:{port}/health").json())
+            except httpx.TransportError:
+                time.sleep(0.05)
+        signal.raise_signal(signal.SIGINT)
+
+    thread = threading.Thread(target=ask_and_interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        server.serve(gallery.address, host="127.0.0.1", port=port, token=None)
+    thread.join()
+    assert answers == [{"status": "ok", "gallery": "yard", "images": 48}]
+    assert f"http://127.0.0.1:{port}" in capsys.readouterr().out
 
 
 def test_other_machines_are_served_with_a_token_alone() -> None:
