@@ -124,18 +124,23 @@ def describe(server: Server, version: str, text: str, *, name: str = MODEL_NAME)
 
 
 def read_file(server: Server, version: str, file: str, *, name: str, folder: Path) -> Path | None:
-    """Downloads a file that `add_file` has stored; `None` where the version has none of that name."""
-    import mlflow.artifacts
-    from mlflow import MlflowException
+    """Downloads a file that `add_file` has stored; `None` where the version has none of that name.
 
-    source = server.client.get_model_version(name, version).source
-    try:
-        found = mlflow.artifacts.download_artifacts(
-            artifact_uri=f"{source}/artifacts/{file}", dst_path=str(folder), tracking_uri=server.uri
+    Raises:
+        UserError: The server does not answer.
+    """
+    import mlflow.artifacts
+
+    with explained(server):
+        stored = f"{server.client.get_model_version(name, version).source}/artifacts"
+        names = [entry.path for entry in mlflow.artifacts.list_artifacts(stored, tracking_uri=server.uri)]
+        if file not in [Path(entry).name for entry in names]:
+            return None
+        return Path(
+            mlflow.artifacts.download_artifacts(
+                artifact_uri=f"{stored}/{file}", dst_path=str(folder), tracking_uri=server.uri
+            )
         )
-    except (MlflowException, OSError):
-        return None
-    return Path(found)
 
 
 def set_candidate(

@@ -141,7 +141,7 @@ def consider(
         else:
             set_champion(server, version, name=name)
             decision.status = "promoted"
-            decision.reason = f"{this} is the champion now: {found}"
+            decision.reason = f"{this} is the champion now{', by force' if broken else ''}: {found}"
     return decision
 
 
