@@ -19,7 +19,7 @@ from mlflow_stores import MlflowServer, run_status, start_tracker, stored_metric
 from msclnet.errors import UserError
 from msclnet.tracking.champion import find_aliased, set_champion
 from msclnet.tracking.registered_model import downloaded_model
-from msclnet.tracking.registry import set_candidate
+from msclnet.tracking.registry import add_file, read_file, set_candidate
 from msclnet.tracking.resend import Resent, resend
 from msclnet.tracking.run import Tracker
 from msclnet.tracking.server import connect
@@ -250,7 +250,11 @@ def test_training_outlives_its_server(
     version = log_small_model(tracker)
     assert version == "1"
     set_candidate(tracker, version, {"rank1": 0.25})
+    add_file(tracker, version, figure)
     set_champion(tracker.server, version)
+    for name, text in (("figure.txt", "figure"), ("none.txt", None)):
+        found = read_file(tracker.server, version, name, name="msclnet", folder=tmp_path / "read")
+        assert (found and found.read_text()) == text
     champion = find_aliased(tracker.server, "msclnet")
     assert champion is not None
     assert champion.tags["rank1"] == "0.25"
