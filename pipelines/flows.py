@@ -1,4 +1,4 @@
-"""The Prefect flows: train, evaluate, gallery, and the grids ablation, sensitivity, regdb and any other.
+"""The Prefect flows: train, evaluate, gallery, watch, and the grids ablation, sensitivity, regdb and any other.
 
 They add to `pipelines.orchestration` and `pipelines.experiments` what Prefect is for: a task per stage or cell with
 live logs and retries, artifacts, cancelling, queues and schedules.
@@ -8,6 +8,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from pipelines.console import printable
 from pipelines.experiments.grid import load_grid
 from pipelines.experiments.plan import GridCell, make_plan
 from pipelines.experiments.run import CellEnd, CellOutcome, ending, run_grid, run_grid_cell
+from pipelines.gallery.watch import watch
 from pipelines.gallery.work import add, rebuild_gallery
 from pipelines.orchestration.experiments import Experiment
 from pipelines.orchestration.runs import RETRIES, RunResult, run_pipeline
@@ -188,6 +190,29 @@ def gallery(
     rows = [{"what": what, "value": None if value != value else value} for what, value in counts.items()]
     create_table_artifact(rows, key=f"gallery-{_key(name)}", description=f"The gallery {name}")
     return {row["what"]: row["value"] for row in rows}
+
+
+@flow(name="watch", validate_parameters=True)
+def watch_gallery(name: str, newest: int = 100) -> Any:
+    """Find cameras whose newest images differ from those at a gallery's start; then the run fails.
+
+    Args:
+        name: the gallery's name, folder or address.
+        newest: images of each camera to compare with as many of the start.
+    """
+    try:
+        found = watch(name, newest=newest)
+    except UserError as error:
+        return _failed(f"error: {printable(error)}")
+    create_table_artifact(
+        [asdict(change) for change in found.changes],
+        key=f"watch-{_key(name)}",
+        description=f"The newest images of the gallery {name}",
+    )
+    if found.fires:
+        fired = (f"{change.camera} {change.measure}" for change in found.changes if change.fires)
+        return _failed(f"changed: {', '.join(fired)}")
+    return None
 
 
 def run_on_server(address: str, name: str, parameters: dict[str, Any]) -> State[Any]:

@@ -180,7 +180,8 @@ def _model_of_release(path: Path, size: Size | None) -> SearchModel:
     with opened_release(path) as found:
         agreed = _agreed(size, found.size, source=str(path))
         facts = {name: str(found.manifest[name]) for name in ("name", "version", "run_id")}
-        return _load(found.weights, found.spec, agreed, {"address": str(path), **facts})
+        identity = {"address": str(path), "file": str(path.absolute()), **facts}
+        return _load(found.weights, found.spec, agreed, identity)
 
 
 def _model_of_folder(folder: Path, size: Size | None) -> SearchModel:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,25 @@ def add_sources(gallery: Gallery, sources: Sources, found: Comparison, embed: Em
         if found.pending and embed is not None:
             write_embedded(gallery, embed(found.pending), done, total=len(found.pending))
             gallery.optimize()
+        gallery.refuse(_refused_rows(sources, done.refused))
     return done
+
+
+def _refused_rows(sources: Sources, refused: Iterable[Unreadable]) -> list[dict[str, Any]]:
+    """What `msclnet gallery watch` counts, by camera and time."""
+    given = {source.path: source.given for source in sources.images}
+    now = datetime.now(UTC).replace(tzinfo=None)
+    rows = {}
+    for each in refused:
+        known = given.get(str(each.path), {})
+        path = os.fsencode(each.path).decode("utf-8", "backslashreplace")  # of any bytes
+        rows[path] = {
+            "path": path,
+            "camera": known.get("camera"),
+            "time": known.get("time") or now,
+            "reason": each.reason,
+        }
+    return list(rows.values())
 
 
 def write_embedded(

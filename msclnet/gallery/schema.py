@@ -14,6 +14,7 @@ from msclnet.retrieval.calibration import Calibration, Pairs
 FORMAT = 1  # of the tables; a program refuses a higher one
 IMAGES = "images"
 MARKS = "marks"
+REFUSED = "refused"
 METADATA = b"msclnet.gallery"
 
 Modality = Literal["visible", "infrared"]
@@ -41,6 +42,16 @@ MARK_COLUMNS = pa.schema(
         pa.field("same", pa.bool_(), nullable=False),
         pa.field("marked", pa.timestamp("us"), nullable=False),  # UTC
         pa.field("query_image", pa.binary()),
+    ]
+)
+REFUSED_COLUMNS = pa.schema(
+    [
+        pa.field("path", pa.string(), nullable=False),
+        pa.field("camera", pa.string()),
+        pa.field(
+            "time", pa.timestamp("us"), nullable=False
+        ),  # of the image, else when it was refused, in UTC
+        pa.field("reason", pa.string(), nullable=False),
     ]
 )
 

@@ -26,6 +26,8 @@ from msclnet.gallery.schema import (
     MARK_COLUMNS,
     MARKS,
     METADATA,
+    REFUSED,
+    REFUSED_COLUMNS,
     STANDARD,
     VECTOR,
     GalleryInfo,
@@ -377,6 +379,22 @@ class Gallery:
         columns = ["query", "image", "same", "marked"]
         rows = self._connection.open_table(MARKS).search().select(columns).to_arrow().to_pylist()
         return sorted((Mark(**row) for row in rows), key=lambda mark: mark.marked)
+
+    def refuse(self, files: Sequence[dict[str, Any]]) -> None:
+        """Keep which files an addition refused: `path`, `camera`, `time` and `reason`; each path once."""
+        if files:
+            (
+                self._connection.create_table(REFUSED, schema=REFUSED_COLUMNS, exist_ok=True)
+                .merge_insert("path")
+                .when_not_matched_insert_all()
+                .execute(pa.Table.from_pylist(list(files), schema=REFUSED_COLUMNS))
+            )
+
+    def refused(self) -> list[dict[str, Any]]:
+        """The files that additions have refused."""
+        if REFUSED not in self._connection.table_names():
+            return []
+        return self._connection.open_table(REFUSED).to_arrow().to_pylist()
 
     @contextmanager
     def locked(self) -> Iterator[None]:

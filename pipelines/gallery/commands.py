@@ -127,6 +127,31 @@ def remove(
 
 
 @app.command()
+def watch(
+    name: Name,
+    newest: Annotated[
+        int, typer.Option(metavar="N", help="Images of each camera to compare with as many of the start.")
+    ] = 100,
+) -> None:
+    """Find cameras whose newest images differ from those at the gallery's start; the report goes to MLflow.
+
+    Exit status: 0 where none does, 3 where one does.
+
+    Example: msclnet gallery watch yard
+    """
+    from pipelines.gallery.watch import DRIFTED, table, watch
+
+    found = watch(name, newest=newest)
+    print(table(found), end="")
+    for camera, count in found.left_out.items():
+        print(f"left out: {camera}, {count} images", file=sys.stderr)
+    for change in filter(lambda change: change.fires, found.changes):
+        print(f"{change.camera}: {change.measure} has changed from {change.start:.3g} to {change.newest:.3g}")
+    if found.fires:
+        raise typer.Exit(DRIFTED)
+
+
+@app.command()
 def rebuild(name: Name, model: Model = None) -> None:
     """Embed a gallery again with another model: the registry's champion where there is one, else results/train.
 

@@ -123,7 +123,9 @@ def describe(model: SearchModel) -> GalleryModel:
     """What a gallery keeps of a model; its address stays right when an alias of the registry moves."""
     blank = np.zeros((1, model.height, model.width, 3), np.uint8)
     identity = model.identity
-    if "version" in identity:
+    if "file" in identity:
+        address = identity["file"]
+    elif "version" in identity:
         address = f"{REGISTERED}{identity['name']}/{identity['version']}"
     else:
         address = str(Path(identity["folder"]).absolute())

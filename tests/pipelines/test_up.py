@@ -185,6 +185,7 @@ def test_the_deployments_are_declared_as_they_must_be() -> None:
         ("sensitivity", "pipelines/flows.py:sensitivity"),
         ("grid", "pipelines/flows.py:grid"),
         ("gallery", "pipelines/flows.py:gallery"),
+        ("watch", "pipelines/flows.py:watch_gallery"),
     ]
     for entry in declared["deployments"]:
         if entry["name"] in ("train", "evaluate"):  # workers may share the cells of a grid
