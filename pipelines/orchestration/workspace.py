@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import psutil
 from filelock import FileLock, Timeout
@@ -41,7 +42,7 @@ def git(folder: Path, *arguments: str, stdin: str | bytes = "", **variables: str
     environment = {key: value for key, value in os.environ.items() if key not in _REDIRECTING}
     environment |= {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C", **variables}
     command = ["git", "-C", str(folder), "-c", "advice.addEmbeddedRepo=false", *arguments]
-    how = {"input": os.fsencode(stdin), "env": environment, "capture_output": True}
+    how: dict[str, Any] = {"input": os.fsencode(stdin), "env": environment, "capture_output": True}
     try:
         done = subprocess.run(command, check=True, **how)
     except FileNotFoundError:
