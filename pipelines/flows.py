@@ -98,7 +98,8 @@ def grid(
         identical: whether rows that are identical by construction are run as well.
         preset: a file of presets/, without its `.yaml`, in the place of the grid's.
     """
-    return _run_cells(grid, seeds, rows, overrides, name, parallel, identical, preset)
+    chosen = {"seeds": seeds, "rows": rows, "overrides": overrides, "name": name, "preset": preset}
+    return _run_cells(grid, parallel=parallel, identical=identical, **chosen)
 
 
 @flow(name="ablation", validate_parameters=True)
@@ -110,7 +111,7 @@ def ablation(
     parallel: int = 1,
 ) -> Any:
     """Table 1 of the paper: experiments/ablation.yaml. Arguments as of the flow `grid`."""
-    return _run_cells("ablation", seeds, rows, overrides, name, parallel)
+    return _run_cells("ablation", seeds=seeds, rows=rows, overrides=overrides, name=name, parallel=parallel)
 
 
 @flow(name="sensitivity", validate_parameters=True)
@@ -122,7 +123,9 @@ def sensitivity(
     parallel: int = 1,
 ) -> Any:
     """Figure 6 of the paper: experiments/sensitivity.yaml. Arguments as of the flow `grid`."""
-    return _run_cells("sensitivity", seeds, rows, overrides, name, parallel)
+    return _run_cells(
+        "sensitivity", seeds=seeds, rows=rows, overrides=overrides, name=name, parallel=parallel
+    )
 
 
 @flow(name="regdb", validate_parameters=True)
@@ -145,7 +148,8 @@ def regdb(
         preset: a file of presets/ whose data set is RegDB; empty: regdb.
     """
     rows = [f"split-{split}" for split in splits or ()]
-    return _run_cells("regdb", seeds, rows, overrides, name, parallel, preset=preset)
+    chosen = {"seeds": seeds, "rows": rows, "overrides": overrides, "name": name, "preset": preset}
+    return _run_cells("regdb", parallel=parallel, **chosen)
 
 
 @flow(name="gallery", validate_parameters=True)
@@ -291,16 +295,8 @@ def _show(result: RunResult) -> None:
             create_markdown_artifact(picture, key=key, description=file_name)
 
 
-def _run_cells(
-    grid: str,
-    seeds: Sequence[int] | None,
-    rows: Sequence[str] | None,
-    overrides: dict[str, Any] | None,
-    name: str | None,
-    parallel: int,
-    identical: bool = False,
-    preset: str | None = None,
-) -> Any:
+def _run_cells(grid: str, *, parallel: int, identical: bool = False, **chosen: Any) -> Any:
+    """Run a grid's cells as tasks; of what is chosen (see `make_plan`) an empty value counts as not given."""
     logger = get_run_logger()
 
     def cell_as_task(root: Path, cell: GridCell, **how: Any) -> CellEnd:
@@ -311,15 +307,8 @@ def _run_cells(
 
     root = project_root()
     try:
-        plan = make_plan(
-            root,
-            load_grid(root, grid),
-            seeds=seeds or None,
-            rows=rows or None,
-            overrides=overrides,
-            preset=preset or None,
-            name=name or None,
-        )
+        given = {key: value or None for key, value in chosen.items()}
+        plan = make_plan(root, load_grid(root, grid), **given)
         conclusion = run_grid(
             root,
             plan,

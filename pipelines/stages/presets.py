@@ -21,18 +21,6 @@ def preset_names(project: Path) -> list[str]:
     return sorted(path.stem for path in (project / "presets").glob("*.yaml"))
 
 
-def preset_path(project: Path, name: str) -> Path:
-    """File of a preset.
-
-    Raises:
-        UserError: There is no such preset.
-    """
-    names = preset_names(project)
-    if name not in names:
-        raise UserError(f"no preset {name!r} in presets/{suggestion(name, names)}")
-    return project / "presets" / f"{name}.yaml"
-
-
 def load_preset(name: str, project: Path) -> dict[str, Any]:
     """All values of a preset, sections as nested mappings; they are not validated.
 
@@ -109,9 +97,12 @@ def load_with_comments(text: str, *, source: str) -> Any:
 
 def _overlays(project: Path, name: str) -> Overlays:
     found: dict[str, tuple[str, str]] = {}
+    names = preset_names(project)
     following: str | None = name
     while following is not None:
-        path = preset_path(project, following)
+        if following not in names:
+            raise UserError(f"no preset {following!r} in presets/{suggestion(following, names)}")
+        path = project / "presets" / f"{following}.yaml"
         if following in found:
             raise UserError(f"{path}: {following!r} extends itself; {EXTENDS} must lead to a complete preset")
         text = path.read_text(encoding="utf-8")
