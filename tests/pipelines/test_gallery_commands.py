@@ -207,3 +207,21 @@ def test_mistakes_of_a_search_are_named(
     assert main("search", "yard", *options) == 2
     errors = capsys.readouterr().err
     assert [word for word in words if word not in errors] == []
+
+
+@pytest.mark.full_size
+def test_the_flow_adds_a_folder_and_rebuilds(project: Path) -> None:
+    from prefect.testing.utilities import prefect_test_harness
+
+    from pipelines.flows import gallery
+
+    with prefect_test_harness():
+        added = gallery(name="yard", folder="images", pattern=PATTERN)
+        assert added == {"added": 6, "described": 0, "unchanged": 0, "refused": 0}
+        assert gallery(name="yard", folder="images")["unchanged"] == 6
+        rebuilt = gallery(name="yard", model="other")
+        assert (rebuilt["images"], rebuilt["from crops"], rebuilt["queries"]) == (6, 0, 6)
+        assert 0 <= rebuilt["other_first"] <= 1
+        failed = gallery(name="nowhere", return_state=True)
+        assert failed.is_failed()
+        assert "galleries/nowhere" in str(failed.message)
