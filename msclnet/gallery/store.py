@@ -400,6 +400,7 @@ class Gallery:
     def locked(self) -> Iterator[None]:
         """For as long as the block runs, no other process of this machine adds to the gallery."""
         with writing_lock(self.address):
+            self._images.checkout_latest()  # what the process before has written
             yield
 
     def _value(self, id: str, column: str) -> Any:

@@ -95,9 +95,9 @@ def add(
         opened = opened or open_default_model()
         Gallery.create(address, describe(opened), exist_ok=True)
     gallery = Gallery.open(address)
-    if opened:
-        gallery.check_model(opened.digest)
     with gallery.locked():
+        if opened:
+            gallery.check_model(opened.digest)
         found = compare(gallery, sources)
         return _add(gallery, sources, found, opened, on)
 

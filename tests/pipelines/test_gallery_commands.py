@@ -215,7 +215,7 @@ def test_the_flow_adds_a_folder_and_rebuilds(project: Path) -> None:
 
     from pipelines.flows import gallery
 
-    with prefect_test_harness():
+    with prefect_test_harness(server_startup_timeout=300):
         added = gallery(name="yard", folder="images", pattern=PATTERN)
         assert added == {"added": 6, "described": 0, "unchanged": 0, "refused": 0}
         assert gallery(name="yard", folder="images")["unchanged"] == 6
