@@ -23,6 +23,8 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from rendered_people import HEIGHT, IDENTITIES, WIDTH, make_gallery, picture, trained_network, write_model
 
+from msclnet.datasets.archive import open_source
+from msclnet.datasets.labels import read_labels
 from msclnet.errors import UserError
 from msclnet.gallery.pair_heatmap import pair_heatmap
 from msclnet.gallery.store import Gallery
@@ -246,7 +248,7 @@ def test_marks_are_kept_shown_changed_and_removed(client: TestClient, model: Pat
 
 
 @pytest.mark.usefixtures("unmarked")
-def test_marks_are_exported_as_images_with_labels(client: TestClient) -> None:
+def test_marks_are_exported_as_images_with_labels(client: TestClient, tmp_path: Path) -> None:
     query = picture(2, 3, 5)
     found = search(client, file_of(query), top=10)
     for each in found["results"]:
@@ -259,6 +261,14 @@ def test_marks_are_exported_as_images_with_labels(client: TestClient) -> None:
         packed = list(csv.DictReader(io.StringIO(file.read("marks.csv").decode())))
         pixels = {row["path"]: decode(file.read(row["path"])).pixels for row in packed}
     assert [row | {"path": ""} for row in packed] == [row | {"path": ""} for row in rows]
+    archive = tmp_path / "marks.zip"
+    archive.write_bytes(client.get("/marks/export", params={"images": True}).content)
+    labels = read_labels(
+        open_source(archive), table="marks.csv", pattern=""
+    )  # as training on own data reads it
+    assert {(label.path, label.identity, label.modality) for label in labels} == {
+        (row["path"], row["identity"], row["modality"]) for row in packed
+    }
     assert rows[0]["path"] == packed[0]["path"]
     small = np.asarray(Image.fromarray(query).resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS))
     np.testing.assert_array_equal(pixels[packed[0]["path"]], small)
