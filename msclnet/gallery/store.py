@@ -318,6 +318,15 @@ class Gallery:
         matches = [match_of(row, others, model, query_modality) for row in rows]
         return sorted(matches, key=lambda match: (-match.similarity, match.id))
 
+    def records(self, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """What is stored of images, by id and column, without crop and embedding; an unknown id is missing."""
+        if not ids:
+            return {}
+        columns = [name for name in self.schema.names if name not in ("crop", VECTOR)]
+        condition = f"id IN ({', '.join(map(quoted, ids))})"
+        rows = self._images.search().where(condition).select(columns).limit(len(ids)).to_arrow().to_pylist()
+        return {row["id"]: row for row in rows}
+
     def image(self, id: str) -> bytes:
         """JPEG of an image as the network saw it.
 
