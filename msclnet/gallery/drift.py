@@ -78,7 +78,7 @@ class Drift:
 
 class Sample(NamedTuple):
     """Measures of N images, each float (N,): cosine similarity to the nearest of the reference, mean grey level 0 to
-    255, mean of red minus blue, and standard deviation of the Laplacian."""
+    255, median of red minus blue, and standard deviation of the Laplacian."""
 
     similarity: np.ndarray
     brightness: np.ndarray
@@ -127,7 +127,10 @@ def measured(images: Sequence[np.ndarray], vectors_ND: np.ndarray, reference_RD:
     return Sample(
         similarity=nearest_N,
         brightness=np.array([image.mean() for image in grey]),
-        colour=np.array([float(image[..., 0].mean() - image[..., 2].mean()) for image in images]),
+        # The median is the scene's more than the clothes'.
+        colour=np.array(
+            [np.median(np.subtract(image[..., 0], image[..., 2], dtype=np.int16)) for image in images]
+        ),
         sharpness=np.array([cv2.Laplacian(image, cv2.CV_32F).std() for image in grey]),
     )
 

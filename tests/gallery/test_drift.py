@@ -121,7 +121,7 @@ def test_effects_and_p_are_those_of_the_definitions() -> None:
     np.testing.assert_allclose(sample.brightness, [each.mean() for each in grey], atol=0.6)  # rounded pixels
     nearest = [max(float(one @ other) for other in vectors[4:]) for one in vectors[:4]]
     np.testing.assert_allclose(sample.similarity, nearest, atol=1e-6)
-    red_minus_blue = [np.mean(image[..., 0].astype(float) - image[..., 2]) for image in images[:4]]
+    red_minus_blue = [np.median(image[..., 0].astype(float) - image[..., 2]) for image in images[:4]]
     np.testing.assert_allclose(sample.colour, red_minus_blue)
     other = measured(images[4:], vectors[4:], vectors[:4])
     for change, before, after in zip(compared("c", sample, other), sample, other, strict=True):

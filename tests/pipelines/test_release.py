@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -31,7 +33,7 @@ from msclnet.retrieval.calibration import Calibration, LogisticFit, ReliabilityB
 from msclnet.tracking.registry import CHAMPION, add_file, log_model
 from pipelines import cli, search
 from pipelines.release import package
-from pipelines.release.package import copy_to, interval, release, verify
+from pipelines.release.package import copy_to, interval, model_card, release, verify
 from pipelines.settings import QUIET
 
 HEIGHT, WIDTH = 64, 32
@@ -281,6 +283,24 @@ def test_what_is_no_whole_release_is_refused(
     with pytest.raises(UserError, match=words):
         verify(path)
     assert not (tmp_path / "outside.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("dataset", "words"),
+    [
+        ("sysu-mm01", ("SYSU-MM01", "release agreement", "may not be passed on", "decided by the agreement")),
+        ("folder", ("belong to the person who trained on them",)),
+    ],
+)
+def test_the_card_names_the_terms_of_the_data(dataset: str, words: tuple[str, ...]) -> None:
+    run: Any = SimpleNamespace(
+        tags={"git_dirty": "true", "git_commit": "abc"}, params={}, dataset=dataset, counts={}, minutes=2.0
+    )
+    model: Any = SimpleNamespace(name="people", version="1", run_id="r", height=288, width=144)
+    card = " ".join(model_card(model, run, {}, {}, 2048).split())
+    for word in (*words, "The run was not evaluated", "similarity is no probability", "uncommitted changes"):
+        assert word in card
+    assert "rendered by this project" not in card
 
 
 def test_publishing_copies_the_file(released: Released, tmp_path: Path) -> None:
