@@ -1,14 +1,15 @@
 """The index of a gallery: LanceDB's, built on request, kept up to date by additions, measured against the exact search.
 
 Without an index every search reads all embeddings from the disk. A small gallery gets an index that keeps them in
-memory and compares them all: its answers are exact. A large one gets an index with a byte for several numbers, whose
-best candidates are compared by their whole embeddings. docs/benchmarks.md has the figures.
+memory and compares them all: its answers are exact. A large one gets an index with one byte a number, of which a search
+looks at the nearest partitions; it compares the best candidates by their whole embeddings. docs/benchmarks.md
+has figures.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-from lancedb.index import Bitmap, BTree, IvfFlat, IvfPq
+from lancedb.index import Bitmap, BTree, IvfFlat, IvfSq
 
 from msclnet.errors import UserError
 from msclnet.gallery.schema import MODALITIES, VECTOR
@@ -18,8 +19,7 @@ FEWEST = 5_000  # images; below it a search without an index takes a few millise
 LARGEST_EXACT = 256 * 2**20  # bytes of embeddings that an exact index may keep in memory
 PARTITIONS_EXACT = 4
 ROWS_A_PARTITION = 4096
-NUMBERS_A_CODE = 8  # of an embedding that become one byte
-PROBES, REFINED = 32, 50  # partitions that are searched; candidates per image to return
+PROBES, REFINED = 32, 5  # partitions that are searched; candidates per image to return
 TOP, QUERIES = 10, 200  # of the measured recall
 
 
@@ -63,8 +63,7 @@ def build_index(gallery: Gallery, *, largest_exact: int = LARGEST_EXACT) -> None
         probes, refined = PARTITIONS_EXACT, 1
     else:
         partitions = max(PARTITIONS_EXACT, count // ROWS_A_PARTITION)
-        codes = -(-width // NUMBERS_A_CODE)
-        config = IvfPq(distance_type="dot", num_partitions=partitions, num_sub_vectors=codes)
+        config = IvfSq(distance_type="dot", num_partitions=partitions)
         probes, refined = min(PROBES, partitions), REFINED
     gallery.table.create_index(VECTOR, config=config, replace=True)
     gallery.renew_description(index={"probes": probes, "refined": refined})

@@ -14,7 +14,7 @@ from small_galleries import photo, photos
 
 from msclnet.embedding import load_embedder
 from pipelines import cli
-from pipelines.settings import QUIET
+from pipelines.settings import QUIET, prepare_process
 
 SPEC = spec(width=8)
 HEIGHT, WIDTH = 64, 32
@@ -215,6 +215,7 @@ def test_the_flow_adds_a_folder_and_rebuilds(project: Path) -> None:
 
     from pipelines.flows import gallery
 
+    prepare_process()  # no proxy for the server
     with prefect_test_harness(server_startup_timeout=300):
         added = gallery(name="yard", folder="images", pattern=PATTERN)
         assert added == {"added": 6, "described": 0, "unchanged": 0, "refused": 0}
