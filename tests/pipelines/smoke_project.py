@@ -93,7 +93,7 @@ class Project:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=900,
+            timeout=3600,
             preexec_fn=preexec_fn,
         )
 
