@@ -1,7 +1,8 @@
 """Time and memory of two registered networks, measured in turn in one run."""
 
+import os
 from collections.abc import Callable
-from pathlib import Path
+from itertools import accumulate
 from statistics import median
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ def measure_speed(server: "Server", name: str, candidate: str, champion: str) ->
 
     Returns:
         `ratio` of the times, the median over the rounds; `device`; and for each of both the median `milliseconds` an
-        image and the `mebibytes` that embedding takes in addition to the weights, None where it cannot be read.
+        image and the `mebibytes` that embedding takes at a time in addition to the weights.
     """
     from msclnet.tracking.registered_model import downloaded_model
 
@@ -32,24 +33,19 @@ def measure_speed(server: "Server", name: str, candidate: str, champion: str) ->
         downloaded_model(f"models:/{name}/{champion}", home=server.home) as second,
     ):
         runs = {"candidate": _embedding(first, device), "champion": _embedding(second, device)}
+    memory = {who: peak_memory(run, device) for who, run in runs.items()}  # and the warm-up
     seconds: dict[str, list[float]] = {who: [] for who in runs}
-    peaks: dict[str, list[int | None]] = {who: [] for who in runs}
-    for round_number in range(ROUNDS + 1):
+    for round_number in range(ROUNDS):
         # Each begins every other round: the first of two may find a warmer or colder processor.
         for who in sorted(runs, reverse=bool(round_number % 2)):
-            baseline = _reset_peak(device)
             started = perf_counter()
             runs[who]()
-            if round_number:  # the first is the warm-up
-                seconds[who].append(perf_counter() - started)
-                peaks[who].append(_peak(device, baseline))
+            seconds[who].append(perf_counter() - started)
     ratios = [own / theirs for own, theirs in zip(seconds["candidate"], seconds["champion"], strict=True)]
     measured = {
         who: {
             "milliseconds": round(1000 * median(seconds[who]) / IMAGES, 4),
-            "mebibytes": None
-            if None in peaks[who]
-            else round(median(p for p in peaks[who] if p is not None) / 2**20, 1),
+            "mebibytes": round(memory[who] / 2**20, 2),
         }
         for who in runs
     }
@@ -66,29 +62,20 @@ def _embedding(model: "RegisteredModel", device: Any) -> Callable[[], object]:
     return lambda: embed_streams(embed, pixels, np.arange(IMAGES) % 2 == 0, batch=IMAGES)
 
 
-def _reset_peak(device: Any) -> int | None:
-    """Begin a measurement of the most memory in use; returns what is in use now, in bytes."""
-    if device.type == "cuda":
-        import torch
+def peak_memory(work: Callable[[], object], device: Any) -> int:
+    """The most bytes of tensors that `work` has at a time in addition to those that it begins with."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # else the profiler reports that there is no GPU
+    import torch
+    from torch.profiler import ProfilerActivity, profile
 
+    if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-        return torch.cuda.memory_allocated(device)
-    try:
-        Path("/proc/self/clear_refs").write_text(
-            "5"
-        )  # Linux: the peak of the resident set becomes the present one
-    except OSError:
-        return None
-    return _peak(device, 0)
-
-
-def _peak(device: Any, baseline: int | None) -> int | None:
-    if baseline is None:
-        return None
-    if device.type == "cuda":
-        import torch
-
-        return torch.cuda.max_memory_allocated(device) - baseline
-    lines = Path("/proc/self/status").read_text().splitlines()
-    (peak,) = (int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
-    return peak - baseline
+        before = torch.cuda.memory_allocated(device)
+        work()
+        return torch.cuda.max_memory_allocated(device) - before
+    # The resident set would not do: what the allocator keeps for later hides the next peak.
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as traced:
+        work()
+    events: Any = traced.profiler.kineto_results.events()  # pyright: ignore[reportOptionalMemberAccess]
+    changes = sorted((each for each in events if each.name() == "[memory]"), key=lambda each: each.start_ns())
+    return max(accumulate(each.nbytes() for each in changes), default=0)

@@ -24,7 +24,7 @@ from pipelines.release import promotion
 from pipelines.stages import gate
 from pipelines.stages.gate import Decision, consider
 from pipelines.stages.params import Promote
-from pipelines.stages.speed import measure_speed
+from pipelines.stages.speed import measure_speed, peak_memory
 
 RULES = Promote(gain=0.0, certain=False, slice_loss=5.0, slow_down=0.0, calibration=1.0, approval=False)
 Make = Callable[..., str]
@@ -314,7 +314,19 @@ def test_two_networks_are_measured_in_turn(registered_network: RegisteredNetwork
     assert found["ratio"] > 0
     for who in ("candidate", "champion"):
         assert found[who]["milliseconds"] > 0
-        assert found[who]["mebibytes"] is None or found[who]["mebibytes"] >= 0
+        assert found[who]["mebibytes"] > 0
+
+
+def test_the_most_memory_is_that_of_the_tensors_at_a_time() -> None:
+    import torch
+
+    def work() -> None:
+        first, second = torch.empty(1000), torch.empty(2000)
+        del first
+        third = torch.empty(500)
+        del second, third
+
+    assert peak_memory(work, torch.device("cpu")) == 4 * 3000
 
 
 def test_the_page_shows_rules_and_slices(make: Make, judge: Judge, tmp_path: Path) -> None:
