@@ -60,13 +60,14 @@ def build_index(gallery: Gallery, *, largest_exact: int = LARGEST_EXACT) -> None
         gallery.table.create_index(column, config=Bitmap(), replace=True)
     if 2 * count * width <= largest_exact:
         config = IvfFlat(distance_type="dot", num_partitions=PARTITIONS_EXACT)
-        probes, refined = PARTITIONS_EXACT, 1
+        partitions = probes = PARTITIONS_EXACT
+        refined = 1
     else:
         partitions = max(PARTITIONS_EXACT, count // ROWS_A_PARTITION)
         config = IvfSq(distance_type="dot", num_partitions=partitions)
         probes, refined = min(PROBES, partitions), REFINED
     gallery.table.create_index(VECTOR, config=config, replace=True)
-    gallery.renew_description(index={"probes": probes, "refined": refined})
+    gallery.renew_description(index={"partitions": partitions, "probes": probes, "refined": refined})
 
 
 def index_info(gallery: Gallery) -> IndexInfo | None:

@@ -310,7 +310,9 @@ class Gallery:
         if exact or index is None:
             query = query.bypass_vector_index()
         else:
-            query = query.nprobes(index["probes"]).refine_factor(index["refined"])
+            # What a narrow filter leaves may lie in any partition, and it is little to compare.
+            narrow = bool(where or cameras or after or before)
+            query = query.nprobes(index["partitions" if narrow else "probes"]).refine_factor(index["refined"])
         with _sql_explained(where or "", schema.names):
             rows = query.to_arrow().to_pylist()
         model = GalleryModel(**description["model"])
