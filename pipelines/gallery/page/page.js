@@ -5,6 +5,7 @@ const $ = (id) => document.getElementById(id);
 const form = $("controls");
 const WHOLE_FRAME = 0.75; // width over height from which an image is taken for a whole frame: people are narrower
 const RETRY_MS = 2000;
+const HEAT_WORDS = $("heat-words").textContent;
 
 let gallery = null; // as /galleries describes it
 let query = null; // {image: id} of the gallery, or {crop: base64 of WebP}; modality where the user has set it
@@ -367,6 +368,7 @@ function showMark() {
 async function loadHeat({ again = true } = {}) {
   const images = document.querySelectorAll(".heat");
   images.forEach((each) => { each.hidden = true; });
+  $("heat-words").textContent = HEAT_WORDS;
   if (!$("show-heat").checked) return;
   const [turn, index] = [latest, shown];
   const picture = new Image();
@@ -376,6 +378,7 @@ async function loadHeat({ again = true } = {}) {
   } catch {
     // A server that was started again does not know an uploaded query: the search sends it once more.
     if (again && await search() && index === shown) loadHeat({ again: false });
+    else $("heat-words").textContent = "The server could not draw the heat map of this pair.";
     return;
   }
   if (turn !== latest || index !== shown || !$("show-heat").checked) return;
