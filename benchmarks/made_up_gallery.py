@@ -72,7 +72,9 @@ def filled_gallery(folder: Path, count: int, *, width: int = WIDTH) -> Gallery:
 
 def exact_answers(count: int, queries: np.ndarray) -> dict[str, list[set[str]]]:
     """Paths of the exact first ten of each query, without and with the filter, chunk by chunk."""
-    found = {name: [np.empty((0, 2))] * len(queries) for name in ("all", "filter")}
+    found: dict[str, list[np.ndarray]] = {
+        name: [np.empty((0, 2))] * len(queries) for name in ("all", "filter")
+    }
     start = 0
     for vectors, cameras in chunks(count):
         similarities = queries @ vectors.astype(np.float32).T

@@ -1,6 +1,7 @@
 """Embeds images with Ray Data: on a cluster, or with several processes of this machine."""
 
 import json
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -98,7 +99,7 @@ def _connect(address: str) -> tuple[Any, bool]:
         ) from error
     try:
         if started := not ray.is_initialized():
-            ray.init(None if address == LOCAL else address, log_to_driver=False, logging_level="error")
+            ray.init(None if address == LOCAL else address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError) as error:
         raise UserError(
             f"--on {address}: no Ray cluster answers ({error}); give ray or ray://HOST:10001"

@@ -138,7 +138,7 @@ def measured(images: Sequence[np.ndarray], vectors_ND: np.ndarray, reference_RD:
 def compared(camera: str, start: Sample, newest: Sample) -> Iterator[Change]:
     """Each measure's change; p is not corrected yet, and nothing fires."""
     for name, before, after in zip(MEASURES, start, newest, strict=True):
-        test = stats.ks_2samp(before, after)
+        test: Any = stats.ks_2samp(before, after)
         medians = float(np.median(before)), float(np.median(after))
         yield Change(camera, name, *medians, float(test.statistic), float(test.pvalue), fires=False)
 
@@ -146,8 +146,10 @@ def compared(camera: str, start: Sample, newest: Sample) -> Iterator[Change]:
 def compared_refusals(camera: str, start: tuple[int, int], newest: tuple[int, int]) -> Change:
     """The change of the share of refused files, from (refused, taken) of both windows."""
     shares = [refused / (refused + taken) for refused, taken in (start, newest)]
-    p = float(stats.fisher_exact([start, newest]).pvalue)
-    return Change(camera, REFUSALS, *shares, effect=abs(shares[1] - shares[0]), p=p, fires=False)
+    test: Any = stats.fisher_exact([start, newest])
+    return Change(
+        camera, REFUSALS, *shares, effect=abs(shares[1] - shares[0]), p=float(test.pvalue), fires=False
+    )
 
 
 def _changes(gallery: Gallery, camera: str, stored: _Stored, size: int) -> Iterator[Change]:
@@ -171,7 +173,11 @@ def _changes(gallery: Gallery, camera: str, stored: _Stored, size: int) -> Itera
 
 def _corrected(change: Change, tests: int) -> Change:
     p = min(1.0, change.p * tests)
-    return replace(change, p=p, fires=p <= LARGEST_P and change.effect >= SMALLEST_EFFECT[change.measure])
+    return replace(
+        change,
+        p=p,
+        fires=p <= LARGEST_P and change.effect >= SMALLEST_EFFECT[change.measure],
+    )
 
 
 def _by_camera(gallery: Gallery) -> dict[str, _Stored]:

@@ -1,5 +1,8 @@
 """The release's list of components (SBOM): the packages that this project runs on, as they are installed."""
 
+# The library's decorators hide its classes from type checkers.
+# pyright: reportCallIssue=false, reportAttributeAccessIssue=false, reportArgumentType=false
+
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from uuid import NAMESPACE_URL, uuid5
 
@@ -36,7 +39,7 @@ def sbom(project: str, *, model: str, version: str) -> str:
     listed = "\n".join(f"{name}=={package.version}" for name, package in sorted(found.items()))
     bom.serial_number = uuid5(NAMESPACE_URL, f"{model}=={version}\n{listed}")
     # A date would make each text another one; the library writes none where there is none.
-    bom.metadata.timestamp = None  # pyright: ignore[reportAttributeAccessIssue]
+    bom.metadata.timestamp = None
     return make_outputter(bom, OutputFormat.JSON, SchemaVersion.V1_6).output_as_string(indent=2)
 
 

@@ -13,7 +13,14 @@ from PIL import Image, ImageDraw
 
 from msclnet.datasets.records import Modality, Record, Split
 
-SYSU_CAMERAS: dict[int, Modality] = dict.fromkeys((1, 2, 4, 5), "visible") | {3: "infrared", 6: "infrared"}
+SYSU_CAMERAS: dict[int, Modality] = {
+    1: "visible",
+    2: "visible",
+    4: "visible",
+    5: "visible",
+    3: "infrared",
+    6: "infrared",
+}
 
 
 def draw(

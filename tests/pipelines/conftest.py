@@ -15,7 +15,7 @@ RESTORED = ("params.yaml", "dvc.lock", "data/raw", "data/processed", "results")
 def finished(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Project:
     """The project after one `dvc repro`. Tests leave it as they found it."""
     project = copy_project(tmp_path_factory.mktemp("finished"), empty_database)
-    project.run("dvc", "repro", **SECRETS)
+    project.run("dvc", "repro", **SECRETS)  # pyright: ignore[reportArgumentType]
     return project
 
 

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from msclnet.datasets.records import SPLITS, Record
+from msclnet.datasets.records import SPLITS, Modality, Record, Split
 from msclnet.images.duplicates import measure
 from msclnet.images.table import Entry
 from pipelines.stages import paths
 from pipelines.stages.data_report import find_groups, write_data_report
 
 # Split, identity, camera, modality and the picture that it shows.
-PLAN = (
+PLAN: tuple[tuple[Split, int, int, Modality, str], ...] = (
     ("train", 1, 1, "visible", "a"),
     ("train", 1, 1, "visible", "a"),
     ("train", 1, 3, "infrared", "b"),

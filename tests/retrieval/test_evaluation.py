@@ -81,7 +81,8 @@ def test_re_ranking_is_within_each_trial_and_before_the_exclusion(shots):
 
     def re_ranked(query, gallery):
         pairs = ((query, query), (query, gallery), (gallery, gallery))
-        return re_rank(*(cdist(unit[a], unit[b], "sqeuclidean") for a, b in pairs), settings)
+        qq, qg, gg = (cdist(unit[a], unit[b], "sqeuclidean") for a, b in pairs)
+        return re_rank(qq, qg, gg, settings)
 
     # these distances are exact to more digits: a pair of nearly equal ones may change places
     assert_trials(report, images, protocol, re_ranked, tolerance=1e-5)

@@ -106,7 +106,7 @@ def test_scale_type_and_order_of_the_gallery_do_not_matter():
     order = np.random.default_rng(1).permutation(40)
     settings = ReRanking(10, 4, 0.3)
     changed = (qq, qg[:, order], gg[np.ix_(order, order)])
-    found = re_rank(*((3.7 * matrix).astype(np.float32) for matrix in changed), settings)
+    found = re_rank(*[(3.7 * matrix).astype(np.float32) for matrix in changed], settings)  # pyright: ignore
     np.testing.assert_allclose(found, re_rank(qq, qg, gg, settings)[:, order], atol=1e-6)
 
 
