@@ -129,7 +129,7 @@ def test_a_missing_archive_is_named(sysu, to: str | None):
     if to:
         place.symlink_to(to)
     try:
-        by_dvc = project.run("dvc", "repro", ok=False)
+        by_dvc = project.run("dvc", "repro", ok=False, own_process=True)
         by_stage = project.run("python", "-m", "pipelines.stages.download", ok=False)
     finally:
         link(project, archive)

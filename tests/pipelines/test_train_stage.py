@@ -217,7 +217,7 @@ def test_a_server_that_ends_in_mid_training_changes_nothing_and_gets_the_metrics
         write_history(path, history)
 
     monkeypatch.setattr(training_run, "write_history", stop_after_the_first_epoch)
-    monkeypatch.setattr("msclnet.tracking.run._SECONDS_BETWEEN_ATTEMPTS", 1.0)
+    monkeypatch.setattr("msclnet.tracking.sender._SECONDS_BETWEEN_ATTEMPTS", 1.0)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.port}")
     server.start()

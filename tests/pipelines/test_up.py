@@ -29,7 +29,7 @@ from pipelines.orchestration.stage_process import end_group
 from pipelines.up import Service, ServiceError, _address_in_prefect_toml, bring_up
 
 ENTRY = """
-from pipelines.flows import ablation, evaluate, gallery, grid, regdb, sensitivity, train
+from pipelines.flows import ablation, evaluate, gallery, grid, regdb, sensitivity, train, watch_gallery
 from pipelines.orchestration import experiments
 experiments.load_params = lambda path: None
 """
