@@ -17,7 +17,7 @@ import pytest
 import uvicorn
 from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
-from rendered_people import make_gallery, picture, write_model, write_picture
+from rendered_people import picture, write_picture
 
 from msclnet.gallery.store import Gallery
 from msclnet.retrieval.calibration import Calibration, LogisticFit
@@ -62,16 +62,6 @@ class Site:
     @property
     def address(self) -> str:
         return f"http://127.0.0.1:{self.port}"
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_model(tmp_path_factory.mktemp("model") / "train")
-
-
-@pytest.fixture(scope="module")
-def gallery(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Gallery:
-    return make_gallery(tmp_path_factory.mktemp("galleries") / "yard", model)
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ import pytest
 import torch
 from fastapi.testclient import TestClient
 from PIL import Image
-from rendered_people import HEIGHT, IDENTITIES, WIDTH, make_gallery, picture, trained_network, write_model
+from rendered_people import HEIGHT, IDENTITIES, WIDTH, picture, trained_network
 
 from msclnet.datasets.archive import open_source
 from msclnet.datasets.labels import read_labels
@@ -36,16 +36,6 @@ from pipelines.search import open_model
 
 Json = dict[str, Any]
 LOCAL = "http://127.0.0.1:8300"
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_model(tmp_path_factory.mktemp("model") / "train")
-
-
-@pytest.fixture(scope="module")
-def gallery(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Gallery:
-    return make_gallery(tmp_path_factory.mktemp("galleries") / "yard", model)
 
 
 @pytest.fixture(scope="module")
