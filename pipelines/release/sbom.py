@@ -16,6 +16,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 LONGEST_LICENCE = 80  # of a name; some packages put the whole text there
+EXTRA = "export"  # of the project: it makes the release's graphs
 
 
 def sbom(project: str, *, model: str, version: str) -> str:
@@ -27,14 +28,15 @@ def sbom(project: str, *, model: str, version: str) -> str:
         PackageNotFoundError: The project is not installed.
     """
     found: dict[str, Distribution] = {}
-    _collect(project, found)
+    _collect(project, found, extra=EXTRA)
     main = Component(name=model, version=version, type=ComponentType.MACHINE_LEARNING_MODEL, bom_ref="model")
     components = {name: _component(name, package) for name, package in sorted(found.items())}
     bom = Bom(components=components.values())
     bom.metadata.component = main
     bom.register_dependency(main, [components[canonicalize_name(project)]])
     for name, package in found.items():
-        needed = [components[other] for other in _requirements(package) if other in components]
+        extra = EXTRA if name == canonicalize_name(project) else ""
+        needed = [components[other] for other in _requirements(package, extra) if other in components]
         bom.register_dependency(components[name], needed)
     listed = "\n".join(f"{name}=={package.version}" for name, package in sorted(found.items()))
     bom.serial_number = uuid5(NAMESPACE_URL, f"{model}=={version}\n{listed}")
@@ -43,8 +45,8 @@ def sbom(project: str, *, model: str, version: str) -> str:
     return make_outputter(bom, OutputFormat.JSON, SchemaVersion.V1_6).output_as_string(indent=2)
 
 
-def _collect(name: str, found: dict[str, Distribution]) -> None:
-    """Add a package and all that it needs here, as far as it is installed: extras are left out."""
+def _collect(name: str, found: dict[str, Distribution], extra: str = "") -> None:
+    """Add a package and all that it needs here, as far as it is installed."""
     try:
         package = distribution(name)
     except PackageNotFoundError:
@@ -52,14 +54,16 @@ def _collect(name: str, found: dict[str, Distribution]) -> None:
             return
         raise
     found[canonicalize_name(name)] = package
-    for other in _requirements(package):
+    for other in _requirements(package, extra):
         if other not in found:
             _collect(other, found)
 
 
-def _requirements(package: Distribution) -> list[str]:
+def _requirements(package: Distribution, extra: str = "") -> list[str]:
     needed = map(Requirement, package.requires or ())
-    return [canonicalize_name(r.name) for r in needed if r.marker is None or r.marker.evaluate({"extra": ""})]
+    return [
+        canonicalize_name(r.name) for r in needed if r.marker is None or r.marker.evaluate({"extra": extra})
+    ]
 
 
 def _component(name: str, package: Distribution) -> Component:
