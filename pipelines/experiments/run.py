@@ -1,5 +1,6 @@
 """Runs the cells of a grid, one or several at a time; a finished cell is never run again."""
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -19,7 +20,7 @@ from pipelines.experiments.statistics import RowStatistics, grid_rows, mean_over
 from pipelines.orchestration.runs import DivergedError, run_experiment
 from pipelines.orchestration.stage_process import Log, sigterm_raises
 from pipelines.orchestration.workspace import FLOWS, base_commit, held
-from pipelines.settings import home
+from pipelines.settings import cores, home
 
 if TYPE_CHECKING:
     from msclnet.tracking.run import Tracker
@@ -92,6 +93,9 @@ def run_grid(
     """
     run_cell, group = run or run_grid_cell, _open_group(root, plan)
     variables = {**(environment or {}), **({"MSCLNET_PARENT_RUN": group.run_id} if group else {})}
+    if parallel > 1 and "OMP_NUM_THREADS" not in os.environ:
+        # Threads beyond the cores wait for each other in loops that take processor time.
+        variables["OMP_NUM_THREADS"] = str(max(1, cores() // parallel))
 
     def run_titled(planned: GridCell, stop: Event) -> CellEnd:
         return run_cell(

@@ -115,6 +115,29 @@ def test_every_cell_is_an_experiment_with_a_record_and_the_rows_are_compared(
     assert "images_per_second" not in record["history"]
 
 
+def test_cells_that_train_at_a_time_share_the_cores(
+    tiny: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, _ = tiny
+    plan = make_plan(root, load_grid(root, "ablation"), rows=["B"], seeds=[0, 1])
+    monkeypatch.setattr(runner, "cores", lambda: 6)
+
+    def threads(parallel: int) -> set[str | None]:
+        given: list[str | None] = []
+
+        def cell(*_: object, environment: dict[str, str], **__: object) -> None:
+            given.append(environment.get("OMP_NUM_THREADS"))
+            raise UserError("not run")
+
+        run_grid(root, plan, run=cell, parallel=parallel)  # pyright: ignore[reportArgumentType]
+        return set(given)
+
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert [threads(1), threads(2), threads(9)] == [{None}, {"3"}, {"1"}]
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")  # the user's own, which every stage inherits
+    assert threads(2) == {None}
+
+
 def test_finished_cells_are_not_run_again_whatever_became_of_git_the_files_and_the_experiments(
     tiny: tuple[Path, Path],
 ) -> None:
