@@ -40,11 +40,7 @@ class Source(Protocol):
         ...
 
     def read(self, name: str) -> bytes:
-        """Content of one file.
-
-        Raises:
-            UnreadableFileError: It is damaged, larger than MOST_FILE_BYTES, or no plain file.
-        """
+        """Content of one file; UnreadableFileError where it is damaged, too large or no plain file."""
         ...
 
 
@@ -86,9 +82,8 @@ class ZipSource:
             raise UnreadableFileError("encrypted")
         try:
             with self.archive.open(member) as file:
-                return _bounded(
-                    file.read(MOST_FILE_BYTES + 1)
-                )  # counted as it comes: a header may say anything
+                # Counted as it comes: a header may say anything.
+                return _bounded(file.read(MOST_FILE_BYTES + 1))
         except DAMAGE as error:
             raise UnreadableFileError(f"damaged in the archive: {error}") from error
 
@@ -96,8 +91,7 @@ class ZipSource:
 class TarSource:
     """Members of a tar archive, compressed or not.
 
-    A compressed stream cannot be read at random: the wanted members are copied once to a temporary file without a name,
-    so that not even a killed process leaves it behind.
+    A compressed stream cannot be read at random: the wanted members are copied to a temporary file without a name.
     """
 
     def __init__(self, path: Path, *, wanted: Callable[[str], bool], scratch: Path | None = None) -> None:
@@ -143,10 +137,7 @@ def open_source(
 ) -> Source:
     """Open a folder, a zip archive or a tar archive (.tar, .tar.gz, .tar.xz, .tar.bz2), by content and not by name.
 
-    Args:
-        path: The folder or file.
-        wanted: Which files will be read, by their name; others of a tar archive are listed and cannot be read.
-        scratch: Folder for a tar archive's temporary file.
+    Of a tar archive only the `wanted` files can be read; `scratch` is the folder of its temporary file.
 
     Raises:
         UserError: There is nothing at `path`, or it is something else, or damaged.
@@ -171,7 +162,7 @@ def open_source(
 
 
 def own_name(raw: str) -> str:
-    """A name as it is packed: `/` between its parts, no `.`, `..` or empty part, in UTF-8 without control characters.
+    """A name as it is packed: `/` between its parts, no `.`, `..` or empty part.
 
     Bytes that are no UTF-8 (a folder named on an old Windows) and control characters become `%XX`.
     """
@@ -183,11 +174,7 @@ def own_name(raw: str) -> str:
 
 
 def read_plain_file(path: Path) -> bytes:
-    """Content of a file of limited size.
-
-    Raises:
-        UnreadableFileError: It has more than MOST_FILE_BYTES bytes, is a pipe or a device, or cannot be opened.
-    """
+    """Content of a file of at most MOST_FILE_BYTES; UnreadableFileError for a larger one, a pipe or a device."""
     try:
         # Opening a pipe would wait until something writes to it.
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
@@ -199,16 +186,9 @@ def read_plain_file(path: Path) -> bytes:
 
 
 def walk(root: Path) -> Iterator[tuple[str, os.stat_result | None]]:
-    """Everything below a folder that is no folder, in no particular order.
+    """Relative names and statuses of everything below a folder that is no folder; None for a link to nothing.
 
-    Links are followed: a data folder is often made of links to another disk. A folder that a link leads back into
-    from its own inside is not entered again, so that a loop ends.
-
-    Yields:
-        The name relative to the root, with `/`, and the status of what it leads to; None for a link to nothing.
-
-    Raises:
-        UserError: A folder may not be read, or there are too many entries.
+    Links are followed: a data folder is often made of links to another disk. A link back to a folder above ends there.
     """
     count = 0
     try:
@@ -246,7 +226,6 @@ def _bounded(data: bytes) -> bytes:
 
 
 def _by_own_name(raw_names: Iterable[str], path: Path) -> dict[str, str]:
-    """Raw names by the names that they are packed under."""
     found: dict[str, str] = {}
     for raw in raw_names:
         name = own_name(raw)

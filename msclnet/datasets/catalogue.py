@@ -16,37 +16,20 @@ from msclnet.errors import UserError
 
 @dataclass(frozen=True)
 class DataSet:
-    """How a data set is read and where it comes from.
+    """How a data set is read and where it comes from."""
 
-    Attributes:
-        name: As in params.yaml.
-        title: For reports.
-        layout: Which files belong to it.
-        list_records: All images with their splits; raises UserError where the lists do not allow it.
-        survey: Counts what is there.
-        published: What the survey is compared with; None: nothing is published.
-        access: Sentences that say where to apply, what to sign and which files are expected.
-    """
-
-    name: str
-    title: str
+    name: str  # as in params.yaml
+    title: str  # for reports
     layout: Layout
     list_records: Callable[[Source, Choice], list[Record]]
     survey: Callable[[Source], Survey]
-    published: Published | None
-    access: str
+    published: Published | None  # None: nothing is published
+    access: str  # where to apply, what to sign and which files are expected
 
 
-def _real(name: str, module: ModuleType) -> DataSet:
-    return DataSet(
-        name,
-        module.LAYOUT.title,
-        module.LAYOUT,
-        module.list_records,
-        module.survey,
-        module.PUBLISHED,
-        module.ACCESS,
-    )
+def _real(name: str, data: ModuleType) -> DataSet:
+    title, layout = data.LAYOUT.title, data.LAYOUT
+    return DataSet(name, title, layout, data.list_records, data.survey, data.PUBLISHED, data.ACCESS)
 
 
 DATA_SETS = {
@@ -70,27 +53,14 @@ DATA_SETS = {
 
 
 def data_set(name: str) -> DataSet:
-    """A data set by its name.
-
-    Raises:
-        UserError: There is no such data set.
-    """
+    """A data set by its name; UserError where there is none."""
     if name not in DATA_SETS:
         raise UserError(f"there is no data set {name!r}; choose one of {', '.join(DATA_SETS)}")
     return DATA_SETS[name]
 
 
 def missing_source_message(name: str, source: Path) -> str:
-    """What to do where the images of a real data set are not there; empty where something is.
-
-    Args:
-        name: The data set, as in params.yaml.
-        source: Where its folder or archive, or a link to it, is expected: `data/source/<name>`, for own images
-            `data/source/own`.
-
-    Raises:
-        UserError: There is no such data set.
-    """
+    """What to do where the images of a real data set are not at `source`; empty where something is."""
     dataset = data_set(name)
     if dataset.name == "synthetic" or source.exists():
         return ""
@@ -121,20 +91,12 @@ class Count:
 
 @dataclass(frozen=True)
 class Report:
-    """What a verification found.
-
-    Attributes:
-        title: The data set's name.
-        root: The folder of the source that was taken for the data set's: empty, or ending with `/`.
-        compared: Whether there are published numbers to compare with.
-        differences: All of them: folders, lists, what is listed but absent, numbers.
-        counts: What is there.
-    """
+    """What a verification found."""
 
     title: str
-    root: str
-    compared: bool
-    differences: tuple[Difference, ...]
+    root: str  # the folder of the source that was taken for the data set's: empty, or ending with `/`
+    compared: bool  # whether there are published numbers to compare with
+    differences: tuple[Difference, ...]  # folders, lists, what is listed but absent, numbers
     counts: tuple[Count, ...]
 
     def summary(self) -> str:
@@ -164,8 +126,7 @@ class Report:
 def verify(source: Source, dataset: DataSet) -> Report:
     """Compare the files of a source with the published numbers of a data set, for whatever split is chosen later.
 
-    Nothing is raised for what is missing or wrong: it is a difference. A data set without published numbers is
-    only counted.
+    Nothing is raised for what is missing or wrong: it is a difference.
     """
     found = dataset.survey(source)
     published = dataset.published
@@ -195,7 +156,6 @@ def _differences(found: Survey, published: Published) -> list[Difference]:
 def _compare(
     where: str, found: tuple[int | None, int | None], expected: tuple[int | None, int | None]
 ) -> list[Difference]:
-    """What is published and differs."""
     differing = [
         (f"{there:,} {kind}", f"{wanted:,} {kind}")
         for kind, there, wanted in zip(KINDS, found, expected, strict=True)

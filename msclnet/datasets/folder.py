@@ -54,14 +54,13 @@ def list_records(source: Source, choice: Choice) -> list[Record]:
 
     Drawn are the identities with images of both modalities; the others go to the training split, which trains on
     pairs alone. Without validation, nothing is drawn for it, and identities that the user gave to it train too.
-
-    Raises:
-        UserError: A split would be empty.
     """
     rows = _rows(source)
     given = {row["identity_label"]: row["split"] for row in rows}
     if any(given.values()):
-        split_of = {label: _given(split, choice) for label, split in given.items()}
+        # Without validation, its identities train too.
+        as_given: dict[str, Split] = {**SPLIT_OF, "val": "val" if choice.validation else "train"}
+        split_of = {label: as_given[split] for label, split in given.items()}
     else:
         seen: dict[str, set[str]] = {}
         for row in rows:
@@ -71,17 +70,11 @@ def list_records(source: Source, choice: Choice) -> list[Record]:
     return in_order(Record(*_image(row), split_of[row["identity_label"]]) for row in rows)
 
 
-def _given(split: str, choice: Choice) -> Split:
-    return "train" if split == "val" and not choice.validation else SPLIT_OF[split]
-
-
 def draw_splits(identities: Iterable[str], choice: Choice) -> dict[str, Split]:
     """Assign each identity to a split: in the order of a digest of seed and label, the first ones are tested on.
 
     The digest of a person does not depend on the others: when people are added, few of the former ones change splits.
-
-    Raises:
-        UserError: There are too few identities to train on two.
+    UserError where too few identities are left to train on.
     """
     drawn = choice.drawn
     if drawn is None:

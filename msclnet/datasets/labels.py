@@ -41,21 +41,13 @@ SHOWN = 5
 
 @dataclass(frozen=True)
 class Label:
-    """What is known of one image.
+    """What is known of one image."""
 
-    Attributes:
-        path: Its name in the source.
-        identity: The person as the user names him; of digits alone, without leading zeros.
-        modality: `visible` or `infrared`.
-        camera: The camera as the user names it; the modality where none is named.
-        split: Where the person belongs; empty where that is to be drawn.
-    """
-
-    path: str
-    identity: str
+    path: str  # its name in the source
+    identity: str  # as the user names the person; of digits alone, without leading zeros
     modality: Modality
-    camera: str
-    split: Split | None
+    camera: str  # as the user names it; the modality where none is named
+    split: Split | None  # None where that is to be drawn
 
 
 def read_labels(source: Source, *, table: str, pattern: str) -> list[Label]:
@@ -68,8 +60,8 @@ def read_labels(source: Source, *, table: str, pattern: str) -> list[Label]:
             characters of one name. Empty: the first sub-folder is the camera, if there is one.
 
     Raises:
-        UserError: There is no labelled image; a label is missing or unknown; an image or identity is labelled in two
-            ways; some identities have a split and others have none.
+        UserError: There is no labelled image; a label is missing, unknown or contradicts another one; some identities
+            have a split and others have none.
     """
     labels = _from_table(source, table) if table else _from_folders(source, pattern)
     _check_splits(labels)
@@ -82,27 +74,19 @@ def _from_folders(source: Source, pattern: str) -> list[Label]:
     split_of = _listed_splits(tree)
     labels, misplaced, nameless = [], [], []
     for name in tree.names:
-        match = IMAGE.fullmatch(name)
-        if match is None:
+        if not (match := IMAGE.fullmatch(name)):
             continue
-        modality, identity, rest = match["modality"].lower(), match["identity"], match["rest"]
+        modality, rest = MODALITY_OF[match["modality"].lower()], match["rest"]
         found = camera_of.fullmatch(rest) if camera_of else None
-        if identity is None:
+        if match["identity"] is None:
             misplaced.append(name)
         elif camera_of and not found:
             nameless.append(name)
         else:
-            camera = found["camera"] if found else rest.rpartition("/")[0].partition("/")[0]
-            person = clean(identity)
-            labels.append(
-                Label(
-                    tree.root + name,
-                    person,
-                    MODALITY_OF[modality],
-                    clean(camera) or modality,
-                    split_of.get(person),
-                )
-            )
+            camera = clean(found["camera"] if found else rest.rpartition("/")[0].partition("/")[0])
+            person = clean(match["identity"])
+            path = tree.root + name
+            labels.append(Label(path, person, modality, camera or modality, split_of.get(person)))
     if misplaced:
         raise UserError(
             f"{TITLE}: {_some(misplaced)} in no identity's folder; expected is <modality>/<identity>/<image>"
@@ -138,11 +122,7 @@ def _listed_splits(tree: Tree) -> dict[str, Split]:
 
 
 def camera_pattern(pattern: str) -> str:
-    """A regular expression with the group `camera` for a pattern such as `{camera}_*`.
-
-    Raises:
-        UserError: The pattern does not hold `{camera}` once.
-    """
+    """A regular expression with the group `camera` for a pattern such as `{camera}_*`."""
     if pattern.count("{camera}") != 1 or re.search(r"[{}]", pattern.replace("{camera}", "")):
         raise UserError(
             f"download.folder.pattern is {pattern!r}; it holds {{camera}} once and else names and *, such as "

@@ -27,21 +27,15 @@ class Image(NamedTuple):
 
 @dataclass(frozen=True)
 class Layout:
-    """Which files belong to a data set.
+    """Which files belong to a data set: patterns of its lists and of its images, below its folder."""
 
-    Attributes:
-        title: The data set's name in messages.
-        lists: Pattern of its lists of identities or images, below the root.
-        images: Pattern of its images, below the root.
-    """
-
-    title: str
-    lists: str
+    title: str  # the data set's name in messages
+    lists: str  # both patterns ignore upper and lower case
     images: str
 
     @cached_property
     def patterns(self) -> tuple[re.Pattern[str], re.Pattern[str]]:
-        """Lists and images with the folder that the data set lies in before them, as the group `root`."""
+        """Lists and images, with the folder that the data set lies in before them as the group `root`."""
         lists, images = (
             re.compile(f"(?P<root>(?:.*/)?)(?:{pattern})", re.IGNORECASE)
             for pattern in (self.lists, self.images)
@@ -56,9 +50,7 @@ class Layout:
         """The folder that the data set lies in: empty, or ending with `/`.
 
         The outermost folder with lists and images counts, else the outermost with a list, else with an image.
-
-        Raises:
-            UserError: There are two of them at one depth.
+        UserError where there are two of them at one depth.
         """
         with_lists, with_images = self._roots(names)
         candidates = (with_lists & with_images) or with_lists or with_images
@@ -89,17 +81,7 @@ class Layout:
 
 
 class Tree:
-    """The files of a source that lie below a data set's root.
-
-    Attributes:
-        title: The data set's name in messages.
-        root: Empty, or the root's folder with `/` at its end.
-        names: The files below the root, without it, sorted.
-        elsewhere: Where images lie if not below the root, for messages.
-
-    Raises:
-        UserError: Two folders at one depth look like the root.
-    """
+    """The files of a source below a data set's root; UserError where two folders look like the root."""
 
     def __init__(self, source: Source, layout: Layout) -> None:
         names = source.names()
@@ -129,11 +111,7 @@ class Tree:
         return UserError(f"{self.title}: {sentence}; {where}")
 
     def text(self, name: str) -> str:
-        """Content of a text file: UTF-8 or, by its byte order mark, UTF-16.
-
-        Raises:
-            UserError: There is no such file, or it is damaged or too large for a list.
-        """
+        """Content of a text file, UTF-8 or UTF-16; UserError where it is missing, damaged or too large."""
         found = self.find(name)
         if found is None:
             raise UserError(

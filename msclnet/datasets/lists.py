@@ -1,10 +1,11 @@
 """Reads the text files that assign identities or images to splits."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from msclnet.datasets.layout import Tree
+from msclnet.datasets.layout import Image, Tree
+from msclnet.datasets.records import Modality
 from msclnet.errors import UserError
 
 LINE = re.compile(r"\s*(?P<path>\S.*?)\s+(?P<label>[0-9]{1,9})\s*")
@@ -12,29 +13,17 @@ LINE = re.compile(r"\s*(?P<path>\S.*?)\s+(?P<label>[0-9]{1,9})\s*")
 
 @dataclass(frozen=True)
 class Listed:
-    """One line of an index.
+    """One line of an index."""
 
-    Attributes:
-        place: Index and line number, for messages.
-        path: The image below the data set's root, as listed, with `/` between its parts.
-        identity: The person's number by the image's folder.
-        label: The index's own number for the person; public splits count from 0 in every file.
-        camera: The camera's number by the file's name, 0 where the pattern has no such group.
-    """
-
-    place: str
-    path: str
-    identity: int
-    label: int
-    camera: int
+    place: str  # index and line number, for messages
+    path: str  # as listed, below the data set's root
+    identity: int  # the person's number by the image's folder
+    label: int  # the index's own number for the person; public splits count from 0 in every file
+    camera: int  # by the file's name; 0 where the pattern has no such group
 
 
 def read_identities(tree: Tree, name: str) -> list[int]:
-    """Identities of a comma-separated list; line ends and blanks do not matter.
-
-    Raises:
-        UserError: The file is missing or holds something else than numbers.
-    """
+    """Identities of a comma-separated list; UserError where it is missing or holds something else."""
     entries = [entry for entry in re.split(r"[,\s]+", tree.text(name)) if entry]
     for entry in entries:
         if not re.fullmatch("[0-9]{1,9}", entry):
@@ -47,14 +36,8 @@ def read_identities(tree: Tree, name: str) -> list[int]:
 def read_index(tree: Tree, name: str, pattern: re.Pattern[str], *, example: str) -> list[Listed]:
     """The images that an index lists, one `<path> <label>` a line; a line that comes again counts once.
 
-    Args:
-        tree: The data set's files.
-        name: The index, below the root.
-        pattern: What a path looks like, with the group `identity` and, where the name has it, `camera`.
-        example: A line as it should be, for messages.
-
-    Raises:
-        UserError: The file is missing or empty, or a line is something else.
+    `pattern` is what a path looks like, with the groups `identity` and perhaps `camera`; `example` is for messages.
+    UserError where the file is missing or empty, or a line is something else.
     """
     listed: dict[str, Listed] = {}
     for number, line in enumerate(tree.text(name).splitlines(), start=1):
@@ -78,13 +61,19 @@ def read_index(tree: Tree, name: str, pattern: re.Pattern[str], *, example: str)
     return list(listed.values())
 
 
+def present(
+    tree: Tree, lines: Iterable[Listed], modality: Modality, *, camera: int | None = None
+) -> Iterator[Image]:
+    """The listed images that are there; `camera` for lists that name none."""
+    for line in lines:
+        if found := tree.find(line.path):
+            yield Image(tree.root + found, line.identity, camera or line.camera, modality)
+
+
 def check_labels(lines: Iterable[Listed], *, title: str) -> None:
-    """Labels and identity folders must mean the same persons, in both modalities.
+    """Raise a UserError unless labels and identity folders mean the same persons, in both modalities.
 
     Identities are read from the folders; public code trains and scores by the labels.
-
-    Raises:
-        UserError: An identity has two labels, or a label two identities.
     """
     by_identity: dict[int, Listed] = {}
     by_label: dict[int, Listed] = {}
@@ -101,16 +90,7 @@ def check_labels(lines: Iterable[Listed], *, title: str) -> None:
 
 
 def check_apart(train: Iterable[Listed], test: Iterable[tuple[int, str]], *, title: str) -> None:
-    """No identity is in both training and test.
-
-    Args:
-        train: Lines of the training indices.
-        test: Test identities, each with the place that names it.
-        title: The data set's name.
-
-    Raises:
-        UserError: An identity is on both sides.
-    """
+    """Raise a UserError if a test identity (with the place that names it) is trained on too."""
     trained = {line.identity: line.place for line in train}
     for identity, place in test:
         if identity in trained:

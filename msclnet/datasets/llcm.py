@@ -21,7 +21,15 @@ from itertools import chain
 
 from msclnet.datasets.archive import Source
 from msclnet.datasets.layout import EXTENSION, IMAGE_FILE, Image, Layout, Tree
-from msclnet.datasets.lists import LINE, Listed, check_apart, check_labels, read_identities, read_index
+from msclnet.datasets.lists import (
+    LINE,
+    Listed,
+    check_apart,
+    check_labels,
+    present,
+    read_identities,
+    read_index,
+)
 from msclnet.datasets.records import Choice, Modality, Record, held_out, in_order
 from msclnet.datasets.survey import Difference, Number, Published, Survey, absent, absent_identities
 
@@ -30,10 +38,8 @@ CAMERAS: dict[Modality, tuple[int, ...]] = {
     "visible": (1, 2, 3, 4, 5, 6, 7, 8, 9),
     "infrared": (1, 2, 4, 5, 6, 7, 8, 9),
 }
-TRAIN_LISTS: dict[Modality, str] = {
-    modality: f"idx/train_{folder}.txt" for modality, folder in FOLDERS.items()
-}
-TEST_LISTS: dict[Modality, str] = {modality: f"idx/test_{folder}.txt" for modality, folder in FOLDERS.items()}
+TRAIN_LISTS: dict[Modality, str] = {name: f"idx/train_{folder}.txt" for name, folder in FOLDERS.items()}
+TEST_LISTS: dict[Modality, str] = {name: f"idx/test_{folder}.txt" for name, folder in FOLDERS.items()}
 TEST_IDENTITIES = "idx/test_id.txt"
 TEST_IMAGE = rf"test_(?P<folder>vis|nir)/cam(?P<camera>[1-9])/(?P<identity>[0-9]{{1,6}})/{IMAGE_FILE}"
 LAYOUT = Layout(
@@ -53,12 +59,9 @@ ACCESS = (
 def list_records(source: Source, choice: Choice) -> list[Record]:
     """Training and test images, sorted by split, identity, camera and path.
 
-    With validation, every tenth training identity is held out (see `held_out`); the data set names none. Listed
-    images that are not there are left out: verification names them.
-
-    Raises:
-        UserError: A list is missing or wrong; labels and folders contradict each other; an identity is on both
-            sides; or there is no image.
+    With validation, every tenth training identity is held out (see `held_out`). Listed images that are not there are
+    left out: verification names them. UserError where lists are missing, wrong or contradict each other, or no image
+    is there.
     """
     tree = Tree(source, LAYOUT)
     train: dict[Modality, list[Listed]] = {modality: read_list(tree, modality) for modality in FOLDERS}
@@ -81,11 +84,7 @@ def list_records(source: Source, choice: Choice) -> list[Record]:
 
 
 def read_list(tree: Tree, modality: Modality) -> list[Listed]:
-    """Lines of a training list, all of them images of its modality.
-
-    Raises:
-        UserError: The list is missing or wrong.
-    """
+    """Lines of a training list, all of them images of its modality."""
     folder = FOLDERS[modality]
     # Only the file's own name has the camera: the folders above may hold `_c06_` too.
     file = rf"[0-9]+_c0?(?P<camera>[1-9])_[^/]*{EXTENSION}"
@@ -95,21 +94,10 @@ def read_list(tree: Tree, modality: Modality) -> list[Listed]:
 
 
 def check_lists(train: dict[Modality, list[Listed]], tested: Collection[int]) -> None:
-    """The lists must fit together.
-
-    Raises:
-        UserError: They do not.
-    """
+    """Raise a UserError unless the lists fit together."""
     check_labels(chain(*train.values()), title="LLCM")
     named = ((identity, TEST_IDENTITIES) for identity in sorted(tested))
     check_apart(chain(*train.values()), named, title="LLCM")
-
-
-def present(tree: Tree, lines: list[Listed], modality: Modality) -> Iterator[Image]:
-    """The listed training images that are there."""
-    for line in lines:
-        if found := tree.find(line.path):
-            yield Image(tree.root + found, line.identity, line.camera, modality)
 
 
 def tested_images(tree: Tree, tested: Collection[int]) -> Iterator[Image]:
@@ -150,9 +138,7 @@ def survey(source: Source) -> Survey:
     expected = [*FOLDERS.values()]
     for modality, folder in FOLDERS.items():
         expected += [f"test_{folder}/cam{camera}" for camera in CAMERAS[modality]]
-    found = Survey(
-        LAYOUT.title, tree.root, tree.elsewhere, {folder: folder in holding for folder in expected}
-    )
+    found = Survey(tree.title, tree.root, tree.elsewhere, {folder: folder in holding for folder in expected})
     train: dict[Modality, list[Listed]] = {
         modality: found.read(tree, name, partial(read_list, tree, modality))
         for modality, name in TRAIN_LISTS.items()

@@ -24,15 +24,12 @@ def pack(
     expected: str = "",
     added: Mapping[str, bytes] | None = None,
 ) -> int:
-    """Write the wanted files of a folder or an archive into one zip archive without compression.
+    """Write the wanted files of a folder or an archive into one zip archive without compression; returns their number.
 
     The same files give the same bytes, whatever they came in. The destination appears whole or not at all. Members are
     streamed from one archive into the other under `own_name`: nothing is ever unpacked.
     `check` gets the opened source before anything is written; `expected` names the wanted files in messages. Files
     that are `added` by name stand first.
-
-    Returns:
-        The number of files.
 
     Raises:
         UserError: No file is wanted; a file cannot be read; there are too many files or bytes, or too little room.

@@ -14,19 +14,11 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 
 @dataclass(frozen=True)
 class Record:
-    """One image of a data set.
+    """One image of a data set."""
 
-    Attributes:
-        path: Place inside the image source (a folder or an archive), relative, with `/` between its parts.
-        identity: The person's number as the data set gives it, >= 0.
-        camera: The camera's number as the data set gives it, >= 0.
-        modality: `visible` or `infrared`.
-        split: `train`, `val` or `test`.
-    """
-
-    path: str
-    identity: int
-    camera: int
+    path: str  # in the folder or archive, with `/` between its parts
+    identity: int  # as the data set gives it, >= 0
+    camera: int  # as the data set gives it, >= 0
     modality: Modality
     split: Split
 
@@ -36,12 +28,7 @@ EVERY = 10
 
 @dataclass(frozen=True)
 class Drawn:
-    """How own images without given splits are split.
-
-    Attributes:
-        seed: Of the draw.
-        val, test: Shares of the identities with images of both modalities, above 0, together below 1.
-    """
+    """How own images without given splits are split: shares of the identities with images of both modalities."""
 
     seed: int
     val: float
@@ -50,27 +37,19 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Choice:
-    """How images are assigned to splits.
+    """How images are assigned to splits."""
 
-    Attributes:
-        validation: Whether the validation identities are held out of training; where not, they train too and the
-            split `val` is empty.
-        regdb_split: Which of RegDB's ten published splits, 1 to 10. Other data sets have one.
-        drawn: How own images are split where their labels do not say it. Other data sets publish their splits.
-    """
-
+    # Whether identities are held out for validation; if not, they train too and `val` is empty.
     validation: bool
-    regdb_split: int = 1
-    drawn: Drawn | None = None
+    regdb_split: int = 1  # which of RegDB's ten published splits, 1 to 10
+    drawn: Drawn | None = None  # for own images whose labels name no splits
 
 
 def held_out(identities: Iterable[int], *, title: str) -> set[int]:
     """Validation identities of a data set that publishes none: every tenth of the sorted training identities.
 
     A convention of this project: the 10th, 20th, ... 200th of RegDB's 206 and the 10th, ... 710th of LLCM's 713.
-
-    Raises:
-        UserError: There are fewer than ten identities.
+    UserError where there are fewer than ten.
     """
     chosen = set(sorted(set(identities))[EVERY - 1 :: EVERY])
     if not chosen:

@@ -20,7 +20,7 @@ from typing import Literal
 
 from msclnet.datasets.archive import Source
 from msclnet.datasets.layout import IMAGE_FILE, Image, Layout, Tree
-from msclnet.datasets.lists import Listed, check_apart, check_labels, read_index
+from msclnet.datasets.lists import Listed, check_apart, check_labels, present, read_index
 from msclnet.datasets.records import Choice, Modality, Record, Split, held_out, in_order
 from msclnet.datasets.survey import Number, Published, Survey, absent
 from msclnet.errors import UserError
@@ -53,11 +53,8 @@ def list_records(source: Source, choice: Choice) -> list[Record]:
 
     Camera 1 is the visible one, camera 2 the thermal one. With validation, every tenth training identity is held
     out (see `held_out`); public code has none and picks its epoch on the test set. Listed images that are not there
-    are left out: verification names them.
-
-    Raises:
-        UserError: There is no such split; a list is missing or wrong; labels and folders contradict each other; an
-            identity is on both sides; or there is no image.
+    are left out: verification names them. UserError where lists are missing, wrong or contradict each other, or no
+    image is there.
     """
     if choice.regdb_split not in SPLIT_NUMBERS:
         raise UserError(f"RegDB: there is no split {choice.regdb_split}; choose one of 1 to 10")
@@ -79,7 +76,7 @@ def list_records(source: Source, choice: Choice) -> list[Record]:
     records = [
         Record(*image, split_of(side, image.identity))
         for (side, modality), lines in lists.items()
-        for image in present(tree, lines, modality)
+        for image in present(tree, lines, modality, camera=CAMERAS[modality])
     ]
     if not records:
         raise tree.nothing("none of the listed images Visible/<identity>/ and Thermal/<identity>/ is there")
@@ -92,11 +89,7 @@ def list_name(side: Side, modality: Modality, number: int) -> str:
 
 
 def read_list(tree: Tree, side: Side, modality: Modality, number: int) -> list[Listed]:
-    """Lines of one list, all of them images of its modality.
-
-    Raises:
-        UserError: The list is missing or wrong.
-    """
+    """Lines of one list, all of them images of its modality."""
     name = list_name(side, modality, number)
     folder = FOLDERS[modality]
     pattern = re.compile(folder + BELOW, re.IGNORECASE)
@@ -104,22 +97,11 @@ def read_list(tree: Tree, side: Side, modality: Modality, number: int) -> list[L
 
 
 def check_split(lists: dict[tuple[Side, Modality], list[Listed]]) -> None:
-    """The four lists of a split must fit together.
-
-    Raises:
-        UserError: They do not.
-    """
+    """Raise a UserError unless the four lists of a split fit together."""
     sides = {side: list(chain(*(lists[side, modality] for modality in FOLDERS))) for side in SIDES}
     for lines in sides.values():
         check_labels(lines, title="RegDB")
     check_apart(sides["train"], ((line.identity, line.place) for line in sides["test"]), title="RegDB")
-
-
-def present(tree: Tree, lines: list[Listed], modality: Modality) -> Iterator[Image]:
-    """The listed images that are there."""
-    for line in lines:
-        if found := tree.find(line.path):
-            yield Image(tree.root + found, line.identity, CAMERAS[modality], modality)
 
 
 def images(tree: Tree) -> Iterator[Image]:
@@ -147,13 +129,8 @@ def survey(source: Source) -> Survey:
     tree = Tree(source, LAYOUT)
     there = list(images(tree))
     seen = {image.modality for image in there}
-    found = Survey(
-        LAYOUT.title,
-        tree.root,
-        tree.elsewhere,
-        {folder: modality in seen for modality, folder in FOLDERS.items()},
-    )
-    found.parts["all"] = there
+    folders = {folder: modality in seen for modality, folder in FOLDERS.items()}
+    found = Survey(tree.title, tree.root, tree.elsewhere, folders, parts={"all": there})
     listed: dict[Modality, list[Listed]] = {modality: [] for modality in FOLDERS}
     for number in SPLIT_NUMBERS:
         lists: dict[tuple[Side, Modality], list[Listed]] = {}
@@ -164,7 +141,7 @@ def survey(source: Source) -> Survey:
                 lines = found.read(tree, name, partial(read_list, tree, side, modality, number))
                 lists[side, modality] = lines
                 listed[modality] += lines
-                part += present(tree, lines, modality)
+                part += present(tree, lines, modality, camera=CAMERAS[modality])
         with found.noting(f"lists of split {number}"):
             check_split(lists)
     for modality, folder in FOLDERS.items():

@@ -16,19 +16,12 @@ Entry = TypeVar("Entry", int, Listed)
 
 @dataclass(frozen=True)
 class Difference:
-    """One way in which a data set is not as it was published.
+    """One way in which a data set is not as it was published."""
 
-    Attributes:
-        where: The folder, list or group of images.
-        found: What is there.
-        expected: What should be there; empty where `found` says it.
-        missing: Names of all that is missing, where they are known.
-    """
-
-    where: str
-    found: str
-    expected: str
-    missing: tuple[str, ...] = ()
+    where: str  # the folder, list or group of images
+    found: str  # what is there
+    expected: str  # what should be there; empty where `found` says it
+    missing: tuple[str, ...] = ()  # names of all that is missing, where they are known
 
     def sentence(self) -> str:
         """One sentence, with at most SHOWN of the missing names."""
@@ -40,24 +33,12 @@ class Difference:
 
 @dataclass
 class Survey:
-    """What is there. Nothing is raised for what is missing.
-
-    Attributes:
-        title: The data set's name.
-        root: The folder of the source that was taken for the data set's: empty, or ending with `/`.
-        elsewhere: Where images lie if not below the root; else empty.
-        folders: The folders that hold the images, and whether any image is in them.
-        missing_lists: Lists that are not there.
-        broken_lists: Lists that cannot be read or contradict each other.
-        absent: Identities and images that are listed, but not there.
-        listed: What the readable lists hold: numbers of identities and, where they list images, of images.
-        parts: The images that are there, by the part of the data set that they belong to.
-    """
+    """What is there. Nothing is raised for what is missing."""
 
     title: str
-    root: str
-    elsewhere: str
-    folders: dict[str, bool]
+    root: str  # the folder of the source that was taken for the data set's: empty, or ending with `/`
+    elsewhere: str  # where images lie if not below the root; else empty
+    folders: dict[str, bool]  # those that hold the images, and whether any image is in them
     missing_lists: list[str] = field(default_factory=list)
     broken_lists: list[Difference] = field(default_factory=list)
     absent: list[Difference] = field(default_factory=list)
@@ -89,23 +70,15 @@ class Survey:
 
 @dataclass(frozen=True)
 class Number:
-    """A published number of the images that are there.
+    """A published number of the images that are there."""
 
-    Attributes:
-        parts: Parts of the survey that are counted together.
-        modality, camera: Which of their images; None: any.
-        identities, images: The published numbers; None: not published, not compared.
-        folder: Where the images lie; the number is not compared when the whole folder is missing.
-        note: What these images are for.
-    """
-
-    parts: tuple[str, ...]
-    modality: Modality | None = None
-    camera: int | None = None
-    identities: int | None = None
-    images: int | None = None
-    folder: str | None = None
-    note: str = ""
+    parts: tuple[str, ...]  # of the survey, counted together
+    modality: Modality | None = None  # None: any
+    camera: int | None = None  # None: any
+    identities: int | None = None  # None: not published
+    images: int | None = None  # None: not published
+    folder: str | None = None  # where the images lie; not compared when the whole folder is missing
+    note: str = ""  # what these images are for
 
     def count(self, survey: Survey) -> tuple[int, int]:
         """Identities and images that are there."""
@@ -124,21 +97,16 @@ class Number:
 
 @dataclass(frozen=True)
 class Published:
-    """Published numbers of a data set.
+    """Published numbers of a data set."""
 
-    Attributes:
-        lists: Identities and images that each list holds; None: not compared.
-        images: Numbers of images that are there.
-    """
-
-    lists: Mapping[str, tuple[int | None, int | None]]
+    lists: Mapping[str, tuple[int | None, int | None]]  # identities and images of each; None: not compared
     images: tuple[Number, ...]
 
 
 def absent_identities(
     name: str, identities: Iterable[int], pictured: set[int], *, place: str
 ) -> list[Difference]:
-    """The identities of a list without a picture; none where nobody has one."""
+    """The identities of a list without a picture; none where no identity has one."""
     listed = set(identities)
     absent = sorted(listed - pictured)
     if not absent or not pictured:
@@ -150,42 +118,26 @@ def absent_identities(
 def absent(tree: Tree, lines: Iterable[Listed], *, folder: str) -> list[Difference]:
     """Identity folders of which nothing is there, then single images; neither where all of `folder` is missing.
 
-    Images that are there under another ending, as after a conversion, are one difference of their own.
-
-    Args:
-        tree: The data set's files.
-        lines: Lines that list images of `folder`; an image may be in several lists.
-        folder: Where the listed images lie, for messages.
+    Images that are there under another ending, as after a conversion, are one difference of their own. A line may be in
+    several lists.
     """
-    there = {line.path: tree.find(line.path) is not None for line in lines}
-    renamed = {
-        path: ending for path, found in there.items() if not found and (ending := tree.other_ending(path))
-    }
-    if renamed:
-        endings = ", ".join(sorted({f".{ending}" for ending in renamed.values()}))
-        lost = len(there) - sum(there.values())
-        return [
-            Difference(
-                f"images in {folder}",
-                f"listed and not there {lost:,} of {len(there):,}, of which {len(renamed):,} are there under another "
-                f"ending ({endings}); take the files as they were given, or write these names into the lists",
-                "",
-                tuple(sorted(path for path, found in there.items() if not found)),
-            )
-        ]
-    if not any(there.values()):
+    paths = {line.path for line in lines}
+    lost = {path for path in paths if tree.find(path) is None}
+    if renamed := [ending for ending in map(tree.other_ending, lost) if ending]:
+        endings = ", ".join(f".{ending}" for ending in sorted(set(renamed)))
+        found = (
+            f"listed and not there {len(lost):,} of {len(paths):,}, of which {len(renamed):,} are there under another "
+            f"ending ({endings}); take the files as they were given, or write these names into the lists"
+        )
+        return [Difference(f"images in {folder}", found, "", tuple(sorted(lost)))]
+    if lost == paths:
         return []
-    folders: dict[str, list[str]] = {}
-    for path in sorted(there):
-        folders.setdefault(path.rpartition("/")[0], []).append(path)
-    empty = [name for name, paths in folders.items() if not any(there[path] for path in paths)]
-    single = [path for name in folders.keys() - empty for path in folders[name] if not there[path]]
+    folders, filled = ({path.rpartition("/")[0] for path in some} for some in (paths, paths - lost))
     differences = []
-    if empty:
-        where, found = f"identity folders in {folder}", f"{len(folders) - len(empty)} of those listed"
-        names = tuple(sorted(empty, key=lambda name: int(name.rpartition("/")[2])))
-        differences.append(Difference(where, found, f"{len(folders)}", names))
-    if single:
-        where, found = f"images in {folder}", f"{sum(there.values()):,} of those listed"
-        differences.append(Difference(where, found, f"{len(there):,}", tuple(sorted(single))))
+    if empty := sorted(folders - filled, key=lambda name: int(name.rpartition("/")[2])):
+        where, found = f"identity folders in {folder}", f"{len(filled)} of those listed"
+        differences.append(Difference(where, found, f"{len(folders)}", tuple(empty)))
+    if single := sorted(path for path in lost if path.rpartition("/")[0] in filled):
+        where, found = f"images in {folder}", f"{len(paths - lost):,} of those listed"
+        differences.append(Difference(where, found, f"{len(paths):,}", tuple(single)))
     return differences

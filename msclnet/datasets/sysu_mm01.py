@@ -51,11 +51,8 @@ def list_records(source: Source, choice: Choice) -> list[Record]:
     """All images of the listed identities, sorted by split, identity, camera and path.
 
     Images of identities that no list names are left out, as the data set's own code does. Without validation, the
-    identities of exp/val_id.txt train too: 395 in all, as published results are trained.
-
-    Raises:
-        UserError: An identity list is missing, is no list of numbers, or shares identities with another; or there
-            is no image.
+    identities of exp/val_id.txt train too: 395 in all, as published results are trained. UserError where a list is
+    missing or wrong, or no image is there.
     """
     tree = Tree(source, LAYOUT)
     split_of = assign({split: read_identities(tree, name) for split, name in LISTS.items()})
@@ -70,11 +67,7 @@ def list_records(source: Source, choice: Choice) -> list[Record]:
 
 
 def assign(listed: Mapping[Split, Sequence[int]]) -> dict[int, Split]:
-    """The split of each identity.
-
-    Raises:
-        UserError: An identity is in two lists.
-    """
+    """The split of each identity; UserError where one is in two lists."""
     split_of: dict[int, Split] = {}
     for split, identities in listed.items():
         for identity in identities:
@@ -127,9 +120,8 @@ def survey(source: Source) -> Survey:
     tree = Tree(source, LAYOUT)
     there = list(images(tree))
     seen = {image.camera for image in there}
-    found = Survey(
-        LAYOUT.title, tree.root, tree.elsewhere, {f"cam{camera}": camera in seen for camera in CAMERAS}
-    )
+    folders = {f"cam{camera}": camera in seen for camera in CAMERAS}
+    found = Survey(tree.title, tree.root, tree.elsewhere, folders)
     lists: dict[Split, list[int]] = {
         split: found.read(tree, name, partial(read_identities, tree, name)) for split, name in LISTS.items()
     }
