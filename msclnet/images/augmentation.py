@@ -15,14 +15,9 @@ FILL = (124, 116, 104)
 class RandomErasing(A.ImageOnlyTransform):
     """Fill one random rectangle, whose share of the image is uniform between two bounds.
 
-    The usual way draws area and aspect ratio and starts again where the rectangle does not fit, which thins out
-    large areas (Zhong et al., Random Erasing Data Augmentation, AAAI 2020, algorithm 1). Here the aspect ratio
-    is drawn among those that fit, so that a parameter of 20 to 80 % really spreads over 20 to 80 %.
-
-    Args:
-        area: Smallest and largest share of the image, in [0, 1].
-        ratio: Smallest and largest height / width of the rectangle; given up where no such one fits.
-        p: Probability.
+    The usual way draws area and aspect ratio and starts again where the rectangle does not fit, which thins out large
+    areas (Zhong et al., Random Erasing Data Augmentation, AAAI 2020, algorithm 1). Here the aspect ratio (height /
+    width) is drawn among those that fit, so that a parameter of 20 to 80 % really spreads over 20 to 80 %.
     """
 
     def __init__(self, *, area: tuple[float, float], ratio: tuple[float, float], p: float) -> None:
@@ -71,14 +66,8 @@ class ChannelExchange(A.ImageOnlyTransform):
 def build_augmentation(augment: Mapping[str, Any], *, height: int, width: int) -> A.Compose:
     """Zero padding and random crop back to the size, horizontal flip, channel exchange, random erasing.
 
-    Args:
-        augment: Section `augment` of params.yaml: `padding` (pixels on each side), `flip` (probability),
-            `channel_exchange` (probability), `erasing` (`probability`, `area`, `ratio`).
-        height: Of the images.
-        width: Of the images.
-
-    Returns:
-        A transform: `transform(image=uint8 RGB (H, W, 3))["image"]`; seed it by `set_random_seed`.
+    `augment` is the section of params.yaml. Use `transform(image=uint8 RGB (H, W, 3))["image"]`, seeded by
+    `seed_steps`.
     """
     return A.Compose(
         [step for steps in augmentation_steps(augment, height=height, width=width).values() for step in steps]
@@ -88,15 +77,9 @@ def build_augmentation(augment: Mapping[str, Any], *, height: int, width: int) -
 def augmentation_steps(
     augment: Mapping[str, Any], *, height: int, width: int, always: bool = False
 ) -> dict[str, list[A.BasicTransform]]:
-    """The steps of `build_augmentation` by name: `cropped`, `flipped`, `exchanged`, `erased`.
+    """The steps of `build_augmentation` by name: `cropped`, `flipped`, `exchanged`, `erased`; empty where off.
 
-    Without padding or channel exchange theirs is an empty list.
-
-    Args:
-        augment: As for `build_augmentation`.
-        height: Of the images.
-        width: Of the images.
-        always: Probability 1 for all of them that are not off, to show what they do.
+    `always`: with probability 1, to show what they do.
     """
     padding, erasing = augment["padding"], augment["erasing"]
     crop: list[A.BasicTransform] = []
@@ -128,12 +111,7 @@ def seed_steps(augmentation: A.Compose, seed: int) -> None:
 
 
 def skip_image(augmentation: A.Compose, shape: tuple[int, ...]) -> None:
-    """Draw the numbers that augmenting an image would draw, and do nothing with them.
-
-    Args:
-        augmentation: See `build_augmentation`.
-        shape: Of the image that another process augments: (H, W, 3).
-    """
+    """Draw the numbers that augmenting an image (H, W, 3) would draw, and do nothing with them."""
     for step in augmentation.transforms:
         assert isinstance(step, A.BasicTransform)
         if step.should_apply():

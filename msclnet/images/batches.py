@@ -13,28 +13,19 @@ from msclnet.images.sampler import IdentitySampler
 from msclnet.images.table import Rows
 from msclnet.worker_processes import PREFETCHED, begin_worker, use_short_socket_paths
 
-LOST_AFTER_SECONDS = (
-    600  # a batch takes seconds; without a bound, the training would wait for a lost one without end
-)
+# A batch takes seconds; without a bound, the training would wait for a lost one without end.
+LOST_AFTER_SECONDS = 600
 
 
 @dataclass(frozen=True)
 class PairBatch:
-    """N pairs; the i-th visible and the i-th infrared image show the same identity.
+    """N pairs; the i-th visible and the i-th infrared image show the same identity."""
 
-    Attributes:
-        visible: uint8 RGB (N, H, W, 3).
-        infrared: uint8 RGB (N, H, W, 3).
-        labels: int64 (N,): the identity's place among the sorted training identities.
-        cameras_visible: int64 (N,).
-        cameras_infrared: int64 (N,).
-    """
-
-    visible: Tensor
-    infrared: Tensor
-    labels: Tensor
-    cameras_visible: Tensor
-    cameras_infrared: Tensor
+    visible: Tensor  # uint8 RGB (N, H, W, 3)
+    infrared: Tensor  # uint8 RGB (N, H, W, 3)
+    labels: Tensor  # int64 (N,): the identity's place among the sorted training identities
+    cameras_visible: Tensor  # int64 (N,)
+    cameras_infrared: Tensor  # int64 (N,)
 
     def pin_memory(self) -> "PairBatch":
         """The same in page-locked memory, from which a GPU copies while it computes; DataLoader calls it."""
@@ -44,12 +35,8 @@ class PairBatch:
 class TrainingBatches(Dataset[PairBatch]):
     """Item i is the batch of step i, of any epoch.
 
-    Args:
-        images: uint8 (N, H, W, 3), as a memory map.
-        rows: What they show.
-        sampler: Chooses the rows of a step.
-        augmentation: Applied to each image, seeded by the sampler's seed and the step. An image's augmentation depends
-            on its place in the batch of all processes, not on the process that computes it.
+    An image's augmentation is seeded by the sampler's seed, the step and the image's place in the batch of all
+    processes, whichever process computes it.
     """
 
     def __init__(

@@ -23,32 +23,20 @@ class UnreadableImageError(Exception):
 
 @dataclass(frozen=True)
 class Decoded:
-    """Pixels and what had to be done for them.
+    """Pixels and what had to be done for them."""
 
-    Attributes:
-        pixels: uint8 RGB (H, W, 3).
-        note: What was converted, or empty.
-        scaled: Whether the file had more than 8 bits a pixel and was scaled to 0..255.
-    """
-
-    pixels: np.ndarray
-    note: str
-    scaled: bool = False
+    pixels: np.ndarray  # uint8 RGB (H, W, 3)
+    note: str  # what was converted, or empty
+    scaled: bool = False  # whether the file had more than 8 bits a pixel and was scaled to 0..255
 
 
 def decode(data: bytes, *, span: tuple[float, float] | None = None) -> Decoded:
-    """Decode an image file.
+    """Decode an image file; UnreadableImageError where it is refused.
 
-    The rule: EXIF rotation is applied; grayscale, palette and CMYK become RGB, transparency becomes black; gray of more
-    than 8 bits (16-bit, int32, float) is scaled linearly from `span` to 0..255; a file that is empty, truncated, no
-    image of FORMATS, or declares more than MOST_PIXELS is refused. Of several frames the first counts.
-
-    Args:
-        data: The file.
-        span: Values that become 0 and 255; None: the image's own lowest and highest.
-
-    Raises:
-        UnreadableImageError: See the rule.
+    EXIF rotation is applied; grayscale, palette and CMYK become RGB, transparency becomes black; gray of more than 8
+    bits (16-bit, int32, float) is scaled linearly from `span` (None: its own lowest and highest value) to 0..255; a
+    file that is empty, truncated, no image of FORMATS, or declares more than MOST_PIXELS is refused. Of several
+    frames the first counts.
     """
     notes = []
     with _opened(data) as image:
@@ -78,7 +66,7 @@ def deep_range(data: bytes) -> tuple[float, float] | None:
 
 @contextmanager
 def _opened(data: bytes) -> Iterator[Image.Image]:
-    """The image; all that Pillow raises for it becomes an UnreadableImageError."""
+    """All that Pillow raises becomes an UnreadableImageError."""
     if not data:
         raise UnreadableImageError("empty file")
     try:
@@ -113,11 +101,8 @@ def _range(image: Image.Image) -> tuple[float, float]:
 def _scaled(image: Image.Image, low: float, high: float) -> np.ndarray:
     """Gray values from `low` to `high` as 0 to 255, in three equal channels; what is not finite becomes black."""
     values = np.nan_to_num(np.asarray(image, np.float64), nan=low, posinf=low, neginf=low)
-    gray = (
-        np.clip((values - low) * (255 / max(high - low, np.finfo(float).tiny)), 0, 255)
-        .round()
-        .astype(np.uint8)
-    )
+    stretched = (values - low) * (255 / max(high - low, np.finfo(float).tiny))
+    gray = np.clip(stretched, 0, 255).round().astype(np.uint8)
     return np.repeat(gray[:, :, None], 3, axis=2)
 
 
@@ -134,9 +119,8 @@ def resize(pixels: np.ndarray, *, height: int, width: int) -> np.ndarray:
         return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS))
     # Pillow treats each channel alike: one of three equal ones is enough, and takes a third of the time.
     channel = Image.fromarray(np.ascontiguousarray(pixels[:, :, 0]))
-    return np.repeat(
-        np.asarray(channel.resize((width, height), Image.Resampling.LANCZOS))[:, :, None], 3, axis=2
-    )
+    gray = np.asarray(channel.resize((width, height), Image.Resampling.LANCZOS))
+    return np.repeat(gray[:, :, None], 3, axis=2)
 
 
 def _is_gray(pixels: np.ndarray) -> bool:

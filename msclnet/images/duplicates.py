@@ -44,8 +44,6 @@ def near_pairs(measures: Sequence[Measures]) -> np.ndarray:
     with equal hashes and thumbnails, the first one stands for all and makes a pair with each. The time is linear in N:
     images are sorted by each band of the hash, and an image is compared with at most MOST_NEIGHBOURS that have an equal
     band. Where more than that share one (thousands of nearly black images), a pair may be missed.
-
-    Source of the perceptual hash: the library imagehash.
     """
     first: dict[tuple[int, bytes], int] = {}
     stands = [first.setdefault((one.fingerprint, one.thumbnail), i) for i, one in enumerate(measures)]

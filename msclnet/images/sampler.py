@@ -11,21 +11,15 @@ SAMPLINGS = ("random", "replacement", "two_per_camera")
 
 
 class IdentitySampler:
-    """Batches of P identities with K visible and K infrared images each.
+    """Batches of P `identities` with K visible and K infrared `images` each.
 
-    Stateless: batch `step` of the run depends on the seed and on `step` alone, independent of earlier draws and of the
-    number of processes, so that a resumed run sees the same batches.
+    Stateless: batch `step` of the run depends on the seed and on `step` alone, independent of earlier draws and of
+    the number of processes, so that a resumed run sees the same batches. Each of `world` processes gets the whole
+    batches of P / world identities.
 
-    Args:
-        rows: The training split.
-        identities: P.
-        images: K, of each modality.
-        seed: Any.
-        sampling: `random`: without replacement where the identity has as many images. `replacement`: each image is
-            drawn from all of the identity's, as AGW's public code does. `two_per_camera`: two images from each of K / 2
-            cameras (cameras repeat where an identity has fewer), so that sub-classes are no singletons.
-        rank: This process.
-        world: Number of processes; each gets the whole batches of P / world identities.
+    Samplings: `random`: without replacement where the identity has as many images. `replacement`: each image is drawn
+    from all of the identity's, as AGW's public code does. `two_per_camera`: two images from each of K / 2 cameras
+    (cameras repeat where an identity has fewer), so that sub-classes are no singletons.
 
     Attributes:
         identities: Those that can be trained on, in label order.
@@ -33,8 +27,7 @@ class IdentitySampler:
         places: Where this process's images stand among them.
 
     Raises:
-        UserError: There are fewer identities than P with images in both modalities, or P is no multiple of
-            the number of processes.
+        UserError: Fewer than P identities have images in both modalities, or P is no multiple of the processes.
     """
 
     def __init__(
@@ -120,7 +113,6 @@ class _RowsOfIdentities:
         self._bounds = np.append(starts, len(self._rows))
 
     def __getitem__(self, identity: int) -> tuple[np.ndarray, np.ndarray]:
-        """Rows of an identity and their cameras, sorted by camera."""
         place = np.searchsorted(self._identities, identity)
         share = slice(self._bounds[place], self._bounds[place + 1])
         return self._rows[share], self._cameras[share]

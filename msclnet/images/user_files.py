@@ -30,10 +30,9 @@ class Unreadable:
 
 
 def find_images(folder: Path, *, exclude: Path | None = None) -> tuple[list[Path], list[Unreadable]]:
-    """All image files below a folder, by their ending in any case; links are followed.
+    """All image files below a folder, by their ending, sorted, and the folders below that could not be opened.
 
-    Returns:
-        The files, sorted by path, and the folders below that could not be opened.
+    Links are followed.
     """
     found: list[Path] = []
     closed: list[Unreadable] = []
@@ -54,11 +53,7 @@ def find_images(folder: Path, *, exclude: Path | None = None) -> tuple[list[Path
 
 
 def read_image(path: Path, *, height: int, width: int) -> np.ndarray:
-    """Decode and resize as the training images were: uint8 RGB (height, width, 3).
-
-    Raises:
-        UnreadableImageError: The file cannot be opened, is no plain file, is too large, or holds no whole image.
-    """
+    """Decode and resize as the training images were: uint8 RGB (height, width, 3), or UnreadableImageError."""
     return resize(_decoded(path).pixels, height=height, width=width)
 
 
@@ -84,42 +79,28 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class SearchModel:
-    """A trained network, ready for files.
+    """A trained network, ready for files."""
 
-    Attributes:
-        embed: Images and whether each is infrared -> features, see `msclnet.embedding`.
-        height, width: The image size that it was trained with.
-        identity: Name, version or digest of this model, for a report.
-        digest: SHA-256 of its weights.
-        calibration: What `msclnet.retrieval.calibration` fitted for it, as JSON has it; None where nothing was.
-        network: The network itself, for heat maps.
-    """
-
+    # Images and whether each is infrared -> features, see msclnet.embedding.
     embed: Callable[[np.ndarray, np.ndarray], np.ndarray]
-    height: int
+    height: int  # of the images that it was trained with
     width: int
-    identity: dict[str, str]
-    digest: str = ""
+    identity: dict[str, str]  # name, version or digest, for a report
+    digest: str = ""  # sha256 of its weights
+    # Of msclnet.retrieval.calibration, as JSON has it; None where nothing was fitted.
     calibration: dict[str, Any] | None = None
-    network: Any = None
+    network: Any = None  # for heat maps
 
 
 @dataclass(frozen=True)
 class EmbeddedFiles:
-    """Features of image files, of which N could be read.
+    """Features of image files, of which N could be read."""
 
-    Attributes:
-        paths: The N that could be read, in the given order.
-        features_ND: float32 (N, D), unnormalised.
-        unreadable: The others.
-        doubtful: Those of the N that look like the other modality, each with the reason.
-        scaled: Those of the N with more than 8 bits a pixel, each with the range of its own that became 0..255.
-    """
-
-    paths: list[Path]
-    features_ND: NDArray[np.float32]
+    paths: list[Path]  # the N that could be read, in the given order
+    features_ND: NDArray[np.float32]  # unnormalised
     unreadable: list[Unreadable]
-    doubtful: list[tuple[Path, str]]
+    doubtful: list[tuple[Path, str]]  # those of the N that look like the other modality, with the reason
+    # Those of the N with more than 8 bits a pixel, with the range that became 0..255.
     scaled: list[tuple[Path, str]]
 
 

@@ -29,18 +29,12 @@ EIGHT_BITS = (".jpg", ".jpeg", ".bmp")
 
 @dataclass(frozen=True)
 class Range:
-    """Values of one camera's images of more than 8 bits.
+    """Values of one camera's images of more than 8 bits."""
 
-    Attributes:
-        low, high: The lowest and the highest of all of them; they become 0 and 255.
-        images: Their number.
-        levels: Gray levels that an image keeps, on average.
-    """
-
-    low: float
-    high: float
+    low: float  # of all of them; becomes 0
+    high: float  # of all of them; becomes 255
     images: int
-    levels: float
+    levels: float  # gray levels that an image keeps, on average
 
 
 def camera_ranges(records: Sequence[Record], *, source: Path, workers: int = 1) -> dict[int, Range]:
@@ -103,11 +97,8 @@ def write_array(
 ) -> tuple[list[Entry], list[tuple[Record, Outcome]]]:
     """Decode, resize (LANCZOS) and store images as a .npy array uint8 (N, height, width, 3).
 
-    Unreadable images are left out of the array. Pixels go straight to the file and never gather in memory.
-    `ranges` (from `camera_ranges`) are what becomes 0 and 255 of images of more than 8 bits, by camera.
-
-    Returns:
-        The entries of the array's rows, and the odd records with what was done to them.
+    Unreadable images are left out. Pixels go straight to the file and never gather in memory. `ranges` are those of
+    `camera_ranges`. Returns the entries of the array's rows, and the odd records with what was done to them.
 
     Raises:
         UserError: Not one image is readable, or a worker process died.
@@ -116,7 +107,8 @@ def write_array(
         raise UserError(f"{source} holds no image for {target.name}; check the identity lists and folders")
     outcomes: list[Outcome] = []
     with replaced_file(target) as temporary:
-        _create(temporary, count=len(records), height=height, width=width)
+        shape = (len(records), height, width, 3)
+        np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
         spans = {camera: (found.low, found.high) for camera, found in (ranges or {}).items()}
         job = partial(_write_chunk, array=temporary, source=source, height=height, width=width, spans=spans)
         # Only its own records go with each message: all of them would take longer than the images.
@@ -136,14 +128,6 @@ def write_array(
     entries = [Entry(records[i], outcomes[i].sha256, outcomes[i].measures) for i in readable]
     odd = [(r, o) for r, o in zip(records, outcomes, strict=True) if o.note or not o.readable]
     return entries, odd
-
-
-def _create(path: Path, *, count: int, height: int, width: int) -> None:
-    np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(count, height, width, 3))
-
-
-def _data_offset(path: Path) -> int:
-    return int(np.load(path, mmap_mode="r", allow_pickle=False).offset)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _keep_rows(path: Path, rows: list[int]) -> None:
@@ -179,7 +163,8 @@ def _write_chunk(
     start, records = chunk
     opened = _source(source)
     outcomes = []
-    offset, size = _data_offset(array), height * width * 3
+    pixels_of_file = np.load(array, mmap_mode="r", allow_pickle=False)
+    offset, size = int(pixels_of_file.offset), height * width * 3  # pyright: ignore[reportAttributeAccessIssue]
     with array.open("r+b", buffering=0) as file:
         for row, record in enumerate(records, start):
             try:
