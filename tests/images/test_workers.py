@@ -1,5 +1,7 @@
 """Worker processes: their results, and what happens when one of them or their parent is killed."""
 
+import gc
+import multiprocessing
 import multiprocessing.util
 import os
 import signal
@@ -7,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -149,6 +152,12 @@ def test_a_batch_that_does_not_fit_into_shared_memory_ends_the_training() -> Non
         loader_errors_explained(),
     ):
         list(loader)
+    # The worker ignores SIGTERM, and torch leaves it waiting: this process would never end.
+    for worker in multiprocessing.active_children():
+        with suppress(RuntimeError):  # torch's handler may report the death
+            worker.kill()
+            worker.join()
+    gc.collect()  # torch watches the worker as long as the loader is there
 
 
 @pytest.mark.parametrize(
