@@ -52,24 +52,15 @@ Reliability = tuple[ReliabilityBin, ...]
 
 @dataclass(frozen=True)
 class LogisticFit:
-    """The curve of one kind of pair, and how far it is from the truth on people that it was not fitted on.
+    """The curve of one kind of pair, and how far it is from the truth on people that it was not fitted on."""
 
-    Attributes:
-        slope, intercept: Of the log-odds against the cosine similarity.
-        prevalence: Share of same-person pairs that the intercept stands for.
-        identities: People that the fit rests on.
-        pairs: Unordered pairs of images.
-        reliability: Of all pairs, cross-fitted by identity.
-        top_reliability: Of the `TOP_RESULTS` most similar gallery images of each query alone, cross-fitted.
-    """
-
-    slope: float
+    slope: float  # of the log-odds against the cosine similarity
     intercept: float
-    prevalence: float
-    identities: int
-    pairs: int
-    reliability: Reliability
-    top_reliability: Reliability
+    prevalence: float  # share of same-person pairs that the intercept stands for
+    identities: int  # people that the fit rests on
+    pairs: int  # unordered pairs of images
+    reliability: Reliability  # of all pairs, cross-fitted by identity
+    top_reliability: Reliability  # of the TOP_RESULTS most similar gallery images of each query alone
 
     def probability(self, similarities: ArrayLike, *, prevalence: float | None = None) -> NDArray[np.float64]:
         """See `Calibration.probability`."""
@@ -81,19 +72,11 @@ class LogisticFit:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What turns the similarities of one model into probabilities.
+    """What turns the similarities of one model into probabilities."""
 
-    Attributes:
-        dataset: Whose validation identities it was fitted on, as in params.yaml.
-        flip: Whether features were averaged with those of the mirror images.
-        weights: sha256 of the model's weights.
-        fits: By kind of pair. Empty where there are no validation identities. `visible` or `infrared` is missing
-            where the data set has a single camera of it.
-    """
-
-    dataset: str
-    flip: bool
-    weights: str
+    dataset: str  # whose validation identities it was fitted on, as in params.yaml
+    flip: bool  # whether features were averaged with those of the mirror images
+    weights: str  # sha256 of the model's weights
     fits: Mapping[Pairs, LogisticFit]
 
     def probability(
@@ -124,25 +107,17 @@ class Calibration:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Calibration":
-        """The inverse of `to_json`.
-
-        Raises:
-            KeyError, TypeError, ValueError: The values are something else.
-        """
+        """The inverse of `to_json`; KeyError, TypeError or ValueError for something else."""
         fits = {pairs: _fit_from_json(fit) for pairs, fit in values["fits"].items()}
         names = ("dataset", "flip", "weights")
         return cls(**{name: values[name] for name in names}, fits=fits)
 
 
 def read_calibration(weights: Path) -> Calibration | None:
-    """The calibration that lies next to a model's weights: in results/train, or in a downloaded registered model.
+    """The calibration that lies next to a model's weights, in results/train or in a downloaded model.
 
-    Returns:
-        None where there is none, or where it belongs to other weights (it is written by stage evaluate, after the
-        training), or has no fit.
-
-    Raises:
-        UserError: The file is damaged.
+    None where there is none, or where it belongs to other weights (it is written by stage evaluate, after the
+    training), or has no fit. UserError where it is damaged.
     """
     path = weights.with_name(FILE)
     try:
@@ -161,10 +136,7 @@ def weights_digest(path: Path) -> str:
 
 
 def calibration_error(reliability: Reliability) -> float:
-    """Expected calibration error in [0, 1]: mean distance of prediction and outcome over the bins, weighted by pairs.
-
-    0 for no bins.
-    """
+    """Expected calibration error in [0, 1]: mean distance of prediction and outcome, weighted by pairs."""
     total = sum(each.pairs for each in reliability)
     return sum(each.pairs * abs(each.predicted - each.observed) for each in reliability) / max(total, 1)
 
@@ -176,13 +148,8 @@ def fit_pairs(features_ND: NDArray, images: Images, *, exclude: Exclusion | None
     them: images by one camera are often neighbours in one film. The people are split into five folds, and the pairs
     of a query are predicted by a curve that was fitted without all people of the query's fold.
 
-    Args:
-        features_ND: One feature an image; L2-normalised first.
-        images: What is known of the same images.
-        exclude: What a query of the other modality ignores, as in the data set's test.
-
-    Returns:
-        A fit for each kind of pair that enough people have: some of each fold's complement.
+    `exclude`: what a query of the other modality ignores, as in the data set's test. A kind of pair that too few people
+    have gets no fit.
     """
     if not len(images):
         return {}
@@ -200,18 +167,15 @@ def fit_pairs(features_ND: NDArray, images: Images, *, exclude: Exclusion | None
     return fits
 
 
-_Search = tuple[
-    IntArray, IntArray, Exclusion | None
-]  # positions of queries and gallery, and what a query ignores
+# Positions of queries and gallery, and what a query ignores.
+_Search = tuple[IntArray, IntArray, Exclusion | None]
 
 
 def _count(unit_ND: NDArray, images: Images, searches: list[_Search]) -> tuple[NDArray, NDArray, int]:
     """Pairs (2, F, F, S) by same person, fold of the query, fold of the gallery image and similarity.
 
-    A curve depends on a pair by these alone, and 16 million pairs become some thousand weighted rows.
-
-    Returns:
-        The counts of all pairs; those of each query's `TOP_RESULTS`; and how many people have a pair.
+    A curve depends on a pair by these alone, and 16 million pairs become some thousand weighted rows. Returns the
+    counts of all pairs; those of each query's `TOP_RESULTS`; and how many people have a pair.
     """
     # People are dealt to the folds in turn; their numbers have no order that matters.
     fold_N = np.unique(images.identities, return_inverse=True)[1] % FOLDS
@@ -230,9 +194,8 @@ def _count(unit_ND: NDArray, images: Images, searches: list[_Search]) -> tuple[N
             cell = (same_QG.astype(int), fold_N[block, None], fold_N[None, gallery], bins_QG)
             cells_QG = np.ravel_multi_index(cell, counts.shape, mode="clip")
             similarities_QG[~kept_QG] = -np.inf
-            top_QT = np.argpartition(-similarities_QG, min(TOP_RESULTS, len(gallery)) - 1, axis=1)[
-                :, :TOP_RESULTS
-            ]
+            top = min(TOP_RESULTS, len(gallery))
+            top_QT = np.argpartition(-similarities_QG, top - 1, axis=1)[:, :top]
             top_cells = np.take_along_axis(cells_QG, top_QT, 1)[np.take_along_axis(kept_QG, top_QT, 1)]
             for sums, cells in ((counts, cells_QG[kept_QG]), (top_counts, top_cells)):
                 sums += np.bincount(cells, minlength=sums.size).reshape(sums.shape)
@@ -296,12 +259,7 @@ def _fit_from_json(values: Mapping[str, Any]) -> LogisticFit:
     return LogisticFit(**numbers, reliability=reliability, top_reliability=top)
 
 
-def _same_camera(
-    query_identities: IntArray,
-    query_cameras: IntArray,
-    gallery_identities: IntArray,
-    gallery_cameras: IntArray,
-) -> BoolArray:
+def _same_camera(_: IntArray, query_cameras: IntArray, __: IntArray, gallery_cameras: IntArray) -> BoolArray:
     return query_cameras[:, None] == gallery_cameras
 
 

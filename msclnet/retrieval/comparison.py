@@ -32,19 +32,15 @@ Floats = NDArray[np.float64]
 class ValidationScores:
     """A model's scores as each validation image queries the other modality; means over the drawn galleries.
 
-    Attributes:
-        identities, cameras, infrared: (N,) of the validation images, each a query.
-        brightness: (N,) mean pixel value, 0 to 255.
-        gallery_cameras: (C,).
-        rank1, average_precision: (N, 1 + C) in [0, 1], with the whole gallery in column 0 and with the images of one
-            camera alone in the others; NaN for a query without a match there.
+    Scores are (N, 1 + C) in [0, 1], with the whole gallery in column 0 and with the images of one camera alone in the
+    others; NaN for a query without a match there.
     """
 
-    identities: NDArray[np.int64]
-    cameras: NDArray[np.int64]
-    infrared: NDArray[np.bool_]
-    brightness: Floats
-    gallery_cameras: NDArray[np.int64]
+    identities: NDArray[np.int64]  # (N,) of the validation images, each a query
+    cameras: NDArray[np.int64]  # (N,)
+    infrared: NDArray[np.bool_]  # (N,)
+    brightness: Floats  # (N,) mean pixel value, 0 to 255
+    gallery_cameras: NDArray[np.int64]  # (C,)
     rank1: Floats
     average_precision: Floats
 
@@ -54,11 +50,7 @@ class ValidationScores:
 
     @classmethod
     def load(cls, path: Path) -> "ValidationScores":
-        """Read what `save` wrote; no pickle is loaded.
-
-        Raises:
-            OSError, ValueError, TypeError: The file is missing or something else.
-        """
+        """Read what `save` wrote; OSError, ValueError or TypeError where it is missing or something else."""
         with np.load(path, allow_pickle=False) as file:
             return cls(**file)
 
@@ -71,17 +63,7 @@ class ValidationScores:
 def validation_scores(
     features_ND: NDArray, images: Images, *, brightness: Floats, exclude: Exclusion | None
 ) -> ValidationScores:
-    """Score every validation image as a query, in the galleries of the validation score.
-
-    Args:
-        features_ND: One feature an image.
-        images: What is known of the same images.
-        brightness: (N,) mean pixel value.
-        exclude: What a query ignores, as in the validation score.
-
-    Raises:
-        UserError: A modality has no image.
-    """
+    """Score every validation image as a query, in the galleries of the validation score."""
     cameras_C = np.unique(images.cameras)
     rank1, precision = np.full((2, len(images), 1 + len(cameras_C)), np.nan)
     for protocol in validation_protocols(images, exclude=exclude):
@@ -117,19 +99,13 @@ class Interval:
 
 @dataclass(frozen=True)
 class Difference:
-    """Candidate against champion on some of the queries, in percent and points.
-
-    Attributes:
-        queries, identities: How many there are.
-        candidate, champion: Mean of Rank-1 and mAP, as in the validation score.
-        score, rank1, mAP: Gain of the candidate.
-    """
+    """Candidate against champion on some of the queries, in percent and points."""
 
     queries: int
     identities: int
-    candidate: float
+    candidate: float  # mean of Rank-1 and mAP, as in the validation score
     champion: float
-    score: Interval
+    score: Interval  # gain of the candidate, as the next two
     rank1: Interval
     mAP: Interval
 
@@ -202,11 +178,7 @@ def bootstrap(
 ) -> Interval:
     """The mean over the parts of the mean difference in each, with its interval over resampled people.
 
-    Args:
-        differences: Of each part's queries (Q,).
-        identities: Of the same queries; a person may be in several parts and is drawn for all of them at once.
-        resamples: How many sets of as many people are drawn.
-        seed: Of the draws.
+    A person may be in several parts and is drawn for all of them at once.
     """
     value = float(np.mean([part.mean() for part in differences]))
     people_I, codes = np.unique(np.concatenate(identities), return_inverse=True)
@@ -219,7 +191,7 @@ def bootstrap(
     for part, code in zip(differences, np.split(codes, np.cumsum([*map(len, identities)])[:-1]), strict=True):
         sums_I = np.bincount(code, part, len(people_I))
         counts_I = np.bincount(code, minlength=len(people_I))
-        with np.errstate(invalid="ignore"):  # a draw may hold nobody of a part
+        with np.errstate(invalid="ignore"):  # a draw may hold no identity of a part
             means.append(drawn_RI @ sums_I / (drawn_RI @ counts_I))
     tail = (1 - LEVEL) / 2
     low, high = np.nanquantile(np.mean(means, axis=0), (tail, 1 - tail))

@@ -15,22 +15,13 @@ BLOCK_ROWS = 512
 
 
 def l2_normalise(features_ND: NDArray, *, first: int = 0) -> NDArray[np.float64]:
-    """Scale every feature to length 1.
+    """Every feature (N, D) of any real type scaled to length 1, as a float64 copy.
 
-    Args:
-        features_ND: Features of any real type, one row an image.
-        first: Number of the first row, for messages about a part of an array.
-
-    Returns:
-        float64 (N, D), a copy.
-
-    Raises:
-        ValueError: The array is not (N, D), a row holds NaN or infinity, or a row has length 0.
+    ValueError where a row has no direction; `first` is the number of the first row in its message.
     """
-    features_ND = np.asarray(features_ND)
-    if features_ND.ndim != 2:
-        raise ValueError(f"features must be (images, width), got shape {features_ND.shape}")
-    normalised_ND = features_ND.astype(np.float64)
+    normalised_ND = np.array(features_ND, np.float64)
+    if normalised_ND.ndim != 2:
+        raise ValueError(f"features must be (images, width), got shape {normalised_ND.shape}")
     for start in range(0, len(normalised_ND), BLOCK_ROWS):
         block_BD = normalised_ND[start : start + BLOCK_ROWS]
         lengths_B = np.sqrt(np.einsum("bd,bd->b", block_BD, block_BD))
@@ -53,19 +44,9 @@ def unit_distances(queries_QD: Floats, gallery_GD: Floats) -> Floats:
 
 
 def cosine_distances(queries_QD: NDArray, gallery_GD: NDArray) -> NDArray[np.float64]:
-    """Cosine distance of every query to every gallery image.
+    """1 - cosine of every query to every gallery image: float64 (Q, G), from 0 to 2, up to rounding.
 
-    Features are L2-normalised first.
-
-    Args:
-        queries_QD: Query features.
-        gallery_GD: Gallery features of the same width.
-
-    Returns:
-        float64 (Q, G), 1 - cosine, from 0 (same direction) to 2 (opposite), up to rounding.
-
-    Raises:
-        ValueError: The widths differ, a feature is all zeros, or it holds NaN or infinity.
+    Features are L2-normalised first; ValueError where the widths differ or one has no direction.
     """
     queries_QD, gallery_GD = np.asarray(queries_QD), np.asarray(gallery_GD)
     if queries_QD.ndim != 2 or gallery_GD.ndim != 2 or queries_QD.shape[1] != gallery_GD.shape[1]:
@@ -84,16 +65,8 @@ def cosine_distances(queries_QD: NDArray, gallery_GD: NDArray) -> NDArray[np.flo
 def rank_gallery(queries_QD: NDArray, gallery_GD: NDArray) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Order the gallery for each query, the most similar image first.
 
-    Args:
-        queries_QD: Query features; L2-normalised first.
-        gallery_GD: Gallery features of the same width.
-
-    Returns:
-        Gallery positions int64 (Q, G) and, in that order, the cosine similarities float64 (Q, G), from -1 to 1.
-        Among equally similar images the gallery's order decides.
-
-    Raises:
-        ValueError: The widths differ, a feature is all zeros, or it holds NaN or infinity.
+    Returns gallery positions int64 (Q, G) and, in that order, the cosine similarities float64 (Q, G), from -1 to 1.
+    Among equally similar images the gallery's order decides. Errors as of `cosine_distances`.
     """
     similarities_QG = np.clip(1 - cosine_distances(queries_QD, gallery_GD), -1, 1)
     order_QG = np.argsort(-similarities_QG, axis=1, kind="stable")

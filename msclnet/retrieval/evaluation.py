@@ -18,14 +18,12 @@ from msclnet.retrieval.protocols import (
     Images,
     IntArray,
     Protocol,
-    group,
-    query_is_infrared,
+    modality_protocol,
     same_identity_and_camera,
     same_room,
 )
 from msclnet.retrieval.ranking import QueryScores, Ranking, mean_over_valid, score_queries
 from msclnet.retrieval.re_ranking import ReRanking, re_rank
-from msclnet.retrieval.sampling import draw_agw
 
 RANKS = (1, 5, 10, 20)
 BLOCK_QUERIES = 512  # that a thread has at a time
@@ -78,10 +76,11 @@ def evaluate(
     per_trial = {f"rank{k}": [ranking.at(k) for ranking in rankings] for k in RANKS}
     per_trial["mAP"] = [ranking.mAP for ranking in rankings]
     per_trial["mINP"] = [ranking.mINP for ranking in rankings]
+    settings = re_ranking and {"k1": re_ranking.k1, "k2": re_ranking.k2, "lambda": re_ranking.lambda_value}
     return {
         **protocol.labels(),
         "feature": feature,
-        "re_ranking": re_ranking.labels() if re_ranking else False,
+        "re_ranking": settings or False,
         "trials": len(rankings),
         "queries": len(protocol.queries),
         "valid_queries": min(ranking.valid for ranking in rankings),
@@ -171,52 +170,23 @@ def validation_protocols(
 ) -> tuple[Protocol, Protocol]:
     """Both directions, with several galleries of one image of each identity and camera.
 
-    The draws are the same at every call, so that all epochs and models are scored on the same galleries.
-
-    Args:
-        images: The validation images.
-        exclude: What a query ignores, as in the data set's test (`same_room(2, 3)` for SYSU-MM01's layout).
-        draws: Number of galleries in each direction.
-
-    Raises:
-        UserError: A modality has no image.
+    The draws are the same at every call, so that all epochs and models are scored on the same galleries. `exclude`:
+    what a query ignores, as in the data set's test (`same_room(2, 3)` for SYSU-MM01's layout).
     """
-
-    def one(direction: str) -> Protocol:
-        is_query_N = images.infrared == query_is_infrared(direction)
-        cells = group(images, ~is_query_N)
-        cameras = sorted({camera for _, camera in cells})
-        return Protocol(
-            dataset="validation",
-            mode=None,
-            shots=1,
-            sampler="agw",
-            direction=direction,
-            queries=np.flatnonzero(is_query_N),
-            galleries=tuple(draw_agw(cells, cameras=cameras, shots=1, trial=draw) for draw in range(draws)),
-            exclude=exclude,
-            cmc_by_identity=True,
-        )
-
-    return one(DIRECTIONS[0]), one(DIRECTIONS[1])
+    first, second = (
+        modality_protocol("validation", images, direction=direction, trials=draws, exclude=exclude)
+        for direction in DIRECTIONS
+    )
+    return first, second
 
 
 def validate(
     features_ND: NDArray, images: Images, protocols: Sequence[Protocol], *, feature: str = "bnneck"
 ) -> tuple[float, list[dict]]:
-    """M and the reports that it comes from.
+    """M in [0, 1], and one report of `evaluate` for each protocol of `validation_protocols`.
 
     M is the mean of Rank-1 and mAP over the directions: a model must be right at the top and in the rest of
     the list, whichever modality asks.
-
-    Args:
-        features_ND: One feature an image.
-        images: What is known of the same images.
-        protocols: As `validation_protocols` gives them.
-        feature: Name of the feature for the reports.
-
-    Returns:
-        M in [0, 1], and one report of `evaluation.evaluate` for each protocol.
     """
     reports = [evaluate(features_ND, images, protocol, feature=feature) for protocol in protocols]
     score = float(np.mean([report[name]["mean"] for report in reports for name in ("rank1", "mAP")]))
@@ -226,10 +196,8 @@ def validate(
 def query_exclusion(dataset: str, *, same_camera: str) -> Exclusion | None:
     """What a query of a data set ignores, in validation as in its test.
 
-    Args:
-        dataset: Its name in params.yaml.
-        same_camera: Whether a query of own images (`folder`) has its identity's images by its own camera `kept` or
-            `ignored`; the other data sets have a rule of their own.
+    `same_camera`: whether a query of own images (`folder`) has its identity's images by its own camera `kept` or
+    `ignored`; the other data sets have a rule of their own.
     """
     if dataset in ("synthetic", "sysu-mm01"):
         return same_room(*SYSU_MM01_SHARED_ROOM)
@@ -241,14 +209,7 @@ def query_exclusion(dataset: str, *, same_camera: str) -> Exclusion | None:
 def validation_figures(
     features: np.ndarray, images: Images, *, feature: str, exclude: Exclusion | None
 ) -> dict[str, float]:
-    """Score (mean of Rank-1 and mAP over both directions) and its parts, in percent.
-
-    Args:
-        features: (N, D).
-        images: What the N images show.
-        feature: The feature's name for reports.
-        exclude: What a query ignores; see `query_exclusion`.
-    """
+    """Score (mean of Rank-1 and mAP over both directions) and its parts, in percent."""
     protocols = validation_protocols(images, exclude=exclude)
     score, reports = validate(features, images, protocols, feature=feature)
     figures = {"score": score}

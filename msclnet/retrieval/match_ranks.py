@@ -22,20 +22,13 @@ TIES_AT_A_TIME = 512
 
 @dataclass(frozen=True)
 class Gallery:
-    """The gallery's columns, grouped by identity.
+    """The gallery's columns, grouped by identity."""
 
-    Attributes:
-        identities: (K,) every identity once, ascending.
-        codes: (G,) each column's place in `identities`.
-        columns: (G,) the columns by identity; within one identity in gallery order.
-        counts, starts: (K,) how many columns an identity has, and where they start in `columns`.
-    """
-
-    identities: IntArray
-    codes: IntArray
-    columns: IntArray
-    counts: IntArray
-    starts: IntArray
+    identities: IntArray  # (K,) every identity once, ascending
+    codes: IntArray  # (G,) each column's place in `identities`
+    columns: IntArray  # (G,) the columns by identity; within one identity in gallery order
+    counts: IntArray  # (K,) how many columns an identity has
+    starts: IntArray  # (K,) where they start in `columns`
 
     @classmethod
     def of(cls, identities_G: IntArray) -> "Gallery":
@@ -55,18 +48,12 @@ class Gallery:
 
 @dataclass(frozen=True)
 class Matches:
-    """The matches of a block of queries, by query and then by rank.
+    """The matches of a block of queries, by query and then by rank."""
 
-    Attributes:
-        rows, columns: (M,) which cell of the block it is.
-        ranks: (M,) its rank in the row, from 1.
-        tied: (M,) whether another kept column of the row has the same distance.
-    """
-
-    rows: IntArray
+    rows: IntArray  # (M,) which cell of the block it is, with `columns`
     columns: IntArray
-    ranks: IntArray
-    tied: BoolArray
+    ranks: IntArray  # (M,) in the row, from 1
+    tied: BoolArray  # (M,) whether another kept column of the row has the same distance
 
 
 def rank_matches(

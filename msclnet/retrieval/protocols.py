@@ -84,26 +84,17 @@ DIRECTIONS = (INFRARED_TO_VISIBLE, VISIBLE_TO_INFRARED)
 
 @dataclass(frozen=True)
 class Images:
-    """What is known of the embedded images, in the order of their features.
+    """What is known of the embedded images, in the order of their features."""
 
-    Attributes:
-        identities, cameras: (N,) the data set's own numbers.
-        infrared: (N,) true for infrared, false for visible.
-        paths: (N,) place inside the image source; decides the order of the images of one identity and camera.
-    """
-
-    identities: IntArray
+    identities: IntArray  # (N,) the data set's own numbers
     cameras: IntArray
-    infrared: BoolArray
+    infrared: BoolArray  # (N,) true for infrared, false for visible
+    # (N,) in the image source; decides the order of the images of one identity and camera.
     paths: NDArray[np.str_]
 
     @classmethod
     def of(cls, arrays: Mapping[str, ArrayLike]) -> "Images":
-        """From a mapping (an embeddings file, say) with `identities`, `cameras`, `infrared` and `paths`.
-
-        Raises:
-            ValueError: The four are not one-dimensional and of one length.
-        """
+        """From a mapping (of an embeddings file) with `identities`, `cameras`, `infrared` and `paths`."""
         images = cls(
             np.asarray(arrays["identities"], np.int64),
             np.asarray(arrays["cameras"], np.int64),
@@ -121,27 +112,17 @@ class Images:
 
 @dataclass(frozen=True)
 class Protocol:
-    """One way of scoring, with every convention that a reader of the numbers must know.
-
-    Attributes:
-        dataset, mode, direction: Names; `mode` is None where the data set has one only.
-        shots: Gallery images of each identity and camera; None means every image.
-        sampler: How gallery images are drawn; None where nothing is drawn.
-        queries: (Q,) positions of the queries.
-        galleries: Positions of the gallery images, one array (G,) a trial.
-        exclude: What a query ignores.
-        cmc_by_identity: Whether CMC counts identities and not images (see `ranking.rank`).
-    """
+    """One way of scoring, with every convention that a reader of the numbers must know."""
 
     dataset: str
-    mode: str | None
-    shots: int | None
-    sampler: str | None
+    mode: str | None  # None where the data set has one only
+    shots: int | None  # gallery images of each identity and camera; None: every image
+    sampler: str | None  # how gallery images are drawn; None where nothing is drawn
     direction: str
-    queries: IntArray
-    galleries: tuple[IntArray, ...]
-    exclude: Exclusion | None
-    cmc_by_identity: bool
+    queries: IntArray  # (Q,) positions
+    galleries: tuple[IntArray, ...]  # positions, one array (G,) a trial
+    exclude: Exclusion | None  # what a query ignores
+    cmc_by_identity: bool  # whether CMC counts identities and not images (see `ranking.rank`)
 
     def __post_init__(self) -> None:
         sizes = {"query": len(self.queries), "gallery": min(map(len, self.galleries), default=0)}
@@ -160,11 +141,7 @@ class Protocol:
 
 
 def query_is_infrared(direction: str) -> bool:
-    """Whether the queries of a direction are infrared.
-
-    Raises:
-        ValueError: `direction` is not one of `DIRECTIONS`.
-    """
+    """Whether the queries of a direction are infrared; ValueError for none of `DIRECTIONS`."""
     if direction not in DIRECTIONS:
         raise ValueError(f"direction must be one of {DIRECTIONS}, got {direction!r}")
     return direction == INFRARED_TO_VISIBLE
@@ -247,59 +224,17 @@ def sysu_mm01_protocol(
 
 
 def regdb_protocol(images: Images, *, direction: str) -> Protocol:
-    """Who queries whom in one split of RegDB.
+    """Who queries whom in the split of RegDB that the model was trained for, in one of `DIRECTIONS`.
 
-    Args:
-        images: The test images of the split that the model was trained for.
-        direction: One of `DIRECTIONS`, named by the query.
-
-    Raises:
-        UserError: A modality has no image.
-        ValueError: The direction is unknown.
+    UserError where a modality has no image, ValueError for an unknown direction.
     """
-    is_query_N = images.infrared == query_is_infrared(direction)
-    return Protocol(
-        dataset="regdb",
-        mode=None,
-        shots=None,
-        sampler=None,
-        direction=direction,
-        queries=np.flatnonzero(is_query_N),
-        galleries=(np.flatnonzero(~is_query_N),),
-        exclude=None,
-        cmc_by_identity=False,
-    )
-
-
-LLCM_CAMERAS = tuple(range(1, 10))
+    return modality_protocol("regdb", images, direction=direction, trials=None, exclude=None)
 
 
 def llcm_protocol(images: Images, *, direction: str, trials: int = 10) -> Protocol:
-    """Who queries whom in LLCM.
-
-    Args:
-        images: The test images.
-        direction: One of `DIRECTIONS`, named by the query.
-        trials: Number of galleries drawn; the protocol says ten.
-
-    Raises:
-        UserError: A modality has no image.
-        ValueError: The direction is unknown.
-    """
-    is_query_N = images.infrared == query_is_infrared(direction)
-    cells = group(images, ~is_query_N)
-    return Protocol(
-        dataset="llcm",
-        mode=None,
-        shots=1,
-        sampler="agw",
-        direction=direction,
-        queries=np.flatnonzero(is_query_N),
-        galleries=tuple(
-            draw_agw(cells, cameras=LLCM_CAMERAS, shots=1, trial=trial) for trial in range(trials)
-        ),
-        exclude=same_identity_and_camera,
-        cmc_by_identity=True,
+    """Who queries whom in LLCM, in one of `DIRECTIONS`; the protocol says ten trials. Errors as of `regdb_protocol`."""
+    return modality_protocol(
+        "llcm", images, direction=direction, trials=trials, exclude=same_identity_and_camera
     )
 
 
@@ -309,34 +244,43 @@ def folder_protocols(
     """Who queries whom in a user's own images: the whole gallery in each direction, then the drawn galleries.
 
     Galleries are drawn where an identity has several images by one camera; else all of them would be the whole one.
-
-    Args:
-        images: The test images.
-        directions: Some of `DIRECTIONS`, named by the query.
-        exclude: What a query ignores.
-        trials: Number of galleries drawn.
-
-    Raises:
-        UserError: A modality has no image.
-        ValueError: A direction is unknown.
+    `exclude`: what a query ignores. Errors as of `regdb_protocol`.
     """
-    directions = tuple(directions)
-    for shots in (None, 1):
-        for direction in directions:
-            is_query_N = images.infrared == query_is_infrared(direction)
-            cells = group(images, ~is_query_N)
-            if shots and all(len(cell) == 1 for cell in cells.values()):
-                continue
-            cameras = sorted({camera for _, camera in cells})
-            drawn = (draw_agw(cells, cameras=cameras, shots=1, trial=trial) for trial in range(trials))
-            yield Protocol(
-                dataset="folder",
-                mode=None,
-                shots=shots,
-                sampler="agw" if shots else None,
-                direction=direction,
-                queries=np.flatnonzero(is_query_N),
-                galleries=tuple(drawn) if shots else (np.flatnonzero(~is_query_N),),
-                exclude=exclude,
-                cmc_by_identity=shots is not None,
-            )
+    whole = [
+        modality_protocol("folder", images, direction=direction, trials=None, exclude=exclude)
+        for direction in directions
+    ]
+    yield from whole
+    for protocol in whole:
+        drawn = modality_protocol(
+            "folder", images, direction=protocol.direction, trials=trials, exclude=exclude
+        )
+        if len(drawn.galleries[0]) < len(protocol.galleries[0]):
+            yield drawn
+
+
+def modality_protocol(
+    dataset: str, images: Images, *, direction: str, trials: int | None, exclude: Exclusion | None
+) -> Protocol:
+    """One modality queries the other: all of its images, or in each trial one of each identity and camera.
+
+    With all of them (`trials` None) CMC counts images, with drawn ones identities.
+    """
+    is_query_N = images.infrared == query_is_infrared(direction)
+    drawn = trials is not None
+    galleries: tuple[IntArray, ...] = (np.flatnonzero(~is_query_N),)
+    if drawn:
+        cells = group(images, ~is_query_N)
+        cameras = sorted({camera for _, camera in cells})
+        galleries = tuple(draw_agw(cells, cameras=cameras, shots=1, trial=trial) for trial in range(trials))
+    return Protocol(
+        dataset=dataset,
+        mode=None,
+        shots=1 if drawn else None,
+        sampler="agw" if drawn else None,
+        direction=direction,
+        queries=np.flatnonzero(is_query_N),
+        galleries=galleries,
+        exclude=exclude,
+        cmc_by_identity=drawn,
+    )

@@ -17,17 +17,11 @@ BLOCK_CELLS = 1 << 18  # distances at a time: in double precision 2 MiB, which s
 
 @dataclass(frozen=True)
 class QueryScores:
-    """The scores of each query.
+    """The scores of each query; all 0 for an invalid one, which has no match left."""
 
-    Attributes:
-        first: (Q,) rank of the first match, from 1; 0 for an invalid query, one without a match left.
-        average_precision: (Q,) in (0, 1]; 0 for an invalid query.
-        inverse_penalty: (Q,) number of matches / rank of the last one, in (0, 1]; 0 for an invalid query.
-    """
-
-    first: IntArray
-    average_precision: NDArray[np.float64]
-    inverse_penalty: NDArray[np.float64]
+    first: IntArray  # (Q,) rank of the first match, from 1
+    average_precision: NDArray[np.float64]  # (Q,) in (0, 1]
+    inverse_penalty: NDArray[np.float64]  # (Q,) number of matches / rank of the last one, in (0, 1]
 
 
 def score_queries(
@@ -56,14 +50,14 @@ def score_queries(
     if mask_QG is not None:
         _check_shape("exclude", mask_QG, shape)
     rule = exclude if callable(exclude) else None
-    if rule is not None and (query_cameras is None or gallery_cameras is None):
-        raise ValueError("an exclusion rule needs query_cameras and gallery_cameras")
     query_cameras_Q, gallery_cameras_G = np.asarray(query_cameras), np.asarray(gallery_cameras)
     if rule is not None:
+        if query_cameras is None or gallery_cameras is None:
+            raise ValueError("an exclusion rule needs query_cameras and gallery_cameras")
         _check_shape("query_cameras", query_cameras_Q, shape[:1])
         _check_shape("gallery_cameras", gallery_cameras_G, shape[1:])
 
-    scores = QueryScores(np.zeros(shape[0], np.int64), np.zeros(shape[0]), np.zeros(shape[0]))
+    scores = _no_scores(shape[0])
     if 0 in shape:
         return scores
     gallery = Gallery.of(gallery_identities_G)
@@ -106,7 +100,7 @@ def _score_block(
     valid_B = np.flatnonzero(counts_B)
     count_V, end_V = counts_B[valid_B], ends_B[valid_B]
     first_V = end_V - count_V
-    scores = QueryScores(np.zeros(size, np.int64), np.zeros(size), np.zeros(size))
+    scores = _no_scores(size)
     scores.average_precision[valid_B] = precision_B[valid_B] / count_V
     scores.inverse_penalty[valid_B] = count_V / found.ranks[end_V - 1]
     if by_identity:
@@ -123,6 +117,10 @@ def _score_block(
     return scores
 
 
+def _no_scores(queries: int) -> QueryScores:
+    return QueryScores(np.zeros(queries, np.int64), np.zeros(queries), np.zeros(queries))
+
+
 def _check_shape(name: str, array: NDArray, expected: tuple[int, ...]) -> None:
     if array.shape != expected:
         raise ValueError(f"{name} has shape {array.shape}; with these identities it must be {expected}")
@@ -130,21 +128,14 @@ def _check_shape(name: str, array: NDArray, expected: tuple[int, ...]) -> None:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Means over the valid queries, all as fractions in [0, 1].
+    """Means over the valid queries, all as fractions in [0, 1]."""
 
-    Attributes:
-        cmc: (R,) entry k - 1 is Rank-k: the share of queries with a match among their first k.
-        mAP: Mean average precision.
-        mINP: Mean inverse negative penalty.
-        valid: Number of queries with at least one match in their list; the means are over these.
-        queries: Number of all queries.
-    """
-
+    # (R,) entry k - 1 is Rank-k: the share of queries with a match among their first k.
     cmc: NDArray[np.float64]
     mAP: float
     mINP: float
-    valid: int
-    queries: int
+    valid: int  # queries with at least one match in their list; the means are over these
+    queries: int  # all of them
 
     def at(self, rank: int) -> float:
         """Rank-k accuracy: `at(1)` is Rank-1."""

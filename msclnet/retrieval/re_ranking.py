@@ -26,28 +26,15 @@ BLOCK_ROWS = 512
 
 @dataclass(frozen=True)
 class ReRanking:
-    """Settings of the method.
+    """Settings of the method; ValueError where k1 or k2 is below 1, or lambda_value outside [0, 1]."""
 
-    Attributes:
-        k1: Neighbours that must be mutual; a neighbour's own mutual neighbours are sought among k1 / 2.
-        k2: Nearest images, the image itself among them, over which a description is averaged; 1: itself alone.
-        lambda_value: Share of the original distance in the result, the rest is the Jaccard distance.
-
-    Raises:
-        ValueError: k1 or k2 is below 1, or lambda_value is outside [0, 1].
-    """
-
-    k1: int
-    k2: int
-    lambda_value: float
+    k1: int  # neighbours that must be mutual; theirs are sought among k1 / 2
+    k2: int  # nearest images, itself among them, over which a description is averaged; 1: itself alone
+    lambda_value: float  # share of the original distance in the result, the rest is the Jaccard distance
 
     def __post_init__(self) -> None:
         if min(self.k1, self.k2) < 1 or not 0 <= self.lambda_value <= 1:
             raise ValueError(f"k1 and k2 must be at least 1 and lambda_value within [0, 1], got {self}")
-
-    def labels(self) -> dict[str, int | float]:
-        """The settings, for a report."""
-        return {"k1": self.k1, "k2": self.k2, "lambda": self.lambda_value}
 
 
 def re_rank(

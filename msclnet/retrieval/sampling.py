@@ -19,11 +19,7 @@ IntArray = NDArray[np.int64]
 
 
 def read_mat(path: Path) -> dict[str, Any]:
-    """The variables of a MATLAB file by name, as scipy returns them.
-
-    Raises:
-        ValueError: The file is too large or no MATLAB file.
-    """
+    """The variables of a MATLAB file by name; ValueError where it is too large or none."""
     from scipy.io import loadmat
 
     size = path.stat().st_size
@@ -40,11 +36,7 @@ Permutations = Mapping[tuple[int, int], NDArray]
 
 
 def read_permutations(path: str | Path) -> Permutations:
-    """Read SYSU-MM01's `rand_perm_cam.mat`: a cell array camera x identity of trials x images tables.
-
-    Raises:
-        UserError: The file is missing or is something else.
-    """
+    """Read SYSU-MM01's `rand_perm_cam.mat`: a cell array camera x identity of trials x images tables."""
     path = Path(path)
     if not path.is_file():
         raise UserError(
@@ -75,19 +67,11 @@ Cells = Mapping[tuple[int, int], IntArray]
 
 
 def draw_agw(cells: Cells, *, cameras: Iterable[int], shots: int, trial: int) -> IntArray:
-    """Draw as the public AGW code does: seed the trial's number, then choose from the sorted files.
+    """Draw as the public AGW code does: seed the trial's number (from 0), then choose from the sorted files.
 
-    Identities ascend in the outer loop, cameras follow in the given order in the inner one. AGW has one
-    shot; more are this project's extension: a sample of min(shots, n) files without repetition.
-
-    Args:
-        cells: The images to draw from.
-        cameras: Cameras in the order in which they are visited; it decides which random number belongs to which.
-        shots: Images of each identity and camera.
-        trial: Number of the trial, from 0; the seed.
-
-    Returns:
-        Positions (G,), in the order drawn.
+    Identities ascend in the outer loop, cameras follow in the given order in the inner one: it decides which random
+    number belongs to which. AGW has one shot; more are this project's extension: a sample of min(shots, n) files
+    without repetition. Returns positions (G,), in the order drawn.
     """
     cameras = tuple(cameras)
     generator = random.Random(trial)
@@ -107,23 +91,11 @@ def draw_agw(cells: Cells, *, cameras: Iterable[int], shots: int, trial: int) ->
 def draw_official(
     cells: Cells, *, cameras: Iterable[int], shots: int, trial: int, permutations: Permutations
 ) -> IntArray:
-    """Draw by SYSU-MM01's published permutations: the first entries of the trial's row.
+    """Draw by SYSU-MM01's published permutations: the first entries of the row of the trial (from 0).
 
     An entry k means the k-th image of the identity and camera by file name. Cameras are visited in the outer
-    loop and identities in the inner one, as the official evaluation does.
-
-    Args:
-        cells: The images to draw from.
-        cameras: Cameras in the order in which they are visited.
-        shots: Images of each identity and camera.
-        trial: Number of the trial, from 0; the row.
-        permutations: As `read_permutations` gives them.
-
-    Returns:
-        Positions (G,), in the order drawn.
-
-    Raises:
-        UserError: The table has another number of images, or fewer trials; these galleries would not be official.
+    loop and identities in the inner one, as the official evaluation does. Returns positions (G,), in the order drawn.
+    UserError where a table has another number of images, or fewer trials; these galleries would not be official.
     """
     drawn = [np.empty(0, np.int64)]
     for camera in cameras:

@@ -61,12 +61,3 @@ def test_histograms_of_a_memory_map_and_of_many_images(tmp_path):
     whole = colour_histograms(mapped)
     np.testing.assert_array_equal(whole, colour_histograms(images))
     np.testing.assert_array_equal(whole[129], colour_histograms(images[129:])[0])
-
-
-def test_images_of_another_kind_are_refused():
-    with pytest.raises(ValueError, match="uint8"):
-        colour_histograms(np.zeros((1, 8, 8, 3), np.float32))  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="uint8"):
-        colour_histograms(np.zeros((1, 8, 8, 1), np.uint8))
-    with pytest.raises(ValueError, match="strips"):
-        colour_histograms(np.zeros((1, 8, 8, 3), np.uint8), strips=9, step=1)
