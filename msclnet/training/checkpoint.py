@@ -28,14 +28,9 @@ class DamagedCheckpointError(Exception):
 
 
 class CheckpointFolder:
-    """The checkpoints of one configuration, newest last.
+    """The checkpoints of one configuration, of which the latest `keep` are kept.
 
-    Args:
-        folder: Created if missing.
-        keep: How many of the latest to keep, 1 or more.
-
-    Attributes:
-        latest: Whole epochs and further steps of what was saved or loaded last; None before that.
+    `latest`: whole epochs and further steps of what was saved or loaded last; None before that.
     """
 
     def __init__(self, folder: Path, *, keep: int = 2) -> None:
@@ -45,15 +40,10 @@ class CheckpointFolder:
         folder.mkdir(parents=True, exist_ok=True)
 
     def save(self, state: Mapping[str, Any], *, epoch: int, step: int = 0) -> None:
-        """Write a state; checkpoints beyond the latest `keep` are removed only afterwards.
+        """Write the state after `epoch` whole epochs and `step` further steps of the next one.
 
-        Args:
-            state: Tensors and plain values, nested.
-            epoch: Whole epochs done.
-            step: Further steps of the next epoch.
-
-        Raises:
-            UserError: The disk is full or not writable; the former checkpoints are intact.
+        Older checkpoints are removed only afterwards. UserError where the disk is full: the former checkpoints are
+        intact.
         """
         buffer = io.BytesIO()
         torch.save(state, buffer)
@@ -103,11 +93,7 @@ class CheckpointFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder alone; the lock ends with the process, also when it is killed.
-
-        Raises:
-            UserError: Another process trains this very configuration.
-        """
+        """Hold the folder alone, until the process ends; UserError where another one trains the same."""
         try:
             lock = FileLock(self.folder / "lock", timeout=0).acquire()
         except Timeout as error:
@@ -134,8 +120,7 @@ def remove_finished(parent: Path, *, exclude: CheckpointFolder, older_than: floa
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """The state in a checkpoint file; tensors and plain values only, no code is run.
 
-    Raises:
-        DamagedCheckpointError: It is torn or changed. (torch itself reads a flipped bit as if nothing were wrong.)
+    DamagedCheckpointError where it is torn or changed: torch itself reads a flipped bit as if nothing were wrong.
     """
     data = path.read_bytes()
     digest, body = data[:DIGEST], data[DIGEST:]

@@ -23,10 +23,7 @@ class GraphedStep:
 
     The kernels are the same ones in the same order, except that the learning rate is a float32 number. Batches of
     other sizes, or with another number of identities, than the recorded one are taken step by step, and so is a step
-    whose gradients are to be measured.
-
-    Args:
-        step: On a GPU, and of one process: collective operations are not recorded.
+    whose gradients are to be measured. For one process: collective operations are not recorded.
     """
 
     def __init__(self, step: Step) -> None:
@@ -40,13 +37,10 @@ class GraphedStep:
         self._measured = torch.empty(0)
 
     def __call__(self, batch: Batch, *, figures: dict[str, float] | None = None) -> dict[str, Tensor]:
-        """Take one step; see `Step`.
-
-        Raises:
-            UserError: The step cannot be recorded.
-        """
+        """Take one step; see `Step`. UserError where it cannot be recorded."""
         self._taken += 1
-        kind = kind_of(batch)
+        # What a recording depends on.
+        kind = (*(tensor.shape for tensor in tensors_of(batch)), distinct_in(batch))
         if figures is not None or self._taken <= WARM_UP or (self._graph is not None and kind != self._kind):
             return self.step(batch, figures=figures)
         if self._graph is None:
@@ -75,7 +69,9 @@ class GraphedStep:
         try:
             # The former gradients' memory is given back first: a recording brings its own.
             step.optimizer.zero_grad(set_to_none=True)
-            with rates_as_tensors(step.optimizer, self._rates), _recording(graph):
+            # Only this thread's calls count: the loader's thread pins memory meanwhile, which would end the recording.
+            recording = torch.cuda.graph(graph, capture_error_mode="thread_local")
+            with rates_as_tensors(step.optimizer, self._rates), recording:
                 measured = step.take(*self._inputs, distinct=distinct_in(batch))
                 self._names, self._measured = list(measured), torch.stack(list(measured.values()))
         except RuntimeError as error:
@@ -89,22 +85,8 @@ class GraphedStep:
         self._graph = graph
 
 
-def _recording(graph: torch.cuda.CUDAGraph) -> torch.cuda.graph:
-    # Only this thread's calls count: the loader's thread pins memory meanwhile, which would end the recording.
-    return torch.cuda.graph(graph, capture_error_mode="thread_local")
-
-
-def kind_of(batch: Batch) -> tuple[object, ...]:
-    """What a recording depends on: the tensors' shapes and the number of identities."""
-    return (*(tensor.shape for tensor in tensors_of(batch)), distinct_in(batch))
-
-
 def graphs_wanted() -> bool:
-    """Whether the variable MSCLNET_CUDA_GRAPHS leaves recording on.
-
-    Raises:
-        UserError: It is neither `on` nor `off`.
-    """
+    """Whether the variable MSCLNET_CUDA_GRAPHS leaves recording on; UserError for another word than on or off."""
     wanted = os.environ.get(SWITCH) or "on"
     if wanted not in ("on", "off"):
         raise UserError(f"{SWITCH}: expected on or off, not {wanted!r}")
@@ -112,11 +94,7 @@ def graphs_wanted() -> bool:
 
 
 def fastest_step(step: Step) -> Step | GraphedStep:
-    """The step as it is, or recorded where that is possible and wanted.
-
-    Raises:
-        UserError: See `graphs_wanted`.
-    """
+    """The step as it is, or recorded where that is possible and wanted."""
     possible = step.device.type == "cuda" and step.processes.world == 1
     return GraphedStep(step) if graphs_wanted() and possible else step
 

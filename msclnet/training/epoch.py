@@ -15,9 +15,8 @@ GIB = 2**30
 class DivergedError(UserError):
     """The training left the range in which it can recover.
 
-    Attributes:
-        epoch, step: Where; both count from 1, and steps count within the epoch.
-        steps: The last steps: `step` since the start of the training, `total` and `feature_norm`.
+    `epoch` and `step` count from 1, the step within the epoch. `steps` are the last ones: `step` since the start of the
+    training, `total` and `feature_norm`.
     """
 
     steps: Sequence[Mapping[str, float]] = ()
@@ -59,26 +58,16 @@ def remedy_for(precision: str, unstable: Sequence[str]) -> str:
 
 @dataclass
 class Part:
-    """Running totals of an epoch up to one of its steps.
-
-    Attributes:
-        steps: Steps done.
-        sums: Sum over these steps of each figure, 0-d tensors.
-        figures: What is measured once an epoch.
-        images: Images seen.
-        waited: Seconds spent waiting for batches.
-        seconds: Seconds spent on these steps, waiting included.
-    """
+    """Running totals of an epoch up to one of its steps."""
 
     steps: int = 0
-    sums: dict[str, Tensor] = field(default_factory=dict)
-    figures: dict[str, float] = field(default_factory=dict)
+    sums: dict[str, Tensor] = field(default_factory=dict)  # over these steps of each figure, 0-d tensors
+    figures: dict[str, float] = field(default_factory=dict)  # what is measured once an epoch
     images: int = 0
-    waited: float = 0.0
-    seconds: float = 0.0
+    waited: float = 0.0  # seconds spent waiting for batches
+    seconds: float = 0.0  # spent on these steps, waiting included
 
     def add(self, measured: Mapping[str, Tensor], *, images: int, seconds: float, waited: float) -> None:
-        """Add the figures and times of one step."""
         for name, value in measured.items():
             self.sums[name] = self.sums[name].to(value.device) + value if name in self.sums else value
         self.steps += 1
@@ -87,7 +76,6 @@ class Part:
         self.waited += waited
 
     def means(self) -> dict[str, float]:
-        """Mean over the steps of each figure."""
         return {name: value.item() / self.steps for name, value in self.sums.items()}
 
     def speed(self) -> dict[str, float]:

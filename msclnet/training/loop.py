@@ -4,7 +4,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Literal, Protocol
 
 import torch
@@ -78,16 +78,13 @@ class Recorder:
     """Receives what a training produces. This one keeps nothing: ranks 1 to N - 1 write no files and log nothing."""
 
     def save(self, state: Mapping[str, Any], *, epoch: int, step: int = 0) -> None:
-        """Save the state after `epoch` whole epochs and `step` further steps.
-
-        Raises:
-            UserError: It could not be written.
-        """
+        """Save the state after `epoch` whole epochs and `step` further steps; UserError where that fails."""
 
     def report(self, history: Sequence[Mapping[str, float]]) -> None:
         """Report the epochs so far; the last one has just ended, and its state is saved."""
 
 
+@dataclass(eq=False)
 class Training:
     """One run, from its start or from where a former process left it.
 
@@ -108,34 +105,25 @@ class Training:
         after_step: Called after each step; may be set before `run`.
     """
 
-    def __init__(
-        self,
-        section: TrainSection,
-        network: nn.Module,
-        objective: Objective,
-        optimizer: torch.optim.Optimizer,
-        schedule: Schedule,
-        *,
-        loader: Callable[[int, int], Iterable[Batch]],
-        validate: Callable[[nn.Module], Mapping[str, float]],
-        recorder: Recorder,
-        processes: Processes = ALONE,
-    ) -> None:
-        self.section = section
-        self.network = network
-        self.objective = objective
-        self.optimizer = optimizer
-        self.schedule = schedule
-        self.loader = loader
-        self.validate = validate
-        self.recorder = recorder
-        self.processes = processes
-        self.device = next(network.parameters()).device
+    section: TrainSection
+    network: nn.Module
+    objective: Objective
+    optimizer: torch.optim.Optimizer
+    schedule: Schedule
+    _: KW_ONLY
+    loader: Callable[[int, int], Iterable[Batch]]
+    validate: Callable[[nn.Module], Mapping[str, float]]
+    recorder: Recorder
+    processes: Processes = ALONE
+
+    def __post_init__(self) -> None:
+        self.device = next(self.network.parameters()).device
         self.progress = Progress()
         self.after_step: Callable[[], None] = lambda: None
-        self._remedy = remedy_for(section.precision, objective.unstable)
-        self._average = moving_average(network, section.weight_average) if section.weight_average else None
-        self._stopping = Stopping(defer=processes.world == 1)
+        self._remedy = remedy_for(self.section.precision, self.objective.unstable)
+        decay = self.section.weight_average
+        self._average = moving_average(self.network, decay) if decay else None
+        self._stopping = Stopping(defer=self.processes.world == 1)
         self._batches: Iterator[Batch] = iter(())
         self._last_steps: deque[Mapping[str, Tensor]] = deque(maxlen=KEPT_STEPS)
 
@@ -163,7 +151,7 @@ class Training:
 
     @property
     def steps_done(self) -> int:
-        """Steps since the start of the training, those of former processes included."""
+        """Since the start of the training, those of former processes included."""
         return self.progress.epoch * self.schedule.steps_per_epoch + self.progress.part.steps
 
     def run(self) -> dict[str, Tensor]:
@@ -173,8 +161,7 @@ class Training:
         processes are resumed from the last whole epoch.
 
         Returns:
-            The weights to keep: the last epoch's, or the best ones on the validation identities. They are to be taken
-            from rank 0.
+            The weights to keep, from rank 0: the last epoch's, or the best ones on the validation identities.
 
         Raises:
             DivergedError: A loss is not finite, or the feature's norm leaves its range.
@@ -185,16 +172,8 @@ class Training:
             copy_weights_from_first(network, self.processes)
         first, last = self.steps_done, self.section.epochs * self.schedule.steps_per_epoch
         started, hidden = time.perf_counter(), self.processes.rank > 0
-        step = fastest_step(
-            Step(
-                self.network,
-                self.objective,
-                self.optimizer,
-                precision=self.section.precision,
-                device=self.device,
-                processes=self.processes,
-            )
-        )
+        how = {"precision": self.section.precision, "device": self.device, "processes": self.processes}
+        step = fastest_step(Step(self.network, self.objective, self.optimizer, **how))
         try:
             with (
                 self._stopping,
@@ -206,7 +185,9 @@ class Training:
                     row = self._train_epoch(step, bar)
                     for network in networks:
                         average_statistics(network, self.processes)
-                    figures = self._validate()
+                    epoch = self.progress.epoch + 1
+                    validates = epoch % self.section.validate_every == 0 or epoch == self.section.epochs
+                    figures = self.validate(self.tested) if validates else {}
                     row |= {f"val_{name}": value for name, value in figures.items()}
                     done, seconds = self.steps_done, time.perf_counter() - started
                     row |= time_left(seconds, done=done - first, left=last - done)
@@ -226,6 +207,7 @@ class Training:
 
     def _train_epoch(self, take: Step | GraphedStep, bar: Any) -> dict[str, float]:
         epoch, steps, part = self.progress.epoch + 1, self.schedule.steps_per_epoch, self.progress.part
+        every = self.section.gradients_every
         self.network.train()
         before = time.perf_counter()
         while part.steps < steps:
@@ -234,7 +216,7 @@ class Training:
             with self._stopping.deferred():
                 step = part.steps + 1
                 set_rate(self.optimizer, self.schedule.rate(self.steps_done))
-                measures = step == steps and self._measures_gradients(epoch)
+                measures = step == steps and every > 0 and (epoch % every == 0 or epoch == 1)
                 measured = take(batch, figures=part.figures if measures else None)
                 if self._average is not None:
                     self._average.update_parameters(self.network)
@@ -266,17 +248,13 @@ class Training:
             for i, values in enumerate(self._last_steps, start=1)
         ]
 
-    def _validate(self) -> Mapping[str, float]:
-        epoch = self.progress.epoch + 1
-        if epoch % self.section.validate_every == 0 or epoch == self.section.epochs:
-            return self.validate(self.tested)
-        return {}
-
     def _end_epoch(self, row: dict[str, float], figures: Mapping[str, float]) -> None:
         progress = self.progress
         epoch = progress.epoch + 1
-        if figures:
-            self._keep_if_best(figures["score"], epoch)
+        if figures and (figures["score"] > progress.best_score or not progress.best_epoch):
+            progress.best_score, progress.best_epoch = figures["score"], epoch
+            if self.section.keep == "best":
+                progress.best_weights = weights_of(self.tested)
         progress.epoch, progress.part = epoch, Part()
         progress.history.append(row)
         self.recorder.save(self.state(), epoch=epoch)
@@ -307,16 +285,6 @@ class Training:
         if memory := gpu_memory(self.device):
             shown["GPU"] = f"{memory['gpu_memory_gib']:.1f} GiB"
         bar.set_postfix(shown)
-
-    def _measures_gradients(self, epoch: int) -> bool:
-        every = self.section.gradients_every
-        return bool(every) and (epoch % every == 0 or epoch == 1)
-
-    def _keep_if_best(self, score: float, epoch: int) -> None:
-        if score > self.progress.best_score or not self.progress.best_epoch:
-            self.progress.best_score, self.progress.best_epoch = score, epoch
-            if self.section.keep == "best":
-                self.progress.best_weights = weights_of(self.tested)
 
 
 def weights_of(network: nn.Module) -> dict[str, Tensor]:

@@ -16,11 +16,7 @@ def build_optimizer(
 ) -> torch.optim.SGD:
     """SGD whose groups carry their share of the scheduled rate as `factor`.
 
-    Args:
-        network: All of its parameters that want a gradient are trained.
-        settings: `momentum`, `nesterov`, `weight_decay` and `pretrained_factor`.
-        pretrained: The part that starts from pretrained weights and learns at `pretrained_factor` times the
-            rate (AGW: a tenth), or None.
+    `pretrained` is the part that learns at `pretrained_factor` times the rate (AGW: a tenth), or None.
     """
     slow = {id(p) for p in pretrained.parameters()} if pretrained is not None else set()
     trained = [p for p in network.parameters() if p.requires_grad]
@@ -50,17 +46,13 @@ class Schedule:
 
     Source: the paper, section 4.2 (0.1 to epoch 20, 0.05 to 50, 0.01 to 100, 0.001 to 200); the warm-up is AGW's,
     whose public code raises the rate by epoch.
-
-    Attributes:
-        points: (first epoch, rate) with epochs counted from 1, ascending; a rate holds until the next point.
-        warmup_epochs: Length of the warm-up; 0 for none.
-        steps_per_epoch: Steps of an epoch.
-        warmup: What raises the rate: every `step`, or every `epoch`, whose steps then have one rate.
     """
 
+    # (first epoch, rate), epochs from 1, ascending; a rate holds until the next point.
     points: Sequence[tuple[int, float]]
-    warmup_epochs: float
+    warmup_epochs: float  # 0: none
     steps_per_epoch: int
+    # What raises the rate: every step or every epoch, whose steps then have one rate.
     warmup: Literal["step", "epoch"] = "step"
 
     def rate(self, step: int) -> float:
@@ -80,10 +72,6 @@ def moving_average(network: nn.Module, decay: float) -> AveragedModel:
     `update_parameters(network)` does m <- a m + (1 - a) w with a = min(decay, (1 + n) / (10 + n)) after n updates.
     Without that warm-up, which is TensorFlow's (tf.train.ExponentialMovingAverage), a run that is short compared to
     1 / (1 - decay) steps would keep little but its random start.
-
-    Args:
-        network: What is trained.
-        decay: In (0, 1).
 
     Source of averaging iterates: Polyak and Juditsky, Acceleration of Stochastic Approximation by Averaging, 1992.
     """

@@ -20,17 +20,10 @@ logger = logging.getLogger("msclnet.training")
 def traced(
     target: Path, *, steps: int, device: torch.device, written: Callable[[Path], None]
 ) -> Iterator[Callable[[], None]]:
-    """Trace the steps within the block that follow the first two. Tracing changes no result.
+    """Trace `steps` steps within the block, after the first two, into `target` (.json.gz). Tracing changes no result.
 
-    Args:
-        target: The trace, JSON in gzip (`.json.gz`): operators with their input shapes, memory, and on a GPU its
-            kernels. Written whole or not at all, as soon as the steps are done or the block ends.
-        steps: How many steps.
-        device: Where the training runs.
-        written: Called with `target` once it is there.
-
-    Yields:
-        What to call after each step.
+    The trace holds operators with their input shapes, memory, and on a GPU its kernels. `written` is called once it is
+    there. Yields what to call after each step.
     """
     activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device.type == "cuda" else [])
 

@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, Protocol
 
 import torch
@@ -32,10 +32,7 @@ def compile_backbone(network: nn.Module) -> None:
     """Let torch.compile fuse the operations between the backbone's convolutions, in place, at the first step.
 
     The weights keep their names. Heads and losses are not compiled: they are small, and each of their branches would
-    be compiled by itself.
-
-    Raises:
-        UserError: There is no C++ compiler.
+    be compiled by itself. UserError without a C++ compiler.
     """
     require_compiler()
     backbone: Any = network.backbone
@@ -81,42 +78,23 @@ class Batch(Protocol):
     def cameras_infrared(self) -> Tensor: ...
 
 
+@dataclass(eq=False)
 class Step:
-    """Takes training steps.
+    """Takes training steps; `precision` is `bf16` (convolutions only) or `fp32`."""
 
-    Args:
-        network: On its device; see msclnet.models.network.MSCLNet.
-        objective: From features to losses.
-        optimizer: Of the network's parameters.
-        precision: `bf16` (convolutions only) or `fp32`.
-        device: Where the network is.
-        processes: Those that train together; see msclnet.distributed.
-    """
-
-    def __init__(
-        self,
-        network: nn.Module,
-        objective: Objective,
-        optimizer: torch.optim.Optimizer,
-        *,
-        precision: str,
-        device: torch.device,
-        processes: Processes = ALONE,
-    ) -> None:
-        self.network = network
-        self.objective = objective
-        self.optimizer = optimizer
-        self.precision = precision
-        self.device = device
-        self.processes = processes
+    network: nn.Module
+    objective: Objective
+    optimizer: torch.optim.Optimizer
+    _: KW_ONLY
+    precision: str
+    device: torch.device
+    processes: Processes = ALONE
 
     def __call__(self, batch: Batch, *, figures: dict[str, float] | None = None) -> dict[str, Tensor]:
-        """Take one step.
+        """Take one step on N pairs, in the memory of any device.
 
-        Args:
-            batch: N pairs, in the memory of any device.
-            figures: If given, gets the size of each term's gradient and the share of sub-classes with one image; that
-                costs a backward pass for each term.
+        `figures`, if given, gets the size of each term's gradient and the share of sub-classes with one image; that
+        costs a backward pass for each term.
 
         Returns:
             Each unweighted term as `loss_<term>`, their weighted sum `total`, and `feature_norm`, the mean norm of the
@@ -139,19 +117,10 @@ class Step:
         distinct: int,
         figures: dict[str, float] | None = None,
     ) -> dict[str, Tensor]:
-        """Take a step on tensors that are on the device. Without `figures` it never synchronises with a GPU.
-
-        Args:
-            visible: uint8 RGB (N, H, W, 3).
-            infrared: uint8 RGB (N, H, W, 3).
-            identities: int64 (N,).
-            cameras_visible: int64 (N,).
-            cameras_infrared: int64 (N,).
-            distinct: Number of different identities.
-            figures: As in `__call__`.
-        """
+        """Take a step on tensors that are on the device. Without `figures` it never synchronises with a GPU."""
         labels = PairLabels(identities, cameras_visible, cameras_infrared, distinct=distinct)
-        with precision_context(self.precision, self.device):
+        low = self.precision == "bf16"
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=low):
             features = self.network(visible, infrared, with_synergy=self.objective.needs_synergy)
         features, labels = gather_batch(features, labels, self.processes)
         terms = self.objective(features, labels)
@@ -174,10 +143,4 @@ def tensors_of(batch: Batch) -> tuple[Tensor, ...]:
 
 
 def distinct_in(batch: Batch) -> int:
-    """Number of different identities."""
     return len(torch.unique(batch.labels))
-
-
-def precision_context(precision: str, device: torch.device) -> Any:
-    """Autocast to bfloat16 for `bf16`, no change for `fp32`."""
-    return torch.autocast(device.type, dtype=torch.bfloat16) if precision == "bf16" else nullcontext()

@@ -16,13 +16,9 @@ class Stopping:
     The signals' former handlers decide how the process ends; SIGTERM without one raises SystemExit(143). Signals that
     are ignored stay ignored. In other threads than the main one, where Python delivers no signals, nothing changes.
 
-    Args:
-        defer: False lets signals take effect at once. A rank among several must not defer: its step may never end
-            after another rank has ended.
-
-    Attributes:
-        consistent: Whether the state may be saved: False within a `deferred` block, and for good once such a block was
-            left by an exception.
+    `defer=False` lets signals take effect at once: a rank among several must not defer, for its step may never end
+    after another rank has ended. `consistent`: whether the state may be saved; False within a `deferred` block, and
+    for good once such a block was left by an exception.
     """
 
     def __init__(self, *, defer: bool = True) -> None:
