@@ -16,9 +16,8 @@ class Stream:
     logits: Tensor  # (N, K) of the BNNeck feature
     parts: Tensor  # (N, P, C) GeM by strips, before instance normalisation: f of section 3.3
     normalised_parts: Tensor  # (N, P, C) means by strips of the instance-normalised maps: f-hat of eq. 1
-    isolated_normalised_parts: (
-        Tensor  # the same values; their gradient ends in the normalisation's own parameters
-    )
+    # The same values; their gradient ends in the normalisation's own parameters.
+    isolated_normalised_parts: Tensor
     normalised_logits: Tensor | None  # (N, K) of GeM(ReLU(f-hat)), where eq. 4 asks for it
 
 
@@ -53,6 +52,5 @@ class PairLabels:
     identities: Tensor  # (N,) in [0, K)
     cameras_visible: Tensor  # (N,)
     cameras_infrared: Tensor  # (N,)
-    distinct: int | None = (
-        None  # number of different identities, where it is known without synchronising a GPU
-    )
+    # Number of different identities, where it is known without synchronising a GPU.
+    distinct: int | None = None

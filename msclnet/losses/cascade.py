@@ -9,14 +9,7 @@ from torch import Tensor
 
 
 def same_group(groups: Tensor) -> Tensor:
-    """Which rows share a group.
-
-    Args:
-        groups: (N,) integers, any values.
-
-    Returns:
-        Boolean (N, N).
-    """
+    """Which rows share a group: integers (N,) -> boolean (N, N)."""
     return groups[:, None] == groups[None, :]
 
 
@@ -26,31 +19,15 @@ def group_sizes(groups: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def centres(features: Tensor, groups: Tensor) -> Tensor:
-    """For each row the mean feature of its group.
-
-    Args:
-        features: (N, D).
-        groups: (N,) integers, any values.
-
-    Returns:
-        (N, D); rows of a group are equal.
-    """
+    """For each row of (N, D) the mean feature of its group; groups are integers (N,)."""
     same_NN = same_group(groups).to(features.dtype)
     return (same_NN @ features) / same_NN.sum(dim=1, keepdim=True)
 
 
 def class_centres(features: Tensor, identities: Tensor, subclasses: Tensor) -> Tensor:
-    """For each row the centre of its class: the mean of the class's sub-class centres, of both modalities.
+    """For each row of (N, D) the centre of its class: the mean of its sub-class centres, of both modalities.
 
-    This is what pulls the modalities together (section 3.4).
-
-    Args:
-        features: (N, D).
-        identities: (N,).
-        subclasses: (N,) numbers; each sub-class belongs to one identity.
-
-    Returns:
-        (N, D); rows of an identity are equal.
+    This is what pulls the modalities together (section 3.4). Each sub-class belongs to one identity.
     """
     # Each sub-class has a weight of 1, which its rows share.
     share_N = 1 / group_sizes(subclasses, features.dtype)
@@ -61,12 +38,7 @@ def class_centres(features: Tensor, identities: Tensor, subclasses: Tensor) -> T
 def first_rows(groups: Tensor, *, count: int | None = None) -> Tensor:
     """The first row of each group, in ascending order.
 
-    Args:
-        groups: (N,) integers, any values.
-        count: Number of groups, where it is known; otherwise counting synchronises the device.
-
-    Returns:
-        (count,).
+    `count` is the number of groups, where it is known; otherwise counting synchronises the device.
     """
     before_NN = torch.ones_like(same_group(groups)).tril(-1)
     first_N = ~(same_group(groups) & before_NN).any(dim=1)

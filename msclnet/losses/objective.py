@@ -26,20 +26,14 @@ TERMS = (
     "intra",
     "inter",
 )
-NEEDS_SYNERGY = ("synergy_identity", "local", "global")
 
 
 @dataclass(frozen=True)
 class Terms:
-    """The losses of one batch.
+    """The losses of one batch."""
 
-    Attributes:
-        values: Each switched-on term, unweighted.
-        total: Their weighted sum.
-    """
-
-    values: dict[str, Tensor]
-    total: Tensor
+    values: dict[str, Tensor]  # each switched-on term, unweighted
+    total: Tensor  # their weighted sum
 
 
 class Objective:
@@ -61,19 +55,12 @@ class Objective:
         self.target = synergy["target"]
         self.temperature = synergy["temperature"]
         self.weights = {name: float(loss[name]["weight"]) for name in TERMS if loss[name]["on"]}
-        soft_target_of_branch = (
-            "target" in self.weights
-            and self.target == "synergy"
-            and self.teacher in ("mogrifier", "parts_mean")
-        )
-        self.needs_synergy = (
-            any(name in self.weights for name in NEEDS_SYNERGY)
-            or soft_target_of_branch
-            or (
-                loss["cascade"]["synergistic"]
-                and any(name in self.weights for name in ("sub", "intra", "inter"))
-            )
-        )
+        reading = {"synergy_identity", "local", "global"}  # the terms that read the synergistic branch
+        if self.target == "synergy" and self.teacher in ("mogrifier", "parts_mean"):
+            reading.add("target")
+        if loss["cascade"]["synergistic"]:
+            reading |= {"sub", "intra", "inter"}
+        self.needs_synergy = bool(reading & self.weights.keys())
 
     def __call__(self, features: Features, labels: PairLabels) -> Terms:
         """Losses of N pairs."""
@@ -197,15 +184,10 @@ class Objective:
 
 
 def subclass_numbers(labels: PairLabels, *, kinds: int, by_camera: bool) -> Tensor:
-    """Number the sub-classes of a batch.
+    """Number the sub-classes of N pairs: (kinds * N,), visible rows first, then infrared, then synergistic.
 
-    Args:
-        labels: N pairs.
-        kinds: 2 for visible and infrared rows; 3 adds the synergistic ones, whose camera is the pair's two.
-        by_camera: identity x modality x camera if true, else identity x modality (RegDB has no cameras).
-
-    Returns:
-        (kinds * N,), visible rows first, then infrared, then synergistic; a sub-class's number is its first row.
+    `kinds` is 2, or 3 with the synergistic rows, whose camera is the pair's two. A sub-class is identity x modality x
+    camera, without `by_camera` identity x modality (RegDB has no cameras); its number is its first row.
     """
     zeros = torch.zeros_like(labels.identities)
     cameras = [
@@ -229,7 +211,6 @@ def share_of_singletons(subclasses: Tensor) -> float:
 
 
 def sum_of(values: Any) -> Tensor:
-    """Sum of a few scalars."""
     return torch.stack(list(values)).sum()
 
 

@@ -14,13 +14,8 @@ from msclnet.models.non_local import NonLocalBlock
 class BasicBlock(nn.Module):
     """The residual block of two 3 x 3 convolutions (He et al., CVPR 2016), with torchvision's names of parameters.
 
-    Importing torchvision would cost every start of a slim network 4 s of processor time.
-
-    Args:
-        channels: Input channels.
-        out: Output channels.
-        stride: Of the first convolution.
-        downsample: Brings the input to the output's shape; None where it has it.
+    Importing torchvision would cost every start of a slim network 4 s of processor time. `downsample` brings the
+    input to the output's shape; None where it has it.
     """
 
     def __init__(self, channels: int, out: int, stride: int, downsample: nn.Module | None) -> None:
@@ -52,13 +47,7 @@ def slim_stem(width: int) -> nn.Module:
 
 
 def slim_trunk(width: int, *, last_stride: int, non_local_inner: int) -> nn.Module:
-    """Four layers of one basic block each, of `width`, 2, 4 and 8 times `width` channels.
-
-    Args:
-        width: Channels of the first layer.
-        last_stride: Stride of the last layer, 1 or 2.
-        non_local_inner: Inner channels of the non-local blocks; 0 leaves them out.
-    """
+    """Four layers of one basic block each, of `width`, 2, 4 and 8 times `width` channels."""
     layers = []
     channels = width
     for i, stride in enumerate((1, 2, 2, last_stride)):
@@ -87,11 +76,8 @@ class Pixels(nn.Module):
     """Optional reduction by whole factors, then ImageNet's normalisation.
 
     Both are linear, so their order is free: the reduction adds the stored integers, which moves a sixth of the
-    bytes that floating-point numbers of the full size would.
-
-    Args:
-        reduction: Each output pixel is the mean over a square of this side, 1 to 11; rows and columns that fill no
-            square are left out.
+    bytes that floating-point numbers of the full size would. Each output pixel is the mean over a square of side
+    `reduction`, 1 to 11; rows and columns that fill no square are left out.
     """
 
     def __init__(self, *, reduction: int = 1) -> None:
@@ -134,14 +120,10 @@ def _add(values: Tensor, *, dim: int) -> Tensor:
 
 
 class TwoStreamBackbone(nn.Module):
-    """Images of one modality -> maps.
+    """Images of one modality -> maps of C `channels`.
 
-    Args:
-        stem_visible: conv1 to maxpool for visible images.
-        stem_infrared: The same for infrared images.
-        trunk_visible: layer1 to layer4 for visible maps.
-        trunk_infrared: The same for infrared maps; the same object as `trunk_visible` shares it, as AGW does.
-        channels: C of the maps.
+    A stem is a ResNet's conv1 to maxpool, a trunk its layer1 to layer4. One object as both trunks shares it, as AGW
+    does.
     """
 
     def __init__(
@@ -162,7 +144,6 @@ class TwoStreamBackbone(nn.Module):
 
     @property
     def shared(self) -> bool:
-        """Whether both modalities go through one trunk."""
         return self.trunk_visible is self.trunk_infrared
 
     def forward(self, visible: Tensor, infrared: Tensor) -> Tensor:
@@ -182,35 +163,18 @@ class TwoStreamBackbone(nn.Module):
 
 
 def join_layers(layers: Sequence[Sequence[nn.Module]], *, non_local_inner: int) -> nn.Module:
-    """Four layers of residual blocks in a row, with AGW's non-local blocks.
+    """Four layers of residual blocks in a row, with AGW's non-local blocks unless their inner width is 0.
 
     They follow the last 2 blocks of layer2 and the last 3 of layer3 (fewer where a layer has fewer blocks).
-
-    Args:
-        layers: The blocks of layer1 to layer4.
-        non_local_inner: Inner channels of the non-local blocks; 0 leaves them out.
     """
-    non_local = (0, 2, 3, 0) if non_local_inner else (0, 0, 0, 0)
-    return nn.Sequential(
-        *(
-            with_non_local(blocks, last=last, inner=non_local_inner)
-            for blocks, last in zip(layers, non_local, strict=True)
-        )
-    )
-
-
-def with_non_local(blocks: Sequence[nn.Module], *, last: int, inner: int) -> nn.Module:
-    """The blocks in a row, each of the `last` ones followed by a non-local block."""
-    out: list[nn.Module] = []
-    for i, block in enumerate(blocks):
-        out.append(block)
-        if i >= len(blocks) - last:
-            out.append(NonLocalBlock(out_channels(block), inner))
-    return nn.Sequential(*out)
-
-
-def out_channels(block: nn.Module) -> int:
-    """Channels after a ResNet block."""
-    norm = getattr(block, "bn3", None) or block.bn2
-    assert isinstance(norm, nn.BatchNorm2d)
-    return norm.num_features
+    joined = []
+    for blocks, last in zip(layers, (0, 2, 3, 0) if non_local_inner else (0, 0, 0, 0), strict=True):
+        row: list[nn.Module] = []
+        for i, block in enumerate(blocks):
+            row.append(block)
+            if i >= len(blocks) - last:
+                norm = getattr(block, "bn3", None) or block.bn2
+                assert isinstance(norm, nn.BatchNorm2d)
+                row.append(NonLocalBlock(norm.num_features, non_local_inner))
+        joined.append(nn.Sequential(*row))
+    return nn.Sequential(*joined)

@@ -27,24 +27,19 @@ def build_network(spec: Mapping[str, Any], *, pretrained: bool = True) -> MSCLNe
     model, synergy = spec["model"], spec["synergy"]
     backbone = _build_backbone(model, pretrained=pretrained)
     channels, identities = backbone.channels, spec["identities"]
-    teacher = synergy["teacher"]
+    reduction = model.get("reduction", FORMER_REDUCTION) if model["backbone"] == "slim" else 1
+    fuses = synergy["teacher"] in ("mogrifier", "parts_mean")
     return MSCLNet(
-        pixels=Pixels(reduction=_reduction(model)),
+        pixels=Pixels(reduction=reduction),
         backbone=backbone,
         neck=BNNeck(channels, identities),
         normalise_visible=ModalityNorm(channels),
         normalise_infrared=ModalityNorm(channels),
         normalised_neck=BNNeck(channels, identities) if synergy["target"] == "label" else None,
-        synergy=_build_synergy(synergy, channels=channels, identities=identities, gem_p=model["gem_p"])
-        if teacher in ("mogrifier", "parts_mean")
-        else None,
+        synergy=_build_synergy(synergy, channels, identities, gem_p=model["gem_p"]) if fuses else None,
         gem_p=model["gem_p"],
         parts=model["parts"],
     )
-
-
-def _reduction(model: Mapping[str, Any]) -> int:
-    return model.get("reduction", FORMER_REDUCTION) if model["backbone"] == "slim" else 1
 
 
 def _build_backbone(model: Mapping[str, Any], *, pretrained: bool) -> TwoStreamBackbone:
@@ -81,7 +76,7 @@ def _build_backbone(model: Mapping[str, Any], *, pretrained: bool) -> TwoStreamB
 
 
 def _build_synergy(
-    synergy: Mapping[str, Any], *, channels: int, identities: int, gem_p: float
+    synergy: Mapping[str, Any], channels: int, identities: int, *, gem_p: float
 ) -> SynergyBranch:
     cell = None
     if synergy["teacher"] == "mogrifier":

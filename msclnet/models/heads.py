@@ -10,10 +10,6 @@ class BNNeck(nn.Module):
 
     Source: Luo et al., Bag of Tricks and a Strong Baseline for Deep Person Re-identification, CVPRW 2019,
     section 3.5.
-
-    Args:
-        channels: D of the feature.
-        identities: Number of training identities.
     """
 
     def __init__(self, channels: int, identities: int) -> None:
@@ -35,9 +31,6 @@ class ModalityNorm(nn.Module):
 
     The mean over positions commutes with scale and shift, so that pooled parts can be had with a gradient that ends
     in scale and shift.
-
-    Args:
-        channels: C.
     """
 
     def __init__(self, channels: int) -> None:

@@ -18,10 +18,8 @@ class MSCLNet(nn.Module):
 
     Args:
         pixels: From stored images to the backbone's input.
-        backbone: Both extractors' maps.
         neck: BNNeck and classifier on the pooled feature, shared by the modalities.
-        normalise_visible: Instance normalisation of the visible maps (eq. 1), affine.
-        normalise_infrared: The same for infrared maps.
+        normalise_visible, normalise_infrared: Instance normalisation of the maps (eq. 1), affine.
         normalised_neck: Head on GeM(ReLU(f-hat)) for eq. 4 with labels, or None.
         synergy: theta_s, or None for the baseline.
         gem_p: Exponent of the pooling.
@@ -59,10 +57,8 @@ class MSCLNet(nn.Module):
     def forward(self, visible: Tensor, infrared: Tensor, *, with_synergy: bool = True) -> Features:
         """Features of N pairs; the i-th visible and the i-th infrared image show the same identity.
 
-        Args:
-            visible: uint8 RGB (N, H, W, 3).
-            infrared: uint8 RGB (N, H, W, 3).
-            with_synergy: False leaves the synergistic branch out where no loss reads it.
+        Images are uint8 RGB (N, H, W, 3). `with_synergy=False` leaves the synergistic branch out where no loss reads
+        it.
         """
         n = len(visible)
         maps = self.maps(visible, infrared)
@@ -92,7 +88,7 @@ class MSCLNet(nn.Module):
         return Features(maps=maps, visible=streams[0], infrared=streams[1], synergy=synergy)
 
     def _hat_logits(self, visible: Tensor, infrared: Tensor) -> Tensor | None:
-        """Logits on GeM(ReLU(f-hat)) of both modalities' maps, visible rows first, where there is a head for them."""
+        """Logits on GeM(ReLU(f-hat)), visible rows first, where there is a head for them."""
         if self.normalised_neck is None:
             return None
         hats = torch.cat([self.normalise_visible(visible), self.normalise_infrared(infrared)])
@@ -106,12 +102,7 @@ class MSCLNet(nn.Module):
     def embed(self, images: Tensor, *, infrared: bool) -> tuple[Tensor, Tensor]:
         """Test-time features of one modality: theta_v or theta_r alone.
 
-        Args:
-            images: uint8 RGB (N, H, W, 3).
-            infrared: Which stream.
-
-        Returns:
-            Pooled feature (N, C) and BNNeck feature (N, C), float32, unnormalised.
+        uint8 RGB (N, H, W, 3) -> pooled feature (N, C) and BNNeck feature (N, C), float32, unnormalised.
         """
         none = images[:0]
         maps = self.maps(none, images) if infrared else self.maps(images, none)

@@ -11,15 +11,14 @@ def normed_product(
 ) -> tuple[Tensor, Tensor]:
     """Factors whose product is `norm(values @ weight.T + bias)` in training, C channels wide.
 
-    For y = W a + b the batch's mean is W mean(a) + b, and its variance is diag(W cov(a) W^T): both follow from the few
-    numbers of a, so that the C channels of y need not be made for them. With s = gamma / sqrt(variance + eps),
-    norm(y) = s W (a - mean(a)) + beta. Running statistics are updated as batch norm does.
+    For y = W a + b the batch's mean is W mean(a) + b, and its variance is diag(W cov(a) W^T): both follow from the
+    few numbers of a, so that the C channels of y need not be made for them. With s = gamma / sqrt(variance + eps),
+    norm(y) = s W (a - mean(a)) + beta. Running statistics are updated as batch norm does. b moves the running mean
+    alone.
 
     Args:
         values: a, (M, I); the statistics are taken over M in float32 at least.
-        weight: W, (C, I).
-        bias: b, (C), or None. It moves the running mean alone, and has no gradient.
-        norm: C channels, with running statistics.
+        weight, bias: W, (C, I) and b, (C), or None.
 
     Returns:
         (a - mean(a), 1) as (M, I + 1), and (s W, beta) transposed, as (I + 1, C).
@@ -55,13 +54,10 @@ class NonLocalBlock(nn.Module):
 
     The weights are `theta(x) . phi(x) / positions`, without softmax. The output's batch norm starts at
     gamma = beta = 0, so that a fresh block is the identity and pretrained weights keep their meaning.
+    AGW's published results were made with an inner width of 1.
 
     Source: Wang et al., Non-local Neural Networks, CVPR 2018, sections 3.2 and 3.3 (dot product), as AGW
     (Ye et al., TPAMI 2021) uses it.
-
-    Args:
-        channels: C of the map.
-        inner_channels: Width of theta, phi and g. AGW's published results were made with 1.
     """
 
     def __init__(self, channels: int, inner_channels: int) -> None:
@@ -95,13 +91,7 @@ class NonLocalBlock(nn.Module):
         return maps + self.norm(self.out(attended.permute(0, 3, 1, 2)))
 
     def _by_products(self, maps: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        """The same in training on a CPU, whose limit is the passes over C channels: two forward and four backward.
-
-        Args:
-            maps: (N, C, H, W); best with channels last in memory.
-            weight: Of theta, phi and g, (3 I, C, 1, 1).
-            bias: Theirs, (3 I).
-        """
+        """The same in training on a CPU, whose limit is the passes over C channels: two forward and four backward."""
         rows = maps.permute(0, 2, 3, 1)
         theta, phi, g = F.linear(rows, weight.flatten(1), bias).flatten(1, 2).chunk(3, dim=2)
         attended = theta @ (phi.transpose(1, 2) @ g / phi.shape[1])

@@ -15,29 +15,19 @@ CHUNK = 2**20  # values that are worked on at a time on a CPU: 4 MiB, which a ca
 
 @dataclass(frozen=True)
 class PooledMaps:
-    """Maps (N, C, H, W) pooled over all positions, and over P horizontal strips from head to feet.
+    """Maps (N, C, H, W) pooled over all positions, and over P horizontal strips from head to feet."""
 
-    Attributes:
-        whole: See msclnet.models.pooling.gem. (N, C).
-        parts: See msclnet.models.pooling.gem_parts. (N, P, C).
-        normalised_parts: See msclnet.models.pooling.instance_normalised_parts. (N, P, C).
-    """
-
-    whole: Tensor
-    parts: Tensor
-    normalised_parts: Tensor
+    whole: Tensor  # (N, C), see `gem`
+    parts: Tensor  # (N, P, C), see `gem_parts`
+    normalised_parts: Tensor  # (N, P, C), see `instance_normalised_parts`
 
 
 def pool_maps(maps: Tensor, *, p: float, parts: int) -> PooledMaps:
-    """The three poolings of msclnet.models.pooling, without their passes over the memory.
+    """The three poolings of maps (N, C, H, W), without their passes over the memory.
 
     Powers, centred maps and their gradients are never stored for the whole batch, only for as many images at a time
-    as the processor's cache holds.
-
-    Args:
-        maps: (N, C, H, W); quick where channels are last in memory.
-        p: Exponent of the generalised mean, 1 to 6.
-        parts: P. Where H is no multiple of it, neighbouring strips share a row, and the poolings are taken one by one.
+    as the processor's cache holds. Where H is no multiple of `parts`, neighbouring strips share a row, and the poolings
+    are taken one by one.
     """
     if maps.shape[2] % parts:
         return PooledMaps(
@@ -122,43 +112,23 @@ def _images_at_a_time(maps: Tensor) -> int:
 
 
 def gem(maps: Tensor, *, p: float) -> Tensor:
-    """Generalised-mean pooling, (mean of x^p)^(1/p) over the positions.
+    """Generalised-mean pooling, (mean of x^p)^(1/p) over the positions: (N, C, H, W) -> (N, C), with p from 1 to 6.
 
+    Values below 1e-6 count as 1e-6.
     Source: Radenovic et al., TPAMI 2019, eq. 2; AGW uses p = 3, not learned.
-
-    Args:
-        maps: (N, C, H, W); values below 1e-6 count as 1e-6.
-        p: Exponent, 1 to 6; 1 is the mean.
-
-    Returns:
-        (N, C).
     """
     return _positions(_power(maps, p)).mean(dim=1).pow(1 / p)
 
 
 def gem_parts(maps: Tensor, *, p: float, parts: int) -> Tensor:
-    """Generalised-mean pooling over equal horizontal strips.
-
-    Args:
-        maps: (N, C, H, W); values below 1e-6 count as 1e-6.
-        p: Exponent, 1 to 6.
-        parts: Number of strips. Where H is no multiple of it, neighbouring strips share a row.
-
-    Returns:
-        (N, parts, C), from head to feet.
-    """
+    """`gem` over equal horizontal strips, (N, parts, C) from head to feet; see `average_parts`."""
     return average_parts(_power(maps, p), parts=parts).pow(1 / p)
 
 
 def average_parts(maps: Tensor, *, parts: int) -> Tensor:
-    """Mean over equal horizontal strips, signed.
+    """Mean over equal horizontal strips, signed: (N, C, H, W) -> (N, parts, C), from head to feet.
 
-    Args:
-        maps: (N, C, H, W).
-        parts: Number of strips. Where H is no multiple of it, neighbouring strips share a row.
-
-    Returns:
-        (N, parts, C), from head to feet.
+    Where H is no multiple of their number, neighbouring strips share a row.
     """
     if maps.shape[2] % parts:
         return F.adaptive_avg_pool2d(maps, (parts, 1)).squeeze(3).transpose(1, 2)
@@ -166,15 +136,9 @@ def average_parts(maps: Tensor, *, parts: int) -> Tensor:
 
 
 def instance_normalised_parts(maps: Tensor, *, parts: int, eps: float = 1e-5) -> Tensor:
-    """`average_parts` of the instance-normalised maps, which are never made: both steps are linear in the maps.
+    """`average_parts` of the instance-normalised maps, before any scale and shift.
 
-    Args:
-        maps: (N, C, H, W).
-        parts: Number of strips.
-        eps: Added to the variance.
-
-    Returns:
-        (N, parts, C), from head to feet; before any scale and shift.
+    The normalised maps are never made: both steps are linear in the maps.
     """
     values = _positions(maps)
     mean = values.mean(dim=1, keepdim=True)

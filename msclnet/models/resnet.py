@@ -17,14 +17,9 @@ IMAGENET = {"resnet18": ResNet18_Weights.IMAGENET1K_V1, "resnet50": ResNet50_Wei
 def load_pretrained(resnet: ResNet, *, backbone: str, weights: str) -> None:
     """Fill a torchvision ResNet, in place.
 
-    Args:
-        resnet: A ResNet as torchvision builds it.
-        backbone: `resnet18` or `resnet50`.
-        weights: `none`, `imagenet` (torchvision's, kept in its cache folder after the first time), or the
-            path of a file of torchvision's keys (.safetensors, or .pth as written by torch.save).
-
-    Raises:
-        UserError: The weights cannot be fetched or read, or are those of another network.
+    `weights` is `none`, `imagenet` (torchvision's, kept in its cache folder after the first time), or the path of a
+    file of torchvision's keys (.safetensors, or .pth as written by torch.save). UserError where they cannot be had or
+    do not fit.
     """
     if weights == "none":
         return
@@ -44,11 +39,7 @@ def load_pretrained(resnet: ResNet, *, backbone: str, weights: str) -> None:
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """Tensors of a .safetensors file or of a .pth file; no code in the file is ever run.
-
-    Raises:
-        UserError: There is no such file, or it cannot be read as tensors.
-    """
+    """Tensors of a .safetensors file or of a .pth file; no code in the file is ever run."""
     if not path.is_file():
         raise UserError(
             f"model.weights: there is no file {path}; give the path of a .pth or .safetensors file, "

@@ -85,8 +85,7 @@ class SynergyBranch(nn.Module):
     """theta_s: from both modalities' parts to the synergistic feature and its own identity logits.
 
     Args:
-        channels: C.
-        identities: K.
+        channels, identities: C and K.
         gem_p: Exponent for the pooling of non-negative parts.
         cell: The Mogrifier LSTM, or None for the control without one (the mean of both modalities' parts).
         reading: `per_part`, `interleaved` or `two_chains`.
