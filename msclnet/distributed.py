@@ -1,11 +1,10 @@
 """Collective operations of a run, a thin layer over torch.distributed: training and embedding over several processes.
 
 Every process has whole identities of the batch. Their features are put together, and each process computes all
-losses on them, so that triplets, centres and pairs of identities are those of one process with the whole batch. Of the
-gathered rows only a process's own carry a gradient. The gradient that it gets is then the part of the whole one that
-goes through its own images, and the *sum* over the processes is the gradient of the whole batch: every row is counted
-once. (Averaging, as torch's DistributedDataParallel does, fits a gather whose backward pass adds up the processes'
-equal losses: it multiplies by their number what averaging then divides, and sends the features' gradients for it.)
+losses on them, so that triplets, centres and pairs of identities are those of one process with the whole batch. Of
+the gathered rows only a process's own carry a gradient, so that the *sum* of the processes' gradients is the gradient
+of the whole batch: every row is counted once. (torch's DistributedDataParallel averages, which fits a gather whose
+backward pass adds up the processes' equal losses.)
 
 DistributedDataParallel is not used: it would give parameters that no loss reaches a gradient of zeros, which weight
 decay then moves, or refuse them. What it offers beyond a plain sum, hiding the transfer behind the backward pass, saves
@@ -39,14 +38,10 @@ class Processes:
     """This process among those that share the run. With world size 1 all operations are no-ops.
 
     Each method but `first` is called by all processes, in the same order.
-
-    Attributes:
-        rank: Number of this process, from 0.
-        world: Number of processes.
     """
 
-    rank: int = 0
-    world: int = 1
+    rank: int = 0  # from 0
+    world: int = 1  # number of processes
 
     @property
     def first(self) -> bool:
@@ -63,7 +58,7 @@ class Processes:
         return whole
 
     def gather_to_first(self, rows: Tensor) -> list[Tensor]:
-        """(N, ...) of each process, N alike -> all of them in the first process, none in the others."""
+        """(N, ...) of each process, N alike -> all of them in rank 0, none in the others."""
         if self.world == 1:
             return [rows]
         parts = [torch.empty_like(rows) for _ in range(self.world)] if self.first else None
@@ -76,7 +71,7 @@ class Processes:
             dist.all_reduce(values)
 
     def copy_from_first(self, values: Tensor) -> None:
-        """Put the first process's values in the place of `values`."""
+        """Put rank 0's values in the place of `values`."""
         if self.world > 1:
             sent = values.contiguous()  # weights may lie channels last in memory
             dist.broadcast(sent, src=0)
@@ -84,7 +79,7 @@ class Processes:
                 values.copy_(sent)
 
     def state_from_first(self, state: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-        """The first process's state (tensors and plain values) or None, whatever the others give."""
+        """Rank 0's state (tensors and plain values) or None, whatever the others give."""
         if self.world == 1:
             return state
         body = torch.empty(0, dtype=torch.uint8)
@@ -102,11 +97,7 @@ class Processes:
         return state if self.first else torch.load(io.BytesIO(body.numpy().tobytes()), weights_only=True)
 
     def require_same(self, digest: str, *, description: str) -> None:
-        """Compare hexadecimal digits, as many in each process, of what `description` names.
-
-        Raises:
-            UserError: In all processes, if one has another digest than the first.
-        """
+        """Raise a UserError in all processes if one has another digest (hexadecimal) than rank 0."""
         digests = self.gather(torch.tensor([list(bytes.fromhex(digest))], dtype=torch.uint8))
         others = (digests != digests[0]).any(dim=1).nonzero().flatten().tolist()
         if others:
@@ -121,9 +112,9 @@ ALONE = Processes()
 
 @contextmanager
 def connected(*, device: torch.device) -> Iterator[Processes]:
-    """Meet the processes that were started together, for the length of the block.
+    """Meet the processes that torchrun started together, for the length of the block.
 
-    torchrun sets RANK, WORLD_SIZE and MASTER_*. Tensors on the CPU travel by gloo, those on a GPU by NCCL.
+    Tensors on the CPU travel by gloo, those on a GPU by NCCL.
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
@@ -174,10 +165,7 @@ def gather_batch(features: Features, labels: PairLabels, processes: Processes) -
 
 
 def add_gradients(network: nn.Module, processes: Processes) -> None:
-    """Put the sum over the processes in the place of each parameter's gradient.
-
-    A parameter without a gradient, which it then lacks in all processes, stays without.
-    """
+    """Put the sum over the processes in the place of each parameter's gradient; what has none stays without."""
     if processes.world == 1:
         return
     for bucket in _buckets([p.grad for p in network.parameters() if p.grad is not None]):
@@ -210,17 +198,13 @@ def average_statistics(network: nn.Module, processes: Processes) -> None:
 
 
 def copy_weights_from_first(network: nn.Module, processes: Processes) -> None:
-    """Give all processes the first one's weights."""
+    """Give all processes rank 0's weights."""
     for value in network.state_dict().values():
         processes.copy_from_first(value)
 
 
 def synchronise_batch_norm(network: nn.Module, *, device: torch.device) -> None:
-    """Let batch norms take their statistics from all processes' images in training.
-
-    Raises:
-        UserError: The device is no GPU; torch has it nowhere else.
-    """
+    """Let batch norms take their statistics from all processes' images; UserError without a GPU."""
     if device.type != "cuda":
         raise UserError(
             "train.sync_batch_norm is true, but torch synchronises batch norm on GPUs only and this is the "
@@ -272,7 +256,7 @@ def embed_together(
         images, infrared: uint8 RGB (N, H, W, 3) and bool (N,), the same in each process.
 
     Returns:
-        Pooled features (N, D) and BNNeck features (N, D), float32, in the first process; None in the others.
+        Pooled and BNNeck features (N, D), float32, in rank 0; None in the others.
     """
     if processes.world == 1:
         return embed(images, infrared)

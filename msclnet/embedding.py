@@ -20,7 +20,7 @@ def load_network(weights: Path, spec: Mapping[str, Any], *, device: torch.device
 
     Args:
         weights: .safetensors file as the training writes it.
-        spec: What msclnet.models.build.build_network takes.
+        spec: What msclnet.models.build_network takes.
         device: The CPU if None.
 
     Raises:
@@ -53,13 +53,7 @@ def load_network(weights: Path, spec: Mapping[str, Any], *, device: torch.device
 def load_embedder(weights: Path, spec: Mapping[str, Any], *, batch: int = 64) -> Embedder:
     """A function (uint8 RGB (N, H, W, 3), bool (N,) infrared) -> float32 (N, D) BNNeck features, unnormalised.
 
-    Args:
-        weights: .safetensors file as the training writes it.
-        spec: What msclnet.models.build.build_network takes.
-        batch: Images at a time.
-
-    Raises:
-        UserError: The weights cannot be read or do not fit.
+    Arguments and errors as of `load_network`; `batch` is the number of images at a time.
     """
     network = load_network(weights, spec)
 
@@ -82,13 +76,7 @@ class StreamEmbedder(Protocol):
 def torch_embedder(
     network: MSCLNet, *, precision: str = "fp32", device: torch.device | None = None
 ) -> StreamEmbedder:
-    """The network itself, as it was trained.
-
-    Args:
-        network: In eval mode.
-        precision: `fp32` or `bf16` (convolutions only).
-        device: Where the network is; the CPU if None.
-    """
+    """The network itself, in eval mode; `precision` is that of the convolutions, `fp32` or `bf16`."""
     device = device or torch.device("cpu")
 
     def embed(images: np.ndarray, *, infrared: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -123,9 +111,8 @@ def embed_images(
         Pooled features (N, D) and BNNeck features (N, D), float32, unnormalised.
     """
     was_training = network.training
-    network.eval()
     try:
-        embed = torch_embedder(network, precision=precision, device=device)
+        embed = torch_embedder(network.eval(), precision=precision, device=device)
         return embed_streams(embed, images, infrared, batch=batch, flip=flip)
     finally:
         network.train(was_training)

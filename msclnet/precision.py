@@ -32,13 +32,9 @@ def native_bf16(device: torch.device) -> bool:
 
 
 def choose_precision(asked: str, device: torch.device, *, key: str, warn: bool = True) -> Precision:
-    """The precision to compute in.
+    """The precision for `asked` (`auto`, `bf16` or `fp32`); warns where `bf16` is emulated.
 
-    Args:
-        asked: `auto`, `bf16` or `fp32`; a warning is logged where `bf16` is emulated.
-        device: Where it is computed.
-        key: Parameter that asks, for the warning.
-        warn: Whether this process may warn: of several, one is enough.
+    `key` is the parameter that asks. Of several processes one warns.
     """
     if asked == "fp32":
         return "fp32"

@@ -40,16 +40,8 @@ def in_processes(
 ) -> Iterator[Iterator[Result]]:
     """Results of `job` for all items, in their order, made by worker processes that end with the block.
 
-    multiprocessing's own pool waits without end for the result of a killed worker.
-
-    Args:
-        job: A function of a module; it, the items and the results travel between processes.
-        items: All are taken at once.
-        workers: Number of processes; with 1 or less, this process does the work.
-        initializer: Called first in each worker process.
-
-    Raises:
-        UserError: A worker died.
+    `job` is a module's function; with one worker or fewer, this process does the work. UserError where a worker died:
+    multiprocessing's own pool would wait without end for its result.
     """
     if workers <= 1:
         yield map(job, items)
@@ -103,11 +95,7 @@ def _reason(error: Exception) -> str:
 
 
 def require_shared_memory(batch_bytes: int, *, workers: int, free: int | None = None) -> None:
-    """Check that the batches which the workers prepare ahead fit into /dev/shm.
-
-    Raises:
-        UserError: They do not fit.
-    """
+    """Raise a UserError if /dev/shm cannot hold the batches which the workers prepare ahead."""
     shared = Path("/dev/shm")
     if free is None:
         free = shutil.disk_usage(shared).free if shared.is_dir() else sys.maxsize
@@ -121,11 +109,7 @@ def require_shared_memory(batch_bytes: int, *, workers: int, free: int | None = 
 
 
 def use_short_socket_paths() -> None:
-    """Let multiprocessing create its sockets in /tmp where the path of the temporary folder is too long for a socket.
-
-    Raises:
-        UserError: /tmp is not writable.
-    """
+    """Let multiprocessing create its sockets in /tmp where the temporary folder's path is too long for one."""
     if len(tempfile.gettempdir()) <= _LONGEST_SOCKET_FOLDER:
         return
     former, tempfile.tempdir = tempfile.tempdir, "/tmp"

@@ -21,33 +21,20 @@ if TYPE_CHECKING:
 
 # Whether two ways of computing features agree.
 
-FEATURES = ("pooled", "bnneck")
 BATCHES = (1, 2, 16)  # in turn: a graph that was made for one batch size fails
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How close a back end comes to a reference, over some images.
+    """How close a back end comes to a reference, over some images."""
 
-    Attributes:
-        cosine: The lowest cosine between an image's two features, of the pooled and of the BNNeck one; NaN where a
-            feature is.
-        difference: The largest difference of a feature's value, as a share of the reference's largest value.
-        images: Number of images.
-    """
-
-    cosine: float
-    difference: float
+    cosine: float  # the lowest between an image's two features, pooled or BNNeck; NaN where a feature is
+    difference: float  # the largest of a feature's value, as a share of the reference's largest value
     images: int
 
 
 def agreement(reference: ArrayFunction, other: ArrayFunction, images: np.ndarray) -> Agreement:
-    """Compare two functions on images, a few at a time and not always as many.
-
-    Args:
-        reference, other: What computes pooled and BNNeck features.
-        images: uint8 RGB (N, H, W, 3), N at least 1.
-    """
+    """Compare two functions on uint8 RGB images (N, H, W, 3), a few at a time and not always as many."""
     return agreement_of(by_batches(reference, images), by_batches(other, images))
 
 
@@ -89,17 +76,11 @@ class Loader(Protocol):
 
 @dataclass(frozen=True)
 class Format:
-    """One file format.
+    """One file format that a trained network can be exported to."""
 
-    Attributes:
-        ending: Of the file that is opened.
-        package: What must be installed to write and to check it, in addition to onnx and onnxscript.
-        write: ONNX model and path -> the file, and others next to it where the format has several.
-        load: See Loader.
-    """
-
-    ending: str
-    package: str
+    ending: str  # of the file that is opened
+    package: str  # what must be installed in addition to onnx and onnxscript
+    # ONNX model and path -> the file, and others next to it where the format has several.
     write: Callable[["ModelProto", Path], None]
     load: Loader
 

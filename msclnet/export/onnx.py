@@ -46,13 +46,7 @@ class FloatPixels(nn.Module):
 def onnx_graph(network: MSCLNet, *, infrared: bool, height: int, width: int) -> "ModelProto":
     """The stream as an ONNX model: `images` uint8 (batch, height, width, 3) -> `pooled`, `bnneck` float32 (batch, D).
 
-    Args:
-        network: On the CPU or not; it stays as it is.
-        infrared: Which stream.
-        height, width: Of the images, fixed in the graph. The number of images is free.
-
-    Raises:
-        UserError: onnx or onnxscript is not installed.
+    Height and width are fixed in the graph, the number of images is free. The network stays as it is.
     """
     for package in ("onnx", "onnxscript"):
         optional(package, purpose="writing ONNX")
@@ -88,11 +82,6 @@ def _forget_origins(model: "ModelProto") -> None:
 
 
 def onnx_function(path: Path, *, threads: int) -> ArrayFunction:
-    """Load an ONNX file of `msclnet.export.onnx`.
-
-    Raises:
-        UserError: onnxruntime is not installed.
-    """
     runtime = optional("onnxruntime", purpose="running an ONNX graph")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads

@@ -42,11 +42,7 @@ def signal_stack_kept() -> Iterator[None]:
 
 
 def check_openvino(precision: str) -> None:
-    """Whether OpenVINO can compute in this precision here.
-
-    Raises:
-        UserError: The package is missing, or this processor has no bf16 instructions.
-    """
+    """Raise a UserError if OpenVINO is missing or cannot compute in this precision here."""
     openvino = optional("openvino", purpose="the back end openvino")
     if precision != "bf16":
         return
@@ -60,11 +56,7 @@ def check_openvino(precision: str) -> None:
 
 
 def openvino_model(graph: "ModelProto | Path") -> Any:
-    """An `openvino.Model` from an ONNX graph, or from a file of OpenVINO's format.
-
-    Raises:
-        UserError: The package is missing.
-    """
+    """An `openvino.Model` from an ONNX graph, or from a file of OpenVINO's format."""
     core = optional("openvino", purpose="OpenVINO").Core()
     try:
         return core.read_model(graph if isinstance(graph, Path) else graph.SerializeToString())
@@ -75,11 +67,7 @@ def openvino_model(graph: "ModelProto | Path") -> Any:
 
 
 def save_openvino(model: Any, path: Path) -> None:
-    """Write a model as an .xml file with a .bin file of the same name next to it, the weights in float32.
-
-    Raises:
-        UserError: A file cannot be written.
-    """
+    """Write a model as an .xml file with a .bin file of the same name next to it, the weights in float32."""
     openvino = optional("openvino", purpose="OpenVINO")
     _number_nodes(model)
     try:
@@ -104,11 +92,7 @@ def _brief(error: Exception) -> str:
 
 
 def openvino_function(model: Any, *, precision: str, threads: int) -> ArrayFunction:
-    """Compile a model for the CPU, in `fp32` or `bf16`: OpenVINO's own default differs from processor to processor.
-
-    Raises:
-        UserError: See `check_openvino`.
-    """
+    """Compile a model for the CPU, in `fp32` or `bf16`: OpenVINO's own default differs from processor to processor."""
     check_openvino(precision)
     openvino = optional("openvino", purpose="OpenVINO")
     settings = {

@@ -47,19 +47,13 @@ _REMEDY = "take it again from where it was published"
 
 @dataclass(frozen=True)
 class Release:
-    """An unpacked release whose files have the digests of its manifest.
-
-    Attributes:
-        folder: Where its files are.
-        manifest: `name`, `version`, `run_id`, `height` and `width` of the images in pixels, `files`.
-    """
+    """An unpacked release whose files have the digests of its manifest."""
 
     folder: Path
-    manifest: Mapping[str, Any]
+    manifest: Mapping[str, Any]  # name, version, run_id, height and width of the images in pixels, files
 
     @property
     def weights(self) -> Path:
-        """The safetensors file."""
         return self.folder / WEIGHTS
 
     @property
@@ -74,13 +68,7 @@ class Release:
 
 
 def write_release(folder: Path, path: Path, facts: Mapping[str, Any]) -> None:
-    """Write the files below a folder, with their digests, as one file.
-
-    Args:
-        folder: With the names that this module lists; more files are welcome.
-        path: The file; a former one is replaced when the new one is whole.
-        facts: For the manifest, see `Release`.
-    """
+    """Write the files below a folder, with their digests and the `facts` of `Release.manifest`, as one file."""
     names = sorted(each.relative_to(folder).as_posix() for each in folder.rglob("*") if each.is_file())
     files = {}
     for name in names:
@@ -106,8 +94,7 @@ def write_release(folder: Path, path: Path, facts: Mapping[str, Any]) -> None:
 def opened_release(path: Path) -> Iterator[Release]:
     """Unpack a release for the length of the block, and check every file's digest.
 
-    Raises:
-        UserError: The file is missing, is no release or one of a later format, or a file in it is damaged.
+    UserError where the file is missing, is no release or one of a later format, or a file in it is damaged.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -176,9 +163,6 @@ def verify_release(release: Release) -> list[Verified]:
     """Embed the golden images with each back end that is installed here, and compare with the golden vectors.
 
     Right is a cosine of at least `LOWEST_COSINE` and a difference of at most `LARGEST_DIFFERENCE` of the largest value.
-
-    Raises:
-        UserError: The weights do not fit the network.
     """
     from safetensors.numpy import load_file
 

@@ -19,15 +19,7 @@ EXTRA = "pip install --constraint constraints.txt --editable '.[export]'"
 
 
 def optional(name: str, *, purpose: str) -> ModuleType:
-    """Import a package of the extra `export`.
-
-    Args:
-        name: Of the package.
-        purpose: What cannot be done without it, for the message.
-
-    Raises:
-        UserError: It is not installed.
-    """
+    """Import a package of the extra `export`, or raise a UserError that says what `purpose` needs."""
     if name == "openvino":
         # Importing openvino starts to send statistics of use; without this package it takes its own stub instead.
         sys.modules.setdefault("openvino_telemetry", None)  # pyright: ignore[reportArgumentType]
@@ -56,13 +48,8 @@ ArrayFunction = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 class OneStream(nn.Module):
     """theta_v or theta_r alone: images of one modality -> features.
 
-    Batch norms are folded into the convolutions before them: at test time they are the same linear map. The network
-    that it was made from stays as it is.
-
-    Args:
-        network: Its weights are copied.
-        infrared: Which stream.
-        dtype: Of the convolutions; float32 or bfloat16. Pixels, pooling and BNNeck stay in float32.
+    Batch norms are folded into copies of the convolutions before them: at test time they are the same linear map.
+    `dtype` is that of the convolutions. Pixels, pooling and BNNeck stay in float32.
     """
 
     def __init__(self, network: MSCLNet, *, infrared: bool, dtype: torch.dtype = torch.float32) -> None:

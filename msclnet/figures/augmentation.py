@@ -12,24 +12,14 @@ from msclnet.figures.style import NEUTRAL, SMALL_SIZE, new_figure, show_image, s
 
 @dataclass(frozen=True)
 class AugmentationSteps:
-    """One image after each step, uint8 RGB (H, W, 3); each step takes the result of the previous one.
+    """One image after each step, uint8 RGB (H, W, 3); each step takes the result of the previous one."""
 
-    Attributes:
-        label: Name of the row, such as `visible, camera 1`.
-        original: As decoded, in its own size.
-        resized: As stored for training.
-        cropped: After zero padding and random crop.
-        flipped: After the horizontal flip.
-        exchanged: After the channel exchange; equal to `flipped` where it is off.
-        erased: After random erasing.
-    """
-
-    label: str
-    original: np.ndarray
-    resized: np.ndarray
-    cropped: np.ndarray
+    label: str  # of the row, such as `visible, camera 1`
+    original: np.ndarray  # as decoded, in its own size
+    resized: np.ndarray  # as stored for training
+    cropped: np.ndarray  # after zero padding and random crop
     flipped: np.ndarray
-    exchanged: np.ndarray
+    exchanged: np.ndarray  # after the channel exchange; equal to `flipped` where it is off
     erased: np.ndarray
 
 
@@ -39,14 +29,12 @@ STEPS = ("original", "resized", "cropped", "flipped", "exchanged", "erased")
 @styled()
 def augmentation_figure(rows: Sequence[AugmentationSteps], *, caption: str = "") -> Figure:
     """One row per image, one column per step; all images of a row have the same scale."""
-    cell_height = 2.6
+    about = "All images of a row at one scale; sizes are height x width in pixels."
     figure = new_figure(
         9.3,
-        (cell_height + 0.3) * len(rows) + 1.2,
+        2.9 * len(rows) + 1.2,
         title="From the original image to the training image",
-        caption=" ".join(
-            ["All images of a row at one scale; sizes are height x width in pixels.", caption]
-        ).strip(),
+        caption=f"{about} {caption}".strip(),
     )
     grid = figure.subplots(len(rows), len(STEPS), squeeze=False)
     for axes_of_row, row in zip(grid, rows, strict=True):

@@ -140,12 +140,8 @@ def cmc_figure(
 ) -> Figure:
     """Share of queries whose identity is among the first k gallery images, for k = 1 ... K.
 
-    Args:
-        curves: Label -> mean (K,) and standard deviation (K,) over trials, shares in [0, 1]; the band is one standard
-            deviation to both sides.
-        chance: Label -> mean (K,) of references that learn nothing, drawn thin and grey.
-        title: The figure's title.
-        caption: The protocol, and what the band is taken over.
+    `curves`: label -> mean (K,) and standard deviation (K,) over trials, in [0, 1]; the band is one standard
+    deviation to both sides. `chance`: label -> mean (K,) of references that learn nothing, drawn thin and grey.
     """
     figure = new_figure(7.5, 5.2, title=title, caption=caption)
     axes = figure.subplots()
@@ -184,10 +180,8 @@ def reliability_figure(
 ) -> Figure:
     """Share of same-person pairs among those of one predicted probability; the diagonal is perfect calibration.
 
-    Args:
-        kinds: Title of a panel -> label of a line -> (pairs, mean prediction, observed share) of each bin, shares in
-            [0, 1]. A marker's area grows with the logarithm of the pairs. No panel: a note instead.
-        caption: Which pairs, and how the predictions were made.
+    `kinds`: title of a panel -> label of a line -> (pairs, mean prediction, observed share) of each bin, shares in
+    [0, 1]. A marker's area grows with the logarithm of the pairs. No panel: a note instead.
     """
     figure = new_figure(
         max(3.2 * len(kinds), 6.4), 4.6, title="Calibration of the probabilities", caption=caption

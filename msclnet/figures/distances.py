@@ -26,31 +26,18 @@ FARTHEST = 2.0
 
 @dataclass(frozen=True)
 class DistanceStatistics:
-    """Cross-modality distances of one model. Means and deviations of a group without pairs are NaN.
+    """Cross-modality distances of one model. Means and deviations of a group without pairs are NaN."""
 
-    Attributes:
-        mean_intra: Mean distance of same-identity pairs.
-        mean_inter: Mean distance of different-identity pairs.
-        gap: mean_inter - mean_intra; larger is better.
-        std_intra: Standard deviation of the same-identity distances (divided by their number).
-        std_inter: The same for different identities.
-        pairs_intra: Number of same-identity pairs.
-        pairs_inter: Number of different-identity pairs.
-        bin_edges: Histogram edges (bins + 1,) from 0 to 2; the last bin includes 2.
-        histogram_intra: Pairs per bin, int64 (bins,).
-        histogram_inter: Pairs per bin, int64 (bins,).
-    """
-
-    mean_intra: float
-    mean_inter: float
-    gap: float
-    std_intra: float
+    mean_intra: float  # of same-identity pairs
+    mean_inter: float  # of different-identity pairs
+    gap: float  # mean_inter - mean_intra; larger is better
+    std_intra: float  # divided by the number of pairs
     std_inter: float
     pairs_intra: int
     pairs_inter: int
-    bin_edges: np.ndarray
-    histogram_intra: np.ndarray
-    histogram_inter: np.ndarray
+    bin_edges: np.ndarray  # (bins + 1,) from 0 to 2; the last bin includes 2
+    histogram_intra: np.ndarray  # pairs per bin, int64 (bins,)
+    histogram_inter: np.ndarray  # pairs per bin, int64 (bins,)
 
 
 class _Group:
@@ -96,14 +83,7 @@ def distance_statistics(
 ) -> DistanceStatistics:
     """Means, gap, spread and histograms of the cross-modality distances (see DEFINITION).
 
-    The pairs are visited in blocks, so that memory does not grow with their number.
-
-    Args:
-        features_ND: (N, D), of any length.
-        identities_N: (N,).
-        infrared_N: bool (N,), with images of both modalities.
-        bins: Number of histogram bins over [0, 2], >= 1.
-        block: Visible and infrared images per block, >= 1; block ** 2 distances are in memory at once.
+    The pairs are visited `block` visible by `block` infrared images, so that memory does not grow with their number.
     """
     features_ND = l2_normalise(features_ND)
     intra, inter = _Group(bins), _Group(bins)
@@ -142,12 +122,7 @@ HEADROOM = 1.35  # height of the panel divided by the height of its curves: room
 
 @styled()
 def distance_figure(models: Mapping[str, DistanceStatistics], *, data: str = "") -> Figure:
-    """The two distributions of each model, one panel per model on common axes.
-
-    Args:
-        models: Model's name -> its statistics, in drawing order; one or more.
-        data: Data set and feature, shown before the definition.
-    """
+    """The two distributions of each model, one panel per model on common axes."""
     figure = new_figure(
         max(7.5, 5.2 * len(models)),
         4.8 if len(models) == 1 else 5.0,

@@ -3,6 +3,8 @@
 N images, D feature channels, V visible and R infrared images of one identity.
 """
 
+from typing import Any
+
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
@@ -14,20 +16,7 @@ from msclnet.figures.style import NEUTRAL, SMALL_SIZE, new_figure, styled
 
 
 def pick_identities(identities_N: np.ndarray, infrared_N: np.ndarray, *, count: int, seed: int) -> np.ndarray:
-    """Draw identities that were seen in both modalities.
-
-    Args:
-        identities_N: (N,).
-        infrared_N: bool (N,).
-        count: Number of identities; fewer are returned where fewer were seen in both modalities.
-        seed: Of the draw.
-
-    Returns:
-        Sorted identities.
-
-    Raises:
-        ValueError: No identity was seen in both modalities.
-    """
+    """Draw `count` identities, or fewer, that were seen in both modalities; sorted. ValueError for none."""
     both = np.intersect1d(identities_N[infrared_N], identities_N[~infrared_N])
     if not len(both):
         raise ValueError("no identity was seen in both modalities")
@@ -35,18 +24,11 @@ def pick_identities(identities_N: np.ndarray, infrared_N: np.ndarray, *, count: 
 
 
 def tsne(features_ND: np.ndarray, *, seed: int, perplexity: float = 30.0) -> np.ndarray:
-    """Place features in the plane by t-SNE on their L2-normalised Euclidean distance.
+    """Place features (N, D) in the plane by t-SNE on their L2-normalised Euclidean distance: float32 (N, 2).
 
-    It runs on one thread: with several, the order of sums and so the last digits may change. The perplexity is at
-    most (N - 1) / 3. Features that all coincide are placed at the origin, where t-SNE itself gives NaN.
-
-    Args:
-        features_ND: (N, D), N >= 4, D >= 2.
-        seed: Of scikit-learn's solver. It starts from the principal components, so that other seeds change little.
-        perplexity: About the number of neighbours that count, > 0.
-
-    Returns:
-        float32 (N, 2); the axes have no unit.
+    It runs on one thread: with several, the order of sums and so the last digits may change. It starts from the
+    principal components, so that other seeds change little. The perplexity is at most (N - 1) / 3. Features that all
+    coincide are placed at the origin, where t-SNE itself gives NaN.
     """
     features_ND = l2_normalise(features_ND)
     points = len(features_ND)
@@ -78,15 +60,10 @@ def embedding_figure(
     *,
     title: str = "Features by identity and modality (t-SNE)",
 ) -> Figure:
-    """Scatter of placed features: colour and number give the identity, the marker gives the modality.
+    """Scatter of placed features (N, 2): colour and number give the identity, the marker gives the modality.
 
     A line joins the centres of an identity's visible and infrared points: short lines mean that the modalities agree.
-
-    Args:
-        points_N2: (N, 2).
-        identities_N: (N,), at most 20 different ones.
-        infrared_N: bool (N,).
-        title: The figure's title.
+    At most 20 identities can be distinguished.
     """
     present = np.unique(identities_N)
     figure = new_figure(
@@ -122,17 +99,9 @@ def embedding_figure(
             path_effects=[withStroke(linewidth=2.5, foreground="white")],
         )
     counts = {"o": f"visible ({np.sum(~infrared_N)} images)", "^": f"infrared ({np.sum(infrared_N)} images)"}
-    axes.legend(
-        handles=[
-            Line2D(
-                [], [], color=NEUTRAL, markeredgecolor="black", linestyle="none", marker=marker, label=label
-            )
-            for marker, label in counts.items()
-        ],
-        loc="upper center",
-        bbox_to_anchor=(0.5, -0.09),
-        ncols=2,
-    )
+    look: dict[str, Any] = {"color": NEUTRAL, "markeredgecolor": "black", "linestyle": "none"}
+    handles = [Line2D([], [], marker=marker, label=label, **look) for marker, label in counts.items()]
+    axes.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.09), ncols=2)
     axes.set(xlabel="t-SNE axis 1 (no unit)", ylabel="t-SNE axis 2 (no unit)")
     axes.set_title("1 identity" if len(present) == 1 else f"{len(present)} identities", loc="left")
     axes.margins(0.06)

@@ -63,21 +63,11 @@ def cam(feature_maps_NCHW: Tensor, scorer: Callable[[Tensor], Tensor]) -> Tensor
 
 
 def overlay(image_HW3: np.ndarray, heat_hw: np.ndarray) -> np.ndarray:
-    """Lay heat over an image: the opacity is the heat's, so that a place without heat shows the image unchanged.
-
-    Args:
-        image_HW3: uint8 (H, W, 3).
-        heat_hw: (h, w) in [0, 1]; enlarged bilinearly to the image.
-
-    Returns:
-        uint8 (H, W, 3).
-    """
+    """Lay heat (h, w) in [0, 1] over an image uint8 (H, W, 3); a place without heat shows the image unchanged."""
     heat_11hw = torch.from_numpy(np.array(heat_hw, dtype=np.float32))[None, None]
-    height, width = image_HW3.shape[:2]
-    heat_HW = F.interpolate(heat_11hw, size=(height, width), mode="bilinear", align_corners=False)[
-        0, 0
-    ].numpy()
-    heat_HW4 = COLOUR_MAP(heat_HW)
+    size = image_HW3.shape[:2]
+    heat_11HW = F.interpolate(heat_11hw, size=size, mode="bilinear", align_corners=False)
+    heat_HW4 = COLOUR_MAP(heat_11HW[0, 0].numpy())
     colour_HW3, opacity_HW1 = 255 * heat_HW4[..., :3], heat_HW4[..., 3:]
     return np.rint((1 - opacity_HW1) * image_HW3 + opacity_HW1 * colour_HW3).astype(np.uint8)
 
@@ -92,12 +82,7 @@ def heatmap_figure(
 ) -> Figure:
     """One column per person; rows: visible image, its heat, infrared image, its heat.
 
-    Args:
-        images_visible_PHW3: uint8 (P, H, W, 3).
-        cams_visible_Phw: Heat of the visible images (P, h, w) in [0, 1].
-        images_infrared_PHW3: uint8 (P, H, W, 3), of the same people in the same order.
-        cams_infrared_Phw: Heat of the infrared images (P, h, w) in [0, 1].
-        identities_P: The people's numbers.
+    Images are uint8 (P, H, W, 3), of the same people in the same order; heat is (P, h, w) in [0, 1].
     """
     people = len(identities_P)
     rows: list[tuple[str, Iterable[np.ndarray]]] = [

@@ -33,14 +33,8 @@ def top_k(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The k nearest valid gallery images of each query, nearest first; equal distances keep the gallery's order.
 
-    Args:
-        distances_QG: (Q, G), smaller is nearer.
-        valid_QG: bool (Q, G); False where the protocol excludes a gallery image. None: all are valid.
-        k: Number of places, >= 1.
-
-    Returns:
-        Gallery positions int64 (Q, k) and their distances float64 (Q, k). A query with fewer than k valid images ends
-        in positions -1 with distance NaN.
+    Returns gallery positions int64 (Q, k) and their distances float64 (Q, k). A query with fewer than k valid images
+    ends in positions -1 with distance NaN.
     """
     valid_QG = np.ones(distances_QG.shape, bool) if valid_QG is None else valid_QG
     order_QK = np.full((len(distances_QG), k), MISSING, np.int64)
@@ -69,20 +63,9 @@ def retrieval_figure(
 ) -> Figure:
     """One row per query: the query, then its K nearest gallery images.
 
-    The right identity has a solid green frame and a tick, a wrong one a dashed red frame and a cross, so that colour is
-    never the only cue.
-
-    Args:
-        query_images_QHW3: uint8 (Q, H, W, 3).
-        gallery_images_QKHW3: uint8 (Q, K, H, W, 3), nearest first.
-        query_identities_Q: (Q,).
-        query_cameras_Q: (Q,).
-        gallery_identities_QK: (Q, K).
-        gallery_cameras_QK: (Q, K).
-        distances_QK: (Q, K); NaN marks a place without a gallery image, and the other arrays are ignored there.
-        direction: Modality of the queries and of the gallery, such as `infrared → visible`.
-        protocol: Such as `SYSU-MM01 all-search, single-shot, trial 1`.
-        distance: Kind of the distances, such as `cosine distance`.
+    The right identity has a solid green frame and a tick, a wrong one a dashed red frame and a cross, so that colour
+    is never the only cue. A distance of NaN marks a place without a gallery image. `direction` such as `infrared →
+    visible`, `protocol` such as `SYSU-MM01 all-search, single-shot, trial 1`, `distance` such as `cosine distance`.
     """
     queries, k = distances_QK.shape
     width = 1.0
@@ -145,16 +128,6 @@ def search_figure(
 
     A frame's colour gives the image's stated modality. No image is marked right or wrong: the identities of a user's
     own images are not known.
-
-    Args:
-        query_image_HW3: uint8 (H, W, 3), as the network takes it.
-        gallery_images_KHW3: The gallery images in the same form, best first.
-        query_name: The query's file.
-        gallery_names_K: The gallery's files, relative to its folder; long names are shortened in the middle.
-        similarities_K: Cosine similarities, from -1 to 1.
-        query_modality, gallery_modality: `visible` or `infrared`.
-        gallery_size: Number of images that were ranked.
-        model: Name of the network.
     """
     count = len(similarities_K)
     columns = min(count, COLUMNS)

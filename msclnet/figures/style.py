@@ -59,23 +59,13 @@ _SETTINGS = {
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """The project's settings on top of matplotlib's defaults; the user's own matplotlibrc has no effect.
-
-    To be used as `with styled():` or as a decorator `@styled()`.
-    """
+    """The project's settings on top of matplotlib's defaults, as a context or a decorator."""
     with matplotlib.style.context(["default", _SETTINGS]):
         yield
 
 
 def new_figure(width: float, height: float, *, title: str, caption: str = "") -> Figure:
-    """An empty figure with its title at the upper left and a caption at the lower left.
-
-    Args:
-        width: Inches.
-        height: Inches, title and caption included.
-        title: One line or several.
-        caption: Small text below the panels, wrapped to the width.
-    """
+    """An empty figure of this size in inches, with its title at the upper left and a caption at the lower left."""
     figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06))
     FigureCanvasAgg(figure)
     figure.suptitle(title, x=0.01, ha="left")
@@ -88,8 +78,7 @@ def new_figure(width: float, height: float, *, title: str, caption: str = "") ->
 def show_image(axes: Axes, image_HW3: np.ndarray) -> None:
     """Draw one RGB image, uint8 (H, W, 3), without ticks; a thin line bounds black or white margins.
 
-    Raises:
-        ValueError: It is no such image; matplotlib scales other types without a warning.
+    ValueError for other types, which matplotlib scales without a warning.
     """
     if image_HW3.dtype != np.uint8 or image_HW3.ndim != 3 or image_HW3.shape[2] != 3:
         raise ValueError(f"an image is uint8 (H, W, 3), not {image_HW3.dtype} {image_HW3.shape}")

@@ -29,11 +29,7 @@ def promotion_lock(server: Server) -> Iterator[None]:
 
 
 def find_aliased(server: Server, name: str, *, alias: str = CHAMPION) -> "ModelVersion | None":
-    """The version that has an alias, or `None`.
-
-    Raises:
-        UserError: The server does not answer.
-    """
+    """The version that has an alias, or `None`."""
     from mlflow import MlflowException
 
     with explained(server):
@@ -46,21 +42,13 @@ def find_aliased(server: Server, name: str, *, alias: str = CHAMPION) -> "ModelV
 
 
 def champion_version(name: str, *, home: Path) -> str | None:
-    """The champion's version of a registered model; None where there is no registry, model or champion.
-
-    Raises:
-        UserError: The server does not answer.
-    """
+    """The champion's version of a registered model; None where there is no registry, model or champion."""
     found = find_aliased(connect(home), name) if exists(home) else None
     return None if found is None else str(found.version)
 
 
 def set_champion(server: Server, version: str, *, name: str = MODEL_NAME) -> None:
-    """Moves the alias to a version, remembers the former champion, and reads the alias back.
-
-    Raises:
-        UserError: The server does not answer, has no such version, or gives another one back.
-    """
+    """Moves the alias to a version, remembers the former champion, and reads the alias back."""
     former = find_aliased(server, name)
     if former is not None and str(former.version) != version:
         _remember(server, name, [*_former_champions(server, name), str(former.version)])
@@ -72,20 +60,14 @@ def set_champion(server: Server, version: str, *, name: str = MODEL_NAME) -> Non
 def rollback(server: Server, *, name: str = MODEL_NAME) -> tuple[str, str]:
     """Puts the former champion back; a second call goes one further back.
 
-    The replaced version is tagged, so that no evaluation promotes it again.
-
-    Returns:
-        The versions that had the alias before and after.
-
-    Raises:
-        UserError: There is no champion or no former one that still exists, or the server does not answer.
+    The replaced version is tagged, so that no evaluation promotes it again. Returns the versions that had the alias
+    before and after; UserError where there is no champion or no former one that still exists.
     """
-    with promotion_lock(server):
+    with promotion_lock(server), explained(server):
         champion = find_aliased(server, name)
         if champion is None:
             raise UserError(f"{name} has no champion at {server.masked_uri}, so there is nothing to put back")
-        with explained(server):
-            existing = {str(each.version) for each in server.client.search_model_versions(f"name = '{name}'")}
+        existing = {str(each.version) for each in server.client.search_model_versions(f"name = '{name}'")}
         former = [version for version in _former_champions(server, name) if version in existing]
         if not former:
             raise UserError(
@@ -94,8 +76,7 @@ def rollback(server: Server, *, name: str = MODEL_NAME) -> tuple[str, str]:
             )
         replaced = str(champion.version)
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        with explained(server):
-            server.client.set_model_version_tag(name, replaced, ROLLED_BACK_TAG, now)
+        server.client.set_model_version_tag(name, replaced, ROLLED_BACK_TAG, now)
         _move(server, former[-1], name=name)
         _remember(server, name, former[:-1])
     return replaced, former[-1]

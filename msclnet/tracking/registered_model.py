@@ -22,33 +22,22 @@ _ADDRESS = re.compile(r"models:/(?P<name>[^/@]+)(@(?P<alias>[^/@]+)|/(?P<version
 
 @dataclass(frozen=True)
 class RegisteredModel:
-    """A version of a registered model, downloaded.
-
-    Attributes:
-        name, version, run_id: Which one it is; `run_id` is the run that trained it.
-        height, width: Pixels of the images that it takes.
-        weights: safetensors file.
-        spec: What `msclnet.embedding.load_network` takes.
-    """
+    """A version of a registered model, downloaded."""
 
     name: str
     version: str
-    run_id: str
-    height: int
+    run_id: str  # the run that trained it
+    height: int  # pixels of the images that it takes
     width: int
-    weights: Path
-    spec: dict[str, Any]
+    weights: Path  # safetensors file
+    spec: dict[str, Any]  # what msclnet.embedding.load_network takes
 
 
 @contextmanager
 def downloaded_model(address: str, *, home: Path) -> Iterator[RegisteredModel]:
     """The files of `models:/NAME@ALIAS` or `models:/NAME/VERSION`, for the length of the block.
 
-    Nothing of the version is executed: only its weights (safetensors) and JSON are read.
-
-    Args:
-        address: Which model.
-        home: Folder of the local MLflow database; unused when MLFLOW_TRACKING_URI names a server.
+    Nothing of the version is executed: only its weights (safetensors) and JSON are read. `home` as of `server.connect`.
 
     Raises:
         UserError: The address is none, nothing is registered under it (the message names what is), the server does

@@ -95,13 +95,7 @@ def find_version(tracker: Tracker, *, name: str) -> str | None:
 
 
 def add_file(tracker: Tracker, version: str, path: Path, *, name: str = MODEL_NAME) -> None:
-    """Stores a file next to the weights of a registered version; `read_file` and `downloaded_model` have it there.
-
-    A former one of that name is replaced.
-
-    Raises:
-        UserError: The server does not answer.
-    """
+    """Stores a file next to the weights of a registered version; `read_file` and `downloaded_model` have it there."""
     client = tracker.server.client
     with explained(tracker.server), tempfile.TemporaryDirectory() as folder:
         found = client.get_model_version(name, version)
@@ -114,21 +108,13 @@ def add_file(tracker: Tracker, version: str, path: Path, *, name: str = MODEL_NA
 
 
 def describe(server: Server, version: str, text: str, *, name: str = MODEL_NAME) -> None:
-    """Makes a Markdown text the description of a registered version, as far as MLflow's databases hold one.
-
-    Raises:
-        UserError: The server does not answer.
-    """
+    """Makes a Markdown text the description of a registered version, as far as MLflow's databases hold one."""
     with explained(server):
         server.client.update_model_version(name, version, description=text[:DESCRIPTION_LENGTH])
 
 
 def read_file(server: Server, version: str, file: str, *, name: str, folder: Path) -> Path | None:
-    """Downloads a file that `add_file` has stored; `None` where the version has none of that name.
-
-    Raises:
-        UserError: The server does not answer.
-    """
+    """Downloads a file that `add_file` has stored; `None` where the version has none of that name."""
     import mlflow.artifacts
 
     with explained(server):
@@ -153,15 +139,7 @@ def set_candidate(
 ) -> None:
     """Marks an evaluated version as the candidate and stores its metrics as the version's tags.
 
-    Args:
-        tracker: The run on whose server the model is registered.
-        version: Which.
-        metrics: Among them `SCORE_TAG`, where there are validation identities to compare models on.
-        dataset_digest: Of the data set that the metrics were measured on.
-        name: Registered model.
-
-    Raises:
-        UserError: The server does not answer.
+    Among the metrics is `SCORE_TAG`, where there are validation identities to compare models on.
     """
     client = tracker.server.client
     tags = {metric: repr(float(value)) for metric, value in metrics.items()} | {DIGEST_TAG: dataset_digest}
@@ -219,7 +197,6 @@ def _save_model(
 
 
 def _register(tracker: Tracker, name: str, model_id: str, *, source: str) -> str:
-    """Make a logged model the newest version of a registered model, which is created where missing."""
     from mlflow import MlflowException
 
     client = tracker.server.client

@@ -24,16 +24,9 @@ class Resent(NamedTuple):
 def resend(history: Path, reference: Mapping, *, home: Path, status: Status = "FINISHED") -> Resent:
     """Sends every value of the history that the run does not have. Safe to repeat.
 
-    Args:
-        history: CSV with a header, a column `epoch` and one column per metric; empty cells were not measured.
-        reference: The training tracker's `reference` (run.json). If the server does not have the run, the one that
-            stands for it is used or created, as `Tracker.join` does.
-        home: As for `server.connect`.
-        status: For a run that still counts as running, because its process could not set it. Not to be used on a
-            run that is in fact still training.
-
-    Raises:
-        UserError: The server does not answer, or the history is missing or is none.
+    If the server does not have the run of `reference` (run.json), the one that stands for it is used or created.
+    `status` is for a run that still counts as running, because its process could not set it: not for one that is in
+    fact training.
     """
     values = read_history(history)
     server = connect(home)
@@ -56,11 +49,7 @@ def resend(history: Path, reference: Mapping, *, home: Path, status: Status = "F
 
 
 def read_history(path: Path) -> dict[str, dict[int, float]]:
-    """Reads a training's history as `{metric: {epoch: value}}`, with the names that MLflow shows.
-
-    Raises:
-        UserError: The file is missing, or is no history of a training.
-    """
+    """Reads a training's history as `{metric: {epoch: value}}`, with the names that MLflow shows."""
     values: dict[str, dict[int, float]] = {}
     try:
         with path.open(newline="", encoding="utf-8") as handle:
@@ -77,11 +66,6 @@ def read_history(path: Path) -> dict[str, dict[int, float]]:
 
 
 def read_reference(path: Path) -> Mapping:
-    """Reads a training's run.json.
-
-    Raises:
-        UserError: The file is missing or holds no run.
-    """
     try:
         reference = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -44,8 +44,9 @@ logger = logging.getLogger("msclnet.tracking")
 class Tracker:
     """A run on the MLflow server, written to in the background.
 
-    Made by `start`, `join`, `group` or `attach`. After that no method raises or waits because of the server, except
-    that `finish` waits a limited time for what is still unsent: the files that the stages write are the record.
+    Made by `start`, `join`, `group` or `attach`, which raise a UserError if the server does not answer. After that no
+    method raises or waits because of the server, except that `finish` waits a limited time for what is still unsent:
+    the files that the stages write are the record.
     """
 
     def __init__(
@@ -90,9 +91,6 @@ class Tracker:
                 one begins that names it in the tag `resumed_from`.
             system_metrics: Whether processor, memory, disk, network and GPU figures are logged as well.
 
-        Returns:
-            The tracker, whose run exists and holds parameters, tags and data set.
-
         Raises:
             UserError: The server does not answer, or the run to resume was started with other parameters.
         """
@@ -118,20 +116,10 @@ class Tracker:
     def join(
         cls, reference: Mapping, *, home: Path, stage: str, tags: Mapping[str, str] | None = None
     ) -> "Tracker":
-        """Lets a later stage log into the run of the training.
+        """Lets a later stage log into the run of the training; how it ended becomes the tag `stage.<name>`.
 
-        A server that does not have the run (fresh clone, other address) gets one new run for it, which all
-        later stages share and whose tag `linked_to` names the original.
-
-        Args:
-            reference: The training tracker's `reference`.
-            home: As for `start`.
-            stage: Name of the stage; how it ended is put into the tag `stage.<name>`. The status of a
-                finished training run stays as it is.
-            tags: More tags.
-
-        Raises:
-            UserError: The server does not answer, or the reference holds no run id.
+        A server that does not have the run of `reference` (fresh clone, other address) gets one new run for it, which
+        all later stages share and whose tag `linked_to` names the original.
         """
         server = connect(home)
         with explained(server):
@@ -142,11 +130,7 @@ class Tracker:
 
     @classmethod
     def group(cls, *, home: Path, experiment: str, name: str, tags: Mapping[str, str]) -> "Tracker":
-        """Begins or continues the run of a grid, in the experiment of its trainings: the UI nests within one alone.
-
-        Raises:
-            UserError: The server does not answer.
-        """
+        """Begins or continues the run of a grid, in the experiment of its trainings: the UI nests within one alone."""
         server = connect(home)
         with explained(server):
             experiment_id = find_or_create_experiment(server, experiment)
@@ -158,11 +142,7 @@ class Tracker:
 
     @classmethod
     def attach(cls, run_id: str, *, home: Path) -> "Tracker":
-        """An existing run, for more files; its status stays as it is.
-
-        Raises:
-            UserError: The server does not answer, or has no such run.
-        """
+        """An existing run, for more files; its status stays as it is."""
         server = connect(home)
         with explained(server):
             return cls(server, server.client.get_run(run_id), owner=False)
@@ -247,11 +227,7 @@ class Tracker:
 
 
 def grid_runs(*, home: Path, names: Collection[str]) -> list[Tracker]:
-    """The runs of grids with these names, in any experiment; neither a run nor a database is created.
-
-    Raises:
-        UserError: The server does not answer.
-    """
+    """The runs of grids with these names, in any experiment; neither a run nor a database is created."""
     if not exists(home):
         return []
     server = connect(home)

@@ -21,17 +21,11 @@ LINKED_TO = "linked_to"  # tag of a run that stands for one of another server
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """The data set a model was trained on.
+    """The data set a model was trained on."""
 
-    Attributes:
-        name: For people.
-        digest: Hash of its contents; two data sets are the same when their digests are.
-        counts: Numbers worth showing, e.g. images and identities of each split.
-    """
-
-    name: str
-    digest: str
-    counts: Mapping[str, int]
+    name: str  # for people
+    digest: str  # hash of its contents; two data sets are the same when their digests are
+    counts: Mapping[str, int]  # numbers worth showing, such as images and identities of each split
 
 
 def referenced_run(server: Server, reference: Mapping) -> "Run":

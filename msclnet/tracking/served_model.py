@@ -19,19 +19,10 @@ class Embedding:
         self._embed = load_embedder(Path(context.artifacts["weights"]), spec)
 
     def predict(self, context, model_input, params=None) -> np.ndarray:
-        """Embeds a batch of any size.
+        """Embeds a batch of any size: float32 (N, D), the same vectors as the pipeline's.
 
-        Args:
-            context: Unused.
-            model_input: `images` uint8 (N, H, W, 3) RGB, 0..255; `infrared` bool (N,), true where the image
-                was taken by an infrared camera. Both modalities may be mixed.
-            params: Unused.
-
-        Returns:
-            float32 (N, D), the same vectors as the pipeline's.
-
-        Raises:
-            ValueError: The two inputs do not have one N.
+        `model_input`: `images` uint8 (N, H, W, 3) RGB, 0..255; `infrared` bool (N,), true where the image was taken
+        by an infrared camera. Both modalities may be mixed.
         """
         images = np.ascontiguousarray(model_input["images"], dtype=np.uint8)
         infrared = np.ascontiguousarray(model_input["infrared"], dtype=bool)

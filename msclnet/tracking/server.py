@@ -48,19 +48,12 @@ _LOCATIONS = (
 
 @dataclass(frozen=True)
 class Server:
-    """An MLflow store that has answered.
+    """An MLflow store that has answered."""
 
-    Attributes:
-        uri: Its address as given, login included: never print it.
-        client: MLflow's client for it.
-        home: The folder that `connect` was given.
-        artifact_root: Where new experiments keep their files; `None` leaves that to the server.
-    """
-
-    uri: str
+    uri: str  # as given, login included: never print it
     client: "MlflowClient"
-    home: Path
-    artifact_root: str | None
+    home: Path  # the folder that `connect` was given
+    artifact_root: str | None  # where new experiments keep their files; None leaves that to the server
 
     @property
     def masked_uri(self) -> str:
@@ -90,13 +83,8 @@ def connect(home: Path) -> Server:
     """Finds the MLflow store, checks that it answers, and creates the local database where it is missing.
 
     Two processes may call this at once on a fresh folder: the second waits for the first one's database. Where
-    the folder was moved, the addresses of the artifacts in its own database are corrected.
-
-    Args:
-        home: Folder for the local database and its artifacts; unused when MLFLOW_TRACKING_URI names a server.
-
-    Returns:
-        The store, ready for use.
+    the folder was moved, the addresses of the artifacts in its own database are corrected. `home` is the folder for the
+    local database and its artifacts; unused when MLFLOW_TRACKING_URI names a server.
 
     Raises:
         UserError: The store does not answer within seconds, or is of a kind that MLflow no longer writes.

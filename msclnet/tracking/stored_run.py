@@ -14,32 +14,19 @@ from msclnet.tracking.server import Server, connect, exists, explained, tracking
 
 @dataclass(frozen=True)
 class StoredRun:
-    """A run of an MLflow server.
-
-    Attributes:
-        server: Where it is.
-        run_id, name: Its id and its name in the UI.
-        tags, params: All of them.
-        dataset: The data set's name in params.yaml.
-        counts: Its images and identities by split.
-        minutes: How long the training took.
-    """
+    """A run of an MLflow server."""
 
     server: Server
     run_id: str
     name: str
     tags: Mapping[str, str]
     params: Mapping[str, str]
-    dataset: str
-    counts: Mapping[str, int]
-    minutes: float
+    dataset: str  # its name in params.yaml
+    counts: Mapping[str, int]  # its images and identities by split
+    minutes: float  # how long the training took
 
     def artifact(self, path: str) -> bytes | None:
-        """One of its files, such as `evaluate/metrics.json`; None where it has none of that name.
-
-        Raises:
-            UserError: The server does not answer.
-        """
+        """One of its files, such as `evaluate/metrics.json`; None where it has none of that name."""
         import mlflow.artifacts
         from mlflow import MlflowException
 
@@ -57,15 +44,7 @@ class StoredRun:
 
 
 def stored_run(name: str, *, home: Path) -> StoredRun:
-    """The run of an id, or the newest one that trained or evaluated a DVC experiment of this name.
-
-    Args:
-        name: 32 hexadecimal digits, or the experiment's name.
-        home: Folder of the local MLflow database; unused when MLFLOW_TRACKING_URI names a server.
-
-    Raises:
-        UserError: There is no such run, or the server does not answer.
-    """
+    """The run of an id, or the newest one that trained or evaluated a DVC experiment of this name."""
     if not exists(home):
         raise UserError(
             f"run {name}: there are no runs yet ({tracking_uri(home)} is missing); set MLFLOW_TRACKING_URI to the "
