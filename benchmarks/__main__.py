@@ -98,11 +98,7 @@ def main(
 
 
 def measure(name: str, settings: Settings, *, timeout: float) -> Section:
-    """One section, measured in its own process.
-
-    Raises:
-        SectionFailedError: It failed or took longer than `timeout` seconds; its messages are on standard error.
-    """
+    """One section, measured in its own process; SectionFailedError where it fails or takes longer than `timeout`."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "section.json"
         command = [

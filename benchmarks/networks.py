@@ -86,11 +86,7 @@ def agreement(expected_ND: np.ndarray, found_ND: np.ndarray) -> float:
 
 
 def check(name: str, precision: str, expected_ND: np.ndarray, found_ND: np.ndarray) -> float:
-    """The agreement.
-
-    Raises:
-        AssertionError: It is too low.
-    """
+    """The agreement; AssertionError where it is too low."""
     value = agreement(expected_ND, found_ND)
     if not value >= LEAST[precision]:
         raise AssertionError(f"{name}: features agree to {value:.5f} only, {LEAST[precision]} is asked for")

@@ -5,10 +5,7 @@ number that the data set and its protocol fix is compared, and the cost of each 
 while it runs.
 """
 
-import csv
-import json
 import os
-import re
 import resource
 import shutil
 import signal
@@ -16,27 +13,31 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
-import numpy as np
 import psutil
 import typer
 
 from benchmarks.networks import ROOT
 from benchmarks.stages import STAGES, isolated_environment
-from benchmarks.sysu_mm01 import SYSU_MM01, Cells, Expected, Listing, full_listing, write_archive
+from benchmarks.sysu_mm01 import (
+    SYSU_MM01,
+    Check,
+    Expected,
+    Listing,
+    checks,
+    full_listing,
+    read_test_cells,
+    write_archive,
+)
 from benchmarks.tables import GIB, Target, targets
 from msclnet.errors import UserError
-from msclnet.images.table import END
-from msclnet.retrieval.sampling import read_mat, read_permutations
 from pipelines import settings
 from pipelines.orchestration.overrides import apply_overrides
-from pipelines.stages import paths
 from pipelines.stages.config import load_params
 from pipelines.stages.paths import PARAMS, write_json
 from pipelines.stages.presets import apply_preset
@@ -48,36 +49,6 @@ PERMUTATIONS = Path("data/permutations/rand_perm_cam.mat")
 FILE_BYTES = 27 * 2**10  # of an image, on average, rounded up
 OTHER_BYTES = 2**30  # weights, features, the model in MLflow
 FAILED = 1
-
-
-def read_test_cells(permutations: Path) -> Cells:
-    """Images of each test identity and camera, from rand_perm_cam.mat and the test list next to it.
-
-    The permutations contain people of all lists. The test list is test_id.mat, as in the published evaluation code, or
-    test_id.txt, as in the data set.
-
-    Raises:
-        UserError: A file is missing, is something else, or is not about the published test part.
-    """
-    tables = read_permutations(permutations)
-    matrix, text = permutations.with_name("test_id.mat"), permutations.with_name("test_id.txt")
-    try:
-        numbers = read_mat(matrix)["id"].ravel() if matrix.is_file() else re.findall(r"\d+", text.read_text())
-    except (OSError, KeyError, ValueError) as error:
-        raise UserError(
-            f"{text.parent} holds no readable test_id.mat or test_id.txt ({error}): put the test list of SYSU-MM01's "
-            f"evaluation code next to {permutations.name}, which contains the people of all lists"
-        ) from error
-    identities = set(map(int, numbers))
-    cells = {cell: table.shape[1] for cell, table in tables.items() if cell[0] in identities}
-    found = len({identity for identity, _ in cells}), sum(cells.values())
-    if found != (96, 10_578):
-        raise UserError(
-            f"{permutations} and the test list next to it give {found[0]} people and {found[1]:,} images, not 96 and "
-            "10,578; take both files from SYSU-MM01's evaluation code"
-        )
-    return cells
-
 
 INTERVAL = 0.2  # seconds between two readings of the memory, or more:
 SHARE = 0.02  # of the time, at most, goes into reading it
@@ -128,87 +99,6 @@ def _memory(process: psutil.Process) -> int:
     return 0
 
 
-FEATURES = ("bnneck", "pooled", "random", "colour histogram")
-FIGURES = ("cmc", "distances", "heatmaps", "reliability", "top10", "training", "tsne")
-
-
-class Check(NamedTuple):
-    """One number, or one list of them."""
-
-    what: str
-    found: Any
-    expected: Any
-
-    @property
-    def holds(self) -> bool:
-        """Whether both are the same."""
-        return self.found == self.expected
-
-
-def checks(project: Path, expected: Expected, *, sampler: str) -> Iterator[Check]:
-    """Compare the outputs of every stage, in their order; `sampler` is that of the galleries.
-
-    Raises:
-        OSError, KeyError, ValueError: An output is missing or is something else.
-    """
-    report = _json(project / paths.DOWNLOAD_REPORT)
-    if expected.published:
-        found = report["compared"], report["differences"]
-        yield Check("download: compared with the published numbers, differences", found, (True, []))
-    test = [count for count in report["counts"] if count["part"] == "test"]
-    seen = {count["camera"]: (count["identities"], count["images"]) for count in test}
-    yield Check("download: test identities and images by camera", seen, dict(expected.test_cameras))
-
-    with (project / paths.MANIFEST).open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["split"] != END]
-    images = Counter((row["split"], row["modality"]) for row in rows)
-    yield Check("preprocess: images by split and modality", dict(images), dict(expected.images))
-    # Every image differs: this finds a file that was read twice or under another name.
-    yield Check("preprocess: different files", len({row["sha256"] for row in rows}), len(rows))
-    report = _json(project / paths.PREPROCESS_REPORT)
-    yield Check("preprocess: unreadable or converted", report["unreadable"] + report["converted"], [])
-    counts = {
-        split: sum(count for (of, _), count in expected.images.items() if of == split)
-        for split in ("train", "test")
-    }
-    for split, count in counts.items():
-        array = np.load(project / paths.images_of(split), mmap_mode="r", allow_pickle=False)
-        shape = (count, report["height"], report["width"], 3)
-        yield Check(f"preprocess: array of {split}", (array.shape, str(array.dtype)), (shape, "uint8"))
-
-    with np.load(project / paths.embeddings_of("test"), allow_pickle=False) as arrays:
-        for name in ("pooled", "bnneck"):
-            found = len(arrays[name]), bool(np.isfinite(arrays[name]).all())
-            yield Check(f"embed: finite features, {name}", found, (counts["test"], True))
-
-    keys, numbers = ("mode", "shots", "sampler", "feature"), ("queries", "valid_queries", "gallery", "trials")
-    results = [
-        (*(each[name] for name in keys), *(each[name] for name in numbers))
-        for each in _json(project / paths.METRICS_REPORT)
-    ]
-    wanted = [
-        (
-            mode,
-            shots,
-            sampler,
-            feature,
-            expected.queries,
-            expected.valid_queries[mode],
-            gallery,
-            expected.trials,
-        )
-        for (mode, shots), gallery in expected.gallery.items()
-        for feature in FEATURES
-    ]
-    yield Check(f"evaluate: {', '.join((*keys, *numbers))}", sorted(results), sorted(wanted))
-    found = sorted(path.stem for path in (project / paths.FIGURES).glob("*.png") if path.stat().st_size)
-    yield Check("visualize: figures", found, list(FIGURES))
-
-
-def _json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
 class RehearsalError(Exception):
     """A stage failed, or its outputs cannot be read."""
 
@@ -222,14 +112,10 @@ def rehearse(
     workers: int,
     permutations: Path | None = None,
 ) -> tuple[dict[str, Measured], list[Check]]:
-    """Draw the images, run the stages in a folder and compare their outputs.
+    """Draw the images, run the stages in a folder; returns the cost of each stage and all numbers to compare.
 
     `overrides`: changes to presets/sysu-mm01.yaml, by dotted key. `permutations`: rand_perm_cam.mat for the galleries
-    of the sampler `official`; None for the sampler `agw`. Returns the cost of each stage, and all numbers.
-
-    Raises:
-        UserError: The disk has no room, or an override is wrong.
-        RehearsalError: A stage failed, or its outputs cannot be read.
+    of the sampler `official`; None for the sampler `agw`.
     """
     archive, project = folder / "SYSU-MM01.zip", folder / "project"
     link = project / "data" / "source" / PRESET
@@ -357,12 +243,7 @@ def main(
 
 
 def run(*, permutations: Path | None, backbone: str, precision: str, keep: Path | None, workers: int) -> None:
-    """Rehearse, print and write the report.
-
-    Raises:
-        UserError: An argument is wrong, or the disk has no room.
-        SystemExit: A stage failed or a number is wrong.
-    """
+    """Rehearse, print and write the report; SystemExit where a stage failed or a number is wrong."""
     if keep and keep.exists() and (not keep.is_dir() or os.listdir(keep)):
         raise UserError(f"--keep {keep}: it exists and is not empty; name a new folder")
     listing = full_listing(test=read_test_cells(permutations) if permutations else None)

@@ -53,11 +53,7 @@ class SmallProject:
         self.run("git", "init", "--quiet")
 
     def run(self, *command: str, expected: int = 0) -> str:
-        """Standard output and standard error of a program that runs in the project.
-
-        Raises:
-            RuntimeError: Its exit status is not `expected`.
-        """
+        """Output of a program that runs in the project; RuntimeError for another exit status than `expected`."""
         done = subprocess.run(
             command,
             cwd=self.root,

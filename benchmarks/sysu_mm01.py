@@ -1,17 +1,25 @@
-"""SYSU-MM01 at its published counts, person by person, and an archive of drawn images in its layout."""
+"""SYSU-MM01 at its published counts: a drawn archive in its layout, and what its evaluation must produce."""
 
+import csv
+import json
 import multiprocessing
 import random
+import re
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 
+from msclnet.errors import UserError
+from msclnet.images.table import END
 from msclnet.progress import progress_bar
+from msclnet.retrieval.sampling import read_mat, read_permutations
+from pipelines.stages import paths
 
 Cells = Mapping[tuple[int, int], int]
 """(identity, camera) -> number of images"""
@@ -70,9 +78,7 @@ def image_path(identity: int, camera: int, number: int) -> str:
 def full_listing(groups: Mapping[str, Sequence[Group]] = GROUPS, *, test: Cells | None = None) -> Listing:
     """Number the people of the groups, reproducibly; SYSU-MM01: 513 people, 491 of them listed, 45,863 images.
 
-    Args:
-        groups: People of the lists train, val and test, and of none (`unlisted`).
-        test: The test part image by image, where it is known; it takes the place of the test groups.
+    `test` is the test part image by image, where it is known; it takes the place of the test groups.
     """
     taken = {identity for identity, _ in test or {}}
     free = [number for number in range(1, 534) if number not in taken]  # folder names; twenty are not used
@@ -167,3 +173,97 @@ def write_archive(target: Path, listing: Listing, *, workers: int) -> None:
             for path, data in files.items():
                 archive.writestr(zipfile.ZipInfo(f"SYSU-MM01/{path}", DAY), data)
             bar.update(len(files))
+
+
+def read_test_cells(permutations: Path) -> Cells:
+    """Images of each test identity and camera, from rand_perm_cam.mat and the test list next to it.
+
+    The permutations contain people of all lists. The test list is test_id.mat, as in the published evaluation code, or
+    test_id.txt, as in the data set.
+    """
+    tables = read_permutations(permutations)
+    matrix, text = permutations.with_name("test_id.mat"), permutations.with_name("test_id.txt")
+    try:
+        numbers = read_mat(matrix)["id"].ravel() if matrix.is_file() else re.findall(r"\d+", text.read_text())
+    except (OSError, KeyError, ValueError) as error:
+        raise UserError(
+            f"{text.parent} holds no readable test_id.mat or test_id.txt ({error}): put the test list of SYSU-MM01's "
+            f"evaluation code next to {permutations.name}, which contains the people of all lists"
+        ) from error
+    identities = set(map(int, numbers))
+    cells = {cell: table.shape[1] for cell, table in tables.items() if cell[0] in identities}
+    found = len({identity for identity, _ in cells}), sum(cells.values())
+    if found != (96, 10_578):
+        raise UserError(
+            f"{permutations} and the test list next to it give {found[0]} people and {found[1]:,} images, not 96 and "
+            "10,578; take both files from SYSU-MM01's evaluation code"
+        )
+    return cells
+
+
+FEATURES = ("bnneck", "pooled", "random", "colour histogram")
+
+
+FIGURES = ("cmc", "distances", "heatmaps", "reliability", "top10", "training", "tsne")
+
+
+class Check(NamedTuple):
+    """One number, or one list of them."""
+
+    what: str
+    found: Any
+    expected: Any
+
+    @property
+    def holds(self) -> bool:
+        """Whether both are the same."""
+        return self.found == self.expected
+
+
+def checks(project: Path, expected: Expected, *, sampler: str) -> Iterator[Check]:
+    """Compare the outputs of every stage, in their order; `sampler` is that of the galleries."""
+    report = _json(project / paths.DOWNLOAD_REPORT)
+    if expected.published:
+        found = report["compared"], report["differences"]
+        yield Check("download: compared with the published numbers, differences", found, (True, []))
+    test = [count for count in report["counts"] if count["part"] == "test"]
+    seen = {count["camera"]: (count["identities"], count["images"]) for count in test}
+    yield Check("download: test identities and images by camera", seen, dict(expected.test_cameras))
+
+    with (project / paths.MANIFEST).open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["split"] != END]
+    images = Counter((row["split"], row["modality"]) for row in rows)
+    yield Check("preprocess: images by split and modality", dict(images), dict(expected.images))
+    # Every image differs: this finds a file that was read twice or under another name.
+    yield Check("preprocess: different files", len({row["sha256"] for row in rows}), len(rows))
+    report = _json(project / paths.PREPROCESS_REPORT)
+    yield Check("preprocess: unreadable or converted", report["unreadable"] + report["converted"], [])
+    counts = {
+        split: sum(count for (of, _), count in expected.images.items() if of == split)
+        for split in ("train", "test")
+    }
+    for split, count in counts.items():
+        array = np.load(project / paths.images_of(split), mmap_mode="r", allow_pickle=False)
+        shape = (count, report["height"], report["width"], 3)
+        yield Check(f"preprocess: array of {split}", (array.shape, str(array.dtype)), (shape, "uint8"))
+
+    with np.load(project / paths.embeddings_of("test"), allow_pickle=False) as arrays:
+        for name in ("pooled", "bnneck"):
+            found = len(arrays[name]), bool(np.isfinite(arrays[name]).all())
+            yield Check(f"embed: finite features, {name}", found, (counts["test"], True))
+
+    columns = ("mode", "shots", "sampler", "feature", "queries", "valid_queries", "gallery", "trials")
+    results = [tuple(each[name] for name in columns) for each in _json(project / paths.METRICS_REPORT)]
+    queries, valid, trials = expected.queries, expected.valid_queries, expected.trials
+    wanted = [
+        (mode, shots, sampler, feature, queries, valid[mode], gallery, trials)
+        for (mode, shots), gallery in expected.gallery.items()
+        for feature in FEATURES
+    ]
+    yield Check(f"evaluate: {', '.join(columns)}", sorted(results), sorted(wanted))
+    found = sorted(path.stem for path in (project / paths.FIGURES).glob("*.png") if path.stat().st_size)
+    yield Check("visualize: figures", found, list(FIGURES))
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))

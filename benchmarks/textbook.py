@@ -135,11 +135,7 @@ def weights(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def copy_weights(ours: MSCLNet, textbook: TextbookNetwork) -> None:
-    """Copy every weight and statistic that embedding and the baseline's losses use.
-
-    Raises:
-        ValueError: The networks do not consist of the same blocks.
-    """
+    """Copy every weight and statistic that embedding and the baseline's losses use."""
     pairs: list[tuple[nn.Module, nn.Module]] = [
         (ours.backbone.stem_visible, textbook.stem_visible),
         (ours.backbone.stem_infrared, textbook.stem_infrared),

@@ -7,8 +7,7 @@ import pytest
 from rehearsal_files import write_permutations
 from scipy.io import savemat
 
-from benchmarks.rehearsal import read_test_cells
-from benchmarks.sysu_mm01 import SYSU_MM01, Listing, full_listing
+from benchmarks.sysu_mm01 import SYSU_MM01, Listing, full_listing, read_test_cells
 from msclnet.errors import UserError
 from msclnet.retrieval.protocols import Images, sysu_mm01_protocol
 
