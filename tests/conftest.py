@@ -1,9 +1,10 @@
-"""What holds for all tests: one thread each, and which tests share a worker of pytest-xdist."""
+"""What holds for all tests: one thread each, which tests share a worker of pytest-xdist, and in which order."""
 
 import os
 
-# Before torch is imported: with two workers, each has one core.
+# Before torch is imported: with two workers, each has one core, and a thread that waits must not keep it busy.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from pathlib import Path
 
@@ -26,8 +27,27 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home / "mlruns" / "mlflow.db"
 
 
+# Groups that take longest. They begin, so that both workers end at about the same time.
+DEAREST = (
+    "finished",
+    "test_up.py",
+    "exported",
+    "test_grids.py",
+    "test_real_data_sets.py",
+    "test_own_data.py",
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.option.loadscopereorder = False  # pytest-xdist would begin with the largest number of tests
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A file's tests share a worker, and so what its fixtures make; those of the session's project and server, too."""
+    groups: dict[pytest.Item, str] = {}
     for item in items:
         shared = {"finished", "prefect_api"} & {*getattr(item, "fixturenames", ())}
-        item.add_marker(pytest.mark.xdist_group("finished" if shared else item.path.name))
+        marked = item.get_closest_marker("xdist_group")
+        groups[item] = "finished" if shared else marked.args[0] if marked else item.path.name
+        item.add_marker(pytest.mark.xdist_group(groups[item]), append=False)
+    items.sort(key=lambda item: DEAREST.index(groups[item]) if groups[item] in DEAREST else len(DEAREST))

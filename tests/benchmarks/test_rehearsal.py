@@ -8,6 +8,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,16 +42,19 @@ SMALL = {
 MISTAKE: dict[str, Any] = {"permutations": None, "backbone": "slim", "precision": "fp32", "keep": None}
 
 
-def run_here(command: Sequence[str], *, cwd: Path, env: Mapping[str, str]) -> Measured:
-    """A stage inside this process, which has imported everything."""
+def run_here(database: Path, command: Sequence[str], *, cwd: Path, env: Mapping[str, str]) -> Measured:
+    """A stage inside this process, which has imported everything; MLflow's tables are there already."""
     assert env["MSCLNET_PROJECT"] == str(cwd)
+    if not (tables := Path(env["MSCLNET_HOME"]) / "mlruns/mlflow.db").exists():
+        tables.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(database, tables)
     code, out, errors = in_process.run(("python", *command[1:]), cwd, env)
     print(out, errors)
     return Measured(code, 1.0, 1.0, 1)
 
 
 @pytest.fixture(scope="module")
-def rehearsed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Check]]:
+def rehearsed(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> tuple[Path, list[Check]]:
     """Folder and numbers of a rehearsal with a permutation file, while the user has a tracking server of his own."""
     folder = tmp_path_factory.mktemp("rehearsal")
     test = {cell: count for cell, count in LISTING.cells.items() if cell[0] in LISTING.identities["test"]}
@@ -58,7 +62,7 @@ def rehearsed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Chec
     write_permutations(permutations, test)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
-        patch.setattr(rehearsal, "run_measured", run_here)
+        patch.setattr(rehearsal, "run_measured", partial(run_here, empty_database))
         overrides = {**SMALL, "evaluate.permutations": "data/permutations/rand_perm_cam.mat"}
         measured, found = rehearse(
             folder / "work", LISTING, EXPECTED, overrides=overrides, workers=1, permutations=permutations

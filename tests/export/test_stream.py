@@ -11,6 +11,8 @@ from torch import nn
 from msclnet.export.stream import OneStream
 from msclnet.models.non_local import NonLocalBlock
 
+pytestmark = pytest.mark.xdist_group("exported")
+
 
 def run(stream: OneStream, images: np.ndarray = IMAGES) -> tuple[np.ndarray, np.ndarray]:
     with torch.inference_mode():

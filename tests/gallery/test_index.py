@@ -38,7 +38,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Gallery:
 
 
 def answers(gallery: Gallery, *, exact: bool, **filters) -> list[set[str]]:
-    queries = np.random.default_rng(9).normal(size=(20, WIDTH))
+    queries = np.random.default_rng(9).normal(size=(8, WIDTH))
     return [
         {match.id for match in gallery.search(query, top=TOP, exact=exact, **filters)} for query in queries
     ]

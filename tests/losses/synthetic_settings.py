@@ -1,6 +1,5 @@
 """Settings, a small network and a batch, for the tests that need the losses and the network together."""
 
-import copy
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import torch
 from msclnet.features import PairLabels
 from msclnet.models.build import build_network
 from msclnet.models.network import MSCLNet
-from pipelines.stages.config import read_yaml
+from pipelines.stages.presets import load_preset
 
 PRESETS = Path(__file__).parents[2] / "presets"
 TERMS = (
@@ -36,8 +35,8 @@ def settings(*, on: tuple[str, ...] | None = None, **changes: Any) -> dict[str, 
         on: The terms to switch on; None leaves the preset's.
         changes: Values by key with "__" for the dot: loss__routing="joint".
     """
-    preset = read_yaml(PRESETS / "synthetic.yaml")
-    values = copy.deepcopy({name: preset[name] for name in ("model", "synergy", "loss")})
+    preset = load_preset("synthetic", PRESETS.parent)
+    values = {name: preset[name] for name in ("model", "synergy", "loss")}
     values["model"] |= {"width": 8, "parts": 3}
     values["loss"]["divergence"]["reach"] = "extractors"
     if on is not None:

@@ -7,14 +7,14 @@ import torch
 
 from msclnet.models.build import build_network
 from msclnet.models.network import MSCLNet
-from pipelines.stages.config import read_yaml
+from pipelines.stages.presets import load_preset
 
-PRESET = Path(__file__).parents[2] / "presets" / "synthetic.yaml"
+ROOT = Path(__file__).parents[2]
 
 
 def spec(*, synergy: dict[str, Any] | None = None, **model: Any) -> dict[str, Any]:
     """The synthetic preset with a slimmer backbone, and changes to its sections `synergy` and `model`."""
-    preset = read_yaml(PRESET)
+    preset = load_preset("synthetic", ROOT)
     assert set(model) <= set(preset["model"])
     assert set(synergy or {}) <= set(preset["synergy"])
     return {

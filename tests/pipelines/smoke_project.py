@@ -28,6 +28,11 @@ SMALLER = {
     "gradients_every: 2": "gradients_every: 0",
     "heatmap_identities: 3, retrieval_queries: 3": "heatmap_identities: 1, retrieval_queries: 1",
 }
+# A Prefect server without the services that look around all the time for what no test has.
+QUIET_SERVER = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "true"} | {
+    f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "false"
+    for name in ("CANCELLATION_CLEANUP", "FOREMAN", "LATE_RUNS", "PAUSE_EXPIRATIONS", "SCHEDULER", "TRIGGERS")
+}
 Run = subprocess.CompletedProcess[str]
 # Of no use to the synthetic data set and the local database; the passwords must not be found anywhere afterwards.
 # The proxy does not answer: traffic to this machine must not take it.
@@ -69,12 +74,11 @@ class Project:
         """Run a command in the project; `python` and `dvc` are this interpreter's.
 
         DVC, stages and commands run inside this process, which saves an interpreter's start with all its imports.
-        Where the process itself is the subject of a test, `own_process` starts one. A Prefect server's client always
-        gets one: Prefect reads its settings when it is imported.
+        Where the process itself is the subject of a test, `own_process` starts one.
         """
         variables = self.environment(**environment)
         here = command[0] == "dvc" or command[:2] == ("python", "-m")
-        if here and not (own_process or preexec_fn or "PREFECT_API_URL" in environment):
+        if here and not (own_process or preexec_fn):
             with dvc_in_process():
                 code, out, errors = in_process.run(command, self.root, variables)
             done = subprocess.CompletedProcess(command, code, out, errors)
@@ -143,10 +147,9 @@ def prefect_server(project: Project, home: Path) -> Iterator[str]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     address = f"http://127.0.0.1:{port}/api"
-    quiet = {"PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "true"}
     server = subprocess.Popen(
         ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)],
-        env=project.environment(**quiet),
+        env=project.environment(PREFECT_HOME=str(home), **QUIET_SERVER),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,

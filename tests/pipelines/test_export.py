@@ -1,6 +1,5 @@
 """Exporting, from the command line to the files it leaves, and what stands in MLflow afterwards."""
 
-import functools
 import json
 import shutil
 import sys
@@ -13,21 +12,20 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from model_specs import network_of, random_images, spec
-from safetensors.torch import save_file
+from model_specs import network_of, random_images
+from translated import HEIGHT, SPEC, WIDTH, graph_of, save_weights
 
 from msclnet.datasets.records import Record
 from msclnet.export.onnx import onnx_graph
 from msclnet.export.openvino import signal_stack_kept
 from msclnet.export.stream import optional
 from msclnet.images.table import Entry, file_digest, write_manifest
-from msclnet.models.network import MSCLNet
 from pipelines import cli
 from pipelines.release import export
 from pipelines.settings import QUIET
 
-HEIGHT, WIDTH = 64, 32
-SPEC = spec()
+pytestmark = pytest.mark.xdist_group("exported")
+
 IMAGES = {
     "val": random_images(5, HEIGHT, WIDTH, seed=1).numpy(),
     "test": random_images(9, HEIGHT, WIDTH, seed=2).numpy(),
@@ -41,8 +39,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("template")
     for folder in ("results/train", "data/processed"):
         (root / folder).mkdir(parents=True)
-    state = {name: tensor.clone().contiguous() for name, tensor in network_of(SPEC).state_dict().items()}
-    save_file(state, root / "results/train/model.safetensors")
+    save_weights(root / "results/train/model.safetensors")
     (root / "results/train/network.json").write_text(json.dumps(SPEC))
     run = {"run_id": "0" * 32, "experiment": "tests", "run_name": "small", "tracking_uri": "unused"}
     (root / "results/train/run.json").write_text(json.dumps(run))
@@ -74,17 +71,6 @@ def project(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def exported_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """All tests export the same network, which takes seconds."""
     monkeypatch.setattr(export, "onnx_graph", graph_of)
-
-
-@functools.cache
-def _graph(infrared: bool, height: int, width: int) -> Any:
-    return onnx_graph(network_of(SPEC).eval(), infrared=infrared, height=height, width=width)
-
-
-def graph_of(network: MSCLNet, *, infrared: bool, height: int, width: int) -> Any:
-    ours = network_of(SPEC).state_dict()
-    assert all(torch.equal(value, ours[name]) for name, value in network.state_dict().items())
-    return _graph(infrared, height, width)
 
 
 @pytest.fixture

@@ -1,3 +1,4 @@
+import json
 import signal
 import subprocess
 import sys
@@ -5,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import tiny_project
+from smoke_project import ask
 from tiny_project import git, wait_for
 
 from msclnet.errors import UserError
@@ -92,6 +94,29 @@ def test_stopping_the_command_stops_the_training(
     assert (home / "stopped").read_text() == "saved"
     assert not tiny_project.lives(int((home / "pid").read_text()))
     assert git(root, "for-each-ref", "refs/exps") == ""
+
+
+@pytest.mark.pipeline
+def test_in_prefect_a_mistake_is_the_runs_message_and_is_not_tried_again(
+    tiny: tuple[Path, Path], prefect_api: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """tests/pipelines/test_up.py has a crash, which is."""
+    _, home = tiny
+    monkeypatch.setenv("PREFECT_API_URL", prefect_api)
+    assert command("train", "--set", "train.epochs=404") == 2
+
+    flow_run = ask(f"{prefect_api}/flow_runs/filter", {"sort": "START_TIME_DESC", "limit": 1})[0]
+    mine = {"flow_runs": {"id": {"any_": [flow_run["id"]]}}}
+    assert (flow_run["state_type"], flow_run["state"]["message"]) == (
+        "FAILED",
+        "error: data/raw is missing: run download",
+    )
+    tasks = {task["name"]: task["run_count"] for task in ask(f"{prefect_api}/task_runs/filter", mine)}
+    assert tasks == {"prepare": 1, "train": 1}
+    (artifact,) = ask(f"{prefect_api}/artifacts/filter", mine)
+    statuses = {row["stage"]: row["status"] for row in json.loads(artifact["data"])}
+    assert statuses == {"prepare": "run", "train": "failed"}
+    assert tiny_project.runs(home) == ["prepare", "train 404"]
 
 
 def test_a_server_that_is_named_must_answer(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,9 +37,9 @@ def tiny(
     return root, home
 
 
-def start(root: Path, *arguments: str) -> subprocess.Popen[str]:
+def start(root: Path, *arguments: str, program: str = tiny_project.COMMAND) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", tiny_project.COMMAND, "grid", *arguments],
+        [sys.executable, "-c", program, "grid", *arguments],
         cwd=root,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -282,17 +282,20 @@ def test_two_clones_with_one_cache_share_a_grid_and_two_runs_of_one_train_a_cell
     git(tmp_path, "clone", "--quiet", str(root), str(other))
     for each in (root, other):
         tiny_project.dvc(each, "cache", "dir", "--local", str(tmp_path / "cache"))
-    parts = ((root, "0"), (root, "0"), (other, "1"))
-    children = [start(each, "ablation", "--rows", "B", "five", "--seeds", seed) for each, seed in parts]
+    parts = ((root, "0", ["B"]), (root, "0", ["B"]), (other, "1", ["B", "five"]))
+    children = [
+        start(each, "ablation", "--rows", *rows, "--seeds", seed, program=tiny_project.IN_ONE_PROCESS)
+        for each, seed, rows in parts
+    ]
     for child in children:
         _, errors = child.communicate(timeout=900)
         assert child.returncode == 0, errors
-    assert sorted(tiny_grid.trained(home)) == ["0 0", "0 1", "5 0", "5 1"]
-    assert [r["machine"]["trained_here"] for r in tiny_grid.records(root, "ablation").values()] == [True] * 2
+    assert sorted(tiny_grid.trained(home)) == ["0 0", "0 1", "5 1"]
+    assert tiny_grid.record(root, "ablation", "B", 0)["machine"]["trained_here"]
 
     # What one has trained is in the other's cache, and its records are lines that git merges by keeping both.
     run(root, rows=["five"], seeds=[1])
-    assert len(tiny_grid.trained(home)) == 4
+    assert len(tiny_grid.trained(home)) == 3
     theirs = tiny_grid.record(other, "ablation", "five", 1)
     ours = tiny_grid.record(root, "ablation", "five", 1)
     for key in ("figures", "recipe", "params", "data"):
@@ -300,18 +303,21 @@ def test_two_clones_with_one_cache_share_a_grid_and_two_runs_of_one_train_a_cell
     with (root / EXAMPLE).open("a") as file:
         file.write(json.dumps(tiny_grid.record(other, "ablation", "B", 1)) + "\n")
     before = tiny_project.runs(home)
-    run(root, rows=["B", "five"])
+    run(root, rows=["B"])
     assert tiny_project.runs(home) == before
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "status", "finished"), [(signal.SIGINT, 130, []), (signal.SIGTERM, 143, ["B"])]
+)
 def test_an_interrupted_grid_stops_every_training_and_goes_on(
-    tiny: tuple[Path, Path], number: signal.Signals, status: int
+    tiny: tuple[Path, Path], number: signal.Signals, status: int, finished: list[str]
 ) -> None:
     root, home = tiny
     for effect in (3, 5):
         (home / f"endless-{effect}").touch()
-    child = start(root, "ablation", "--seeds", "0", "--parallel", "2")
+    rows = [*finished, "three", "five"]
+    child = start(root, "ablation", "--rows", *rows, "--seeds", "0", "--parallel", "2")
     pids = [home / "pid-3", home / "pid-5"]
     wait_for(lambda: all(pid.exists() and pid.read_text() for pid in pids), what="two")
     child.send_signal(number)
@@ -320,12 +326,12 @@ def test_an_interrupted_grid_stops_every_training_and_goes_on(
     assert "Traceback" not in errors
     assert all((home / f"stopped-{effect}").exists() for effect in (3, 5))
     assert not any(tiny_project.lives(int(pid.read_text())) for pid in pids)
-    assert list(tiny_grid.records(root, "ablation")) == [("B", 0)]
+    assert list(tiny_grid.records(root, "ablation")) == [(row, 0) for row in finished]
 
     for effect in (3, 5):
         (home / f"endless-{effect}").unlink()
-    run(root, seeds=[0])
-    assert sorted(tiny_grid.trained(home)) == ["0 0", "3 0", "3 0", "5 0", "5 0"]
+    run(root, rows=rows, seeds=[0])
+    assert sorted(tiny_grid.trained(home)) == [*["0 0"] * len(finished), "3 0", "3 0", "5 0", "5 0"]
 
 
 def test_mistakes_are_found_before_anything_runs(

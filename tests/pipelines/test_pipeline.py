@@ -1,18 +1,18 @@
-"""The whole pipeline at smoke size, once by DVC in this process and once as a flow: DVC, MLflow and Prefect."""
+"""The whole pipeline at smoke size, once by DVC and once as a flow: DVC, MLflow and Prefect."""
 
 import csv
 import json
 import re
-import subprocess
-import sys
 import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from smoke_project import PASSWORDS, ROOT, SECRETS, ask
+from smoke_project import PASSWORDS, SECRETS, ask
+from tiny_project import wait_for
 
 from msclnet.embedding import load_embedder
 from msclnet.retrieval.calibration import read_calibration
@@ -25,16 +25,6 @@ pytestmark = pytest.mark.pipeline
 
 STAGES = ["download", "preprocess", "train", "embed", "evaluate", "visualize"]
 FIGURES = {"heatmaps", "top10", "tsne", "distances", "training", "cmc", "reliability"}
-
-
-ASKING = """
-import json, sys
-from prefect import flow
-from pipelines.flows import ask_for_approval
-
-for _ in range(2):
-    flow(ask_for_approval)(json.loads(sys.argv[1]))
-"""
 
 
 def client(project):
@@ -145,48 +135,65 @@ def test_the_champion_gives_the_pipelines_vectors(finished):
         assert read_calibration(model.weights) == calibration
 
 
-def test_a_flow_waits_for_a_person_and_promotes_what_he_approves(finished, prefect_api, tmp_path):
+def test_a_flow_waits_for_a_person_and_promotes_what_he_approves(finished, prefect_api, monkeypatch):
+    import prefect
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    from pipelines import flows
+
+    pause = flows.pause_flow_run
+    monkeypatch.setattr(flows, "pause_flow_run", lambda **how: pause(**how | {"poll_interval": 0.5}))
     registry = client(finished)
     registry.delete_registered_model_alias("msclnet-smoke", "champion")
     rules = preset_params("smoke", finished.root).promote.model_copy(update={"approval": True})
     waiting = consider(connect(finished.root), "msclnet-smoke", "1", rules)
     assert waiting.status == "awaits approval"
-    flow = subprocess.Popen(
-        [sys.executable, "-c", ASKING, json.dumps(waiting.to_json())],
-        cwd=finished.root,
-        env=finished.environment(
-            PREFECT_API_URL=prefect_api, PREFECT_HOME=str(tmp_path), PYTHONPATH=str(ROOT)
-        ),
-    )
-    for approve in (False, True):
-        paused = []
-        while not paused:
-            assert flow.poll() is None
-            time.sleep(0.3)
-            paused = ask(
-                f"{prefect_api}/flow_runs/filter", {"flow_runs": {"state": {"type": {"any_": ["PAUSED"]}}}}
-            )
-        assert "champion" not in registry.get_registered_model("msclnet-smoke").aliases
-        ask(f"{prefect_api}/flow_runs/{paused[0]['id']}/resume", {"run_input": {"approve": approve}})
-    assert flow.wait(900) == 0
+    monkeypatch.chdir(finished.root)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+    def ask_twice() -> None:
+        with temporary_settings({PREFECT_API_URL: prefect_api}):
+            for _ in range(2):
+                prefect.flow(flows.ask_for_approval)(waiting.to_json())
+
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(ask_twice)
+        for approve in (False, True):
+            paused = []
+            while not paused:
+                assert not asking.done(), asking.exception()
+                time.sleep(0.3)
+                paused = ask(
+                    f"{prefect_api}/flow_runs/filter",
+                    {"flow_runs": {"state": {"type": {"any_": ["PAUSED"]}}}},
+                )
+            assert "champion" not in registry.get_registered_model("msclnet-smoke").aliases
+            ask(f"{prefect_api}/flow_runs/{paused[0]['id']}/resume", {"run_input": {"approve": approve}})
+        asking.result(900)
     assert str(registry.get_registered_model("msclnet-smoke").aliases["champion"]) == "1"
 
 
-def test_a_flow_stands_in_prefect_dvc_and_mlflow_and_leaves_the_tree_alone(project, prefect_api):
-    """Every stage is a process of its own here, as `dvc repro` starts it."""
+@pytest.mark.parametrize("own_process", [False, pytest.param(True, marks=pytest.mark.full_size)])
+def test_a_flow_stands_in_prefect_dvc_and_mlflow_and_leaves_the_tree_alone(project, prefect_api, own_process):
+    """At full size every stage is a process of its own, as `dvc repro` starts it."""
     before = project.run("git", "status", "--porcelain").stdout
     params = (project.root / "params.yaml").read_bytes()
     metrics = (project.root / "results/metrics/metrics.json").read_bytes()
     command = ("python", "-m", "pipelines", "train", "--name", "shorter", "--set", "train.epochs=2")
-    project.run(*command, PREFECT_API_URL=prefect_api, **SECRETS)
+    project.run(*command, own_process=own_process, PREFECT_API_URL=prefect_api, **SECRETS)
     (flow_run,) = ask(f"{prefect_api}/flow_runs/filter", {"sort": "START_TIME_DESC", "limit": 1})
     mine = {"flow_runs": {"id": {"any_": [flow_run["id"]]}}, "limit": 100}
+
+    def tasks():
+        return {task["name"]: task["state_name"] for task in ask(f"{prefect_api}/task_runs/filter", mine)}
+
+    def logs():
+        of_run = {"logs": {"flow_run_id": {"any_": [flow_run["id"]]}}, "limit": 200}
+        return str(ask(f"{prefect_api}/logs/filter", of_run))
+
+    wait_for(lambda: tasks() == dict.fromkeys(STAGES, "Completed"), what="the tasks", every=0.3)
+    wait_for(lambda: "saved as experiment shorter" in logs(), what="the log", every=0.3)
     artifacts = ask(f"{prefect_api}/artifacts/filter", mine)
-    tasks = ask(f"{prefect_api}/task_runs/filter", mine)
-    logs = ask(
-        f"{prefect_api}/logs/filter", {"logs": {"flow_run_id": {"any_": [flow_run["id"]]}}, "limit": 200}
-    )
-    assert {task["name"]: task["state_name"] for task in tasks} == dict.fromkeys(STAGES, "Completed")
     shown = {entry["key"]: entry["data"] for entry in artifacts}
     statuses = {row["stage"]: row["status"] for row in json.loads(shown["stages"])}
     assert statuses == dict(zip(STAGES, ["restored"] * 2 + ["run"] * 4, strict=True))
@@ -195,7 +202,7 @@ def test_a_flow_stands_in_prefect_dvc_and_mlflow_and_leaves_the_tree_alone(proje
     for name in FIGURES:
         assert "data:image/png;base64," in shown[f"figure-{name}"]
     for secret in PASSWORDS:
-        assert secret not in f"{flow_run} {artifacts} {tasks} {logs}"
+        assert secret not in f"{flow_run} {artifacts} {logs()}"
         assert holding(secret, project.root / "mlruns") == []
 
     assert project.run("git", "status", "--porcelain").stdout == before

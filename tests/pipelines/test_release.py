@@ -19,11 +19,11 @@ import onnxruntime
 import pytest
 import torch
 from mlflow_stores import start_tracker
-from model_specs import network_of, random_images, spec
+from model_specs import random_images
 from safetensors.numpy import load_file
 from safetensors.numpy import save_file as save_arrays
-from safetensors.torch import save_file
 from scipy.stats import t
+from translated import HEIGHT, SPEC, WIDTH, graph_of, save_weights
 
 from msclnet.errors import UserError
 from msclnet.export.onnx import onnx_graph
@@ -36,8 +36,8 @@ from pipelines.release import package
 from pipelines.release.package import copy_to, interval, model_card, release, verify
 from pipelines.settings import QUIET
 
-HEIGHT, WIDTH = 64, 32
-SPEC = spec()
+pytestmark = pytest.mark.xdist_group("exported")
+
 ADDRESS = f"models:/people@{CHAMPION}"
 RANKS = [0.5, 0.7, 0.6]
 REPORT = {
@@ -77,8 +77,7 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> Released:
     root = tmp_path_factory.mktemp("released")
     weights, files = root / "model.safetensors", root / "files"
     files.mkdir()
-    state = network_of(SPEC).state_dict()
-    save_file({name: tensor.clone().contiguous() for name, tensor in state.items()}, weights)
+    save_weights(weights)
     (files / "metrics.json").write_text(
         json.dumps({"conditions": "3 trials", "validation": {"score": 44.25}})
     )
@@ -89,6 +88,7 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> Released:
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         patch.delenv("MSCLNET_HOME", raising=False)
+        patch.setattr(package, "onnx_graph", graph_of)
         tags = {"git_commit": "c" * 40, "recipe": "1", "processor": "a processor", "data.train": "d" * 16}
         tracker = start_tracker(root, params={"seed": 7, "train": {"epochs": 3}}, tags=tags)
         images, infrared = random_images(2, HEIGHT, WIDTH, seed=1).numpy(), np.array([False, True])

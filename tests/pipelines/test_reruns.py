@@ -55,13 +55,13 @@ def test_what_follows_a_stale_stage_follows_by_the_graph(project):
     assert set(pairwise(STAGES)) <= edges | {(b, a) for a, b in edges}
 
 
-def test_a_change_runs_from_its_stage_on_and_former_values_bring_former_results_back(project):
-    """The training is forced to fail if it is started at all."""
+def test_a_change_trains_again_and_former_values_bring_former_results_back(project):
+    """Without any training, which is made to fail. test_pipeline.py has the stages after a changed one run as well."""
     weights = (project.root / "results/train/model.safetensors").read_bytes()
     figures = (project.root / "results/metrics/metrics.json").read_bytes()
     params = (project.root / "params.yaml").read_text()
     project.edit("from_epoch: 1, rate: 0.05", "from_epoch: 1, rate: 0.04")
-    assert executed(project.run("dvc", "repro").stdout) == ["train", "embed", "evaluate", "visualize"]
+    assert executed(project.run("dvc", "repro", "train").stdout) == ["train"]
     assert (project.root / "results/train/model.safetensors").read_bytes() != weights
 
     (project.root / "params.yaml").write_text(params)

@@ -93,14 +93,14 @@ def test_two_workers_share_a_grid_out(project: tuple[Path, Path], pool: Pool, tm
         pool.run(seeds=[1], rows=["B"], overrides=meeting, name="shared"),
         pool.run(seeds=[1], rows=["three"], overrides=meeting, name="shared"),
     ]
-    wait_for(lambda: all(run()["state_type"] in ENDED for run in runs), what="both halves")
+    wait_for(lambda: all(run()["state_type"] in ENDED for run in runs), what="both halves", every=0.5)
     assert [run()["state_type"] for run in runs] == ["COMPLETED", "COMPLETED"]
     assert sorted(tiny_grid.trained(home)) == ["0 1", "3 1"]
     assert list((tmp_path / "shared-cache").rglob("*"))
 
     # The whole grid afterwards: both halves are there already, and nothing is trained.
     whole = pool.run(seeds=[1], rows=["B", "three"], overrides=meeting, name="shared")
-    wait_for(lambda: whole()["state_type"] in ENDED, what="the whole")
+    wait_for(lambda: whole()["state_type"] in ENDED, what="the whole", every=0.5)
     assert whole()["state_type"] == "COMPLETED"
     assert len(tiny_grid.trained(home)) == 2
     assert tiny_grid.record(root, "shared", "three", 1)["seed"] == 1

@@ -12,6 +12,7 @@ import urllib.request
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -20,7 +21,7 @@ from typing import Any
 import psutil
 import pytest
 import tiny_project
-from tiny_project import wait_for
+from smoke_project import QUIET_SERVER
 
 from msclnet.errors import UserError
 from pipelines import up as up_command
@@ -28,6 +29,7 @@ from pipelines.orchestration.prefect_server import is_prefect, server_address
 from pipelines.orchestration.stage_process import end_group
 from pipelines.up import Service, ServiceError, _address_in_prefect_toml, bring_up
 
+wait_for = partial(tiny_project.wait_for, every=0.5)
 ENTRY = """
 from pipelines.flows import ablation, evaluate, gallery, grid, regdb, sensitivity, train, watch_gallery
 from pipelines.orchestration import experiments
@@ -210,7 +212,7 @@ class Up:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", PATIENT, "up"],
                 cwd=root,
-                env={**os.environ, **ports, "GIVEN": ADDRESS},
+                env={**os.environ, **QUIET_SERVER, **ports, "GIVEN": ADDRESS},
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -275,25 +277,21 @@ def test_up_runs_deployments_and_leaves_nothing_behind(up: Up, tmp_path: Path) -
     addresses: set[Any] = {c.laddr for c in psutil.net_connections() if c.status == "LISTEN"}
     assert {a.ip for a in addresses if a.port in (up.mlflow, up.prefect)} == {"127.0.0.1"}
 
-    # Three at once: the runs of one deployment wait for each other, and none of them gets in another's way.
+    # Two at once: the runs of one deployment wait for each other, and neither gets in the other's way.
     crashing = up.run_deployment("train/train", **{"train.epochs": 500})
-    wrong = up.run_deployment("train/train", **{"train.epochs": 404})
     plain = up.run_deployment("train/train")
     ended = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
-    runs = [crashing, wrong, plain]
-    wait_for(lambda: all(up.run(run)["state_type"] in ended for run in runs), what="three runs", seconds=900)
-    assert [up.run(run)["state_type"] for run in runs] == ["COMPLETED", "FAILED", "COMPLETED"]
+    runs = [crashing, plain]
+    wait_for(lambda: all(up.run(run)["state_type"] in ended for run in runs), what="two runs", seconds=900)
+    assert [up.run(run)["state_type"] for run in runs] == ["COMPLETED", "COMPLETED"]
     assert (root / "results" / "model" / "weights.txt").read_text() == "2"
     found = tiny_project.experiments(root)
     assert [entry["params"]["train"]["epochs"] for entry in found.values()] == [500]
     assert [entry["metrics"]["results/train/run.json"]["run_id"] for entry in found.values()] == ["run-500"]
 
-    # A crash is tried again, a mistake is not, and its message is the run's.
     assert up.tasks(crashing) == {"prepare": 1, "train": 2, "evaluate": 1}
-    assert up.tasks(wrong) == {"prepare": 1, "train": 1}
-    assert up.run(wrong)["state"]["message"] == "error: data/raw is missing: run download"
     truly = tiny_project.runs(up.home)
-    assert [truly.count(f"train {epochs}") for epochs in (500, 404, 2)] == [2, 1, 1]
+    assert [truly.count(f"train {epochs}") for epochs in (500, 2)] == [2, 1]
 
     artifacts = up.artifacts(crashing)
     assert sorted(artifacts) == ["figure-cmc", "metrics", "stages"]
@@ -302,9 +300,6 @@ def test_up_runs_deployments_and_leaves_nothing_behind(up: Up, tmp_path: Path) -
     assert (statuses["train"], statuses["evaluate"]) == ("run", "run")
     assert json.loads(artifacts["metrics"]) == [{"of": "all.single", "rank-1": "50", "mAP": "25"}]
     assert artifacts["figure-cmc"].startswith("![cmc.png](data:image/png;base64,")
-    assert {row["stage"]: row["status"] for row in json.loads(up.artifacts(wrong)["stages"])}[
-        "train"
-    ] == "failed"
 
     # The user knows the override, and no file of the clone; Prefect adds no traceback.
     unknown = up.run_deployment("train/train", **{"train.epoch": 3})

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -132,6 +133,15 @@ experiments.load_params = lambda path: None
 cli.main()
 """
 
+# The same with DVC inside the command's process, where a test is not about the processes.
+IN_ONE_PROCESS = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from in_process import dvc_in_process
+with dvc_in_process():
+{textwrap.indent(COMMAND, "    ")}
+"""
+
 FILES = {
     "dvc.yaml": STAGES,
     "params.yaml": PARAMS,
@@ -250,12 +260,12 @@ def experiments(root: Path) -> dict[str, Any]:
     return found
 
 
-def wait_for(condition: Callable[[], bool], *, what: str, seconds: float = 900) -> None:
-    """Wait until the condition holds; fail when it never does."""
+def wait_for(condition: Callable[[], bool], *, what: str, seconds: float = 900, every: float = 0.02) -> None:
+    """Wait until the condition holds; fail when it never does. Ask a server less often: answering takes it long."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"waited {seconds} s in vain for {what}"
-        time.sleep(0.02)
+        time.sleep(every)
 
 
 def lives(pid: int) -> bool:

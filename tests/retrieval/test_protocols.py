@@ -3,6 +3,7 @@
 import itertools
 import os
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -92,8 +93,9 @@ def test_sysu_published_counts(official, mode, shots, gallery, valid, sampler):
         images, mode=mode, shots=shots, sampler=sampler, permutations_path=SPLITS / "rand_perm_cam.mat"
     )
     features = np.random.default_rng(0).standard_normal((len(images), 8))
-    report = evaluate(features, images, protocol, feature="random")
     assert [len(g) for g in protocol.galleries] == [gallery] * 10
+    first = replace(protocol, galleries=protocol.galleries[:1])  # ranking takes seconds
+    report = evaluate(features, images, first, feature="random")
     assert (report["queries"], report["valid_queries"], report["gallery"]) == (3803, valid, gallery)
 
 
