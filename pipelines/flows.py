@@ -28,8 +28,6 @@ from pipelines.console import printable
 from pipelines.experiments.grid import load_grid
 from pipelines.experiments.plan import GridCell, make_plan
 from pipelines.experiments.run import CellEnd, CellOutcome, ending, run_grid, run_grid_cell
-from pipelines.gallery.watch import watch
-from pipelines.gallery.work import add, rebuild_gallery
 from pipelines.orchestration.experiments import Experiment
 from pipelines.orchestration.runs import RETRIES, RunResult, run_pipeline
 from pipelines.orchestration.stage_process import StageCancelledError, StageStatus, run_stage
@@ -169,6 +167,8 @@ def gallery(
         table: a CSV file with the columns path, camera, time, modality and any others.
         model: address of a model; empty: of an addition the gallery's own, of a rebuild the champion.
     """
+    from pipelines.gallery.work import add, rebuild_gallery  # half of the time in which another flow starts
+
     logger = get_run_logger()
     try:
         if folder:
@@ -204,6 +204,8 @@ def watch_gallery(name: str, newest: int = 100) -> Any:
         name: the gallery's name, folder or address.
         newest: images of each camera to compare with as many of the start.
     """
+    from pipelines.gallery.watch import watch  # as above
+
     try:
         found = watch(name, newest=newest)
     except UserError as error:

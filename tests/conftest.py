@@ -27,6 +27,8 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home / "mlruns" / "mlflow.db"
 
 
+# What exports a network shares the graphs of tests/export/small_networks.py and translated.py.
+EXPORTED = ("test_backends.py", "test_export.py", "test_onnx.py", "test_openvino.py", "test_release.py")
 # Groups that take longest. They begin, so that both workers end at about the same time.
 DEAREST = (
     "finished",
@@ -42,12 +44,13 @@ def pytest_configure(config: pytest.Config) -> None:
     config.option.loadscopereorder = False  # pytest-xdist would begin with the largest number of tests
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist, which writes the groups into the tests' names
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A file's tests share a worker, and so what its fixtures make; those of the session's project and server, too."""
     groups: dict[pytest.Item, str] = {}
     for item in items:
         shared = {"finished", "prefect_api"} & {*getattr(item, "fixturenames", ())}
-        marked = item.get_closest_marker("xdist_group")
-        groups[item] = "finished" if shared else marked.args[0] if marked else item.path.name
-        item.add_marker(pytest.mark.xdist_group(groups[item]), append=False)
+        name = item.path.name
+        groups[item] = "finished" if shared else "exported" if name in EXPORTED else name
+        item.add_marker(pytest.mark.xdist_group(groups[item]))
     items.sort(key=lambda item: DEAREST.index(groups[item]) if groups[item] in DEAREST else len(DEAREST))

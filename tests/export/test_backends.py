@@ -17,7 +17,6 @@ from pipelines.stages.params import Embed
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-pytestmark = pytest.mark.xdist_group("exported")
 INFRARED = np.array([0, 1, 1, 0, 1, 0, 0], dtype=bool)
 
 

@@ -13,8 +13,6 @@ from small_networks import HEIGHT, IMAGES, SPECS, STREAMS, WIDTH, assert_same, e
 from msclnet.export.onnx import FloatPixels, onnx_function
 from msclnet.models.backbone import MEAN, STD, Pixels
 
-pytestmark = pytest.mark.xdist_group("exported")
-
 
 @pytest.mark.parametrize(("name", "infrared"), STREAMS)
 def test_any_number_of_images_gives_the_networks_features(name: str, infrared: bool) -> None:

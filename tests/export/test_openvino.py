@@ -23,7 +23,6 @@ from msclnet.export.openvino import (
 )
 from msclnet.export.stream import optional
 
-pytestmark = pytest.mark.xdist_group("exported")
 OPENVINO = optional("openvino", purpose="the tests")  # never imported by itself: see the last test
 with signal_stack_kept():
     HAS_BF16 = "BF16" in OPENVINO.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")

@@ -11,8 +11,6 @@ from torch import nn
 from msclnet.export.stream import OneStream
 from msclnet.models.non_local import NonLocalBlock
 
-pytestmark = pytest.mark.xdist_group("exported")
-
 
 def run(stream: OneStream, images: np.ndarray = IMAGES) -> tuple[np.ndarray, np.ndarray]:
     with torch.inference_mode():

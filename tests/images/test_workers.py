@@ -55,7 +55,7 @@ import os, time
 from msclnet.worker_processes import in_processes
 
 def sleep(number):
-    print(os.getpid(), flush=True)
+    print(f"{os.getpid()}\\n", end="", flush=True)  # in one piece
     time.sleep(600)
 
 if __name__ == "__main__":

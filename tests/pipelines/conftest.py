@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,10 +21,19 @@ def finished(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> 
 
 
 @pytest.fixture(scope="session")
-def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def prefect_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Place of the tables that the first Prefect server makes for all workers."""
+    shared = tmp_path_factory.getbasetemp()
+    return (shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared) / "prefect-tables.db"
+
+
+@pytest.fixture(scope="session")
+def prefect_api(tmp_path_factory: pytest.TempPathFactory, prefect_database: Path) -> Iterator[str]:
     """Address of the session's Prefect server."""
+    # A process that is forked from this one later has none of Prefect's threads, and fails at its end to wait for them.
+    os.register_at_fork(after_in_child=threading._threading_atexits.clear)  # pyright: ignore
     folder = tmp_path_factory.mktemp("prefect")
-    with prefect_server(Project(folder), folder) as address:
+    with prefect_server(Project(folder), folder, prefect_database) as address:
         yield address
 
 

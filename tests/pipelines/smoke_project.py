@@ -3,22 +3,24 @@
 import json
 import os
 import shutil
-import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import in_process
+from filelock import FileLock
 from in_process import dvc_in_process
 
 from pipelines.orchestration.prefect_server import answers
+from pipelines.orchestration.stage_process import end_group
 from pipelines.stages.presets import apply_preset
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -141,29 +143,46 @@ def copy_project(target: Path, database: Path | None = None) -> Project:
 
 
 @contextmanager
-def prefect_server(project: Project, home: Path) -> Iterator[str]:
+def prefect_tables(home: Path, database: Path) -> Iterator[None]:
+    """Start a Prefect server of this home within the block: its tables, which take long, are made once for all workers.
+
+    Args:
+        home: The server's PREFECT_HOME.
+        database: Where the tables are kept; the first server makes them.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{database}.lock"):
+        if database.exists():
+            shutil.copy(database, home / "prefect.db")
+        yield
+        if not database.exists():
+            with sqlite3.connect(home / "prefect.db") as made, sqlite3.connect(database) as kept:
+                made.backup(kept)
+
+
+@contextmanager
+def prefect_server(project: Project, home: Path, database: Path) -> Iterator[str]:
     """A Prefect server of its own on a free port; its API address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     address = f"http://127.0.0.1:{port}/api"
-    server = subprocess.Popen(
-        ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)],
-        env=project.environment(PREFECT_HOME=str(home), **QUIET_SERVER),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        deadline = time.monotonic() + 900
-        while not answers(f"{address}/health"):
-            assert server.poll() is None, "the Prefect server ended"
-            assert time.monotonic() < deadline, "the Prefect server did not start"
-            time.sleep(0.3)
+    with ExitStack() as down:
+        with prefect_tables(home, database):
+            server = subprocess.Popen(
+                ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)],
+                env=project.environment(PREFECT_HOME=str(home), **QUIET_SERVER),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+            down.callback(end_group, server, grace=60.0)
+            deadline = time.monotonic() + 900
+            while not answers(f"{address}/health"):
+                assert server.poll() is None, "the Prefect server ended"
+                assert time.monotonic() < deadline, "the Prefect server did not start"
+                time.sleep(0.3)
         yield address
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        server.wait(900)
 
 
 def ask(url: str, body: dict[str, Any]) -> Any:

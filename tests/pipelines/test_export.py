@@ -24,8 +24,6 @@ from pipelines import cli
 from pipelines.release import export
 from pipelines.settings import QUIET
 
-pytestmark = pytest.mark.xdist_group("exported")
-
 IMAGES = {
     "val": random_images(5, HEIGHT, WIDTH, seed=1).numpy(),
     "test": random_images(9, HEIGHT, WIDTH, seed=2).numpy(),

@@ -142,7 +142,7 @@ def test_a_flow_waits_for_a_person_and_promotes_what_he_approves(finished, prefe
     from pipelines import flows
 
     pause = flows.pause_flow_run
-    monkeypatch.setattr(flows, "pause_flow_run", lambda **how: pause(**how | {"poll_interval": 0.5}))
+    monkeypatch.setattr(flows, "pause_flow_run", lambda **how: pause(**how | {"poll_interval": 1}))
     registry = client(finished)
     registry.delete_registered_model_alias("msclnet-smoke", "champion")
     rules = preset_params("smoke", finished.root).promote.model_copy(update={"approval": True})

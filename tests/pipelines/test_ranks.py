@@ -1,10 +1,12 @@
 """Several processes of a stage, seen from outside: how they end together, and what is reported of it once."""
 
+import multiprocessing
 import os
+import runpy
 import signal
-import subprocess
 import sys
 import textwrap
+from multiprocessing.context import ForkProcess
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 WORLD = 2
 
 
-def start(folder: Path, body: str, *, params: str | None = None, meet: bool = False) -> subprocess.Popen[str]:
+def start(folder: Path, body: str, *, params: str | None = None, meet: bool = False) -> ForkProcess:
     """A stage in several processes; where they `meet`, `body` sees `processes`, and `torch`, which takes seconds."""
     if params is None:
         apply_preset(ROOT, "smoke", target=folder / "params.yaml")
@@ -48,24 +50,29 @@ def work(params):
 run_stage(work, parallel=True)
 """
     (folder / "stage.py").write_text(program)
-    variables = {"PYTHONPATH": str(ROOT), "MSCLNET_PROCESSES": str(WORLD), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, "stage.py"],
-        cwd=folder,
-        env=os.environ | variables,
-        # A test run in the background ignores SIGINT, and its children would inherit that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    # Forked, for its launcher would import torch; the ranks are new interpreters.
+    stage = multiprocessing.get_context("fork").Process(target=launch, args=[folder])
+    stage.start()
+    return stage
 
 
-def ended(process: subprocess.Popen[str], folder: Path) -> tuple[int, str, str]:
+def launch(folder: Path) -> None:
+    os.chdir(folder)
+    os.environ |= {"PYTHONPATH": str(ROOT), "MSCLNET_PROCESSES": str(WORLD), "OMP_NUM_THREADS": "1"}
+    for number, name in enumerate(("stdout", "stderr"), start=1):
+        os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT), number)
+        setattr(sys, name, os.fdopen(number, "w", closefd=False))
+    # A test run in the background ignores SIGINT, and its children would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.argv = ["stage.py"]
+    runpy.run_path("stage.py", run_name="__main__")
+
+
+def ended(process: ForkProcess, folder: Path) -> tuple[int | None, str, str]:
     """Exit code and output; no rank is left."""
-    out, err = process.communicate(timeout=900)
+    process.join(900)
     assert not any(tiny_project.lives(pid) for pid in pids(folder))
-    return process.returncode, out, err
+    return process.exitcode, (folder / "stdout").read_text(), (folder / "stderr").read_text()
 
 
 def pids(folder: Path) -> list[int]:
@@ -85,7 +92,7 @@ def test_a_signal_lets_all_end_in_order(tmp_path: Path, number: signal.Signals, 
     """
     stage = start(tmp_path, body)
     tiny_project.wait_for(lambda: len(list(tmp_path.glob("ready-*"))) == WORLD, what="the ranks")
-    stage.send_signal(number)
+    os.kill(stage.pid or 0, number)
     assert ended(stage, tmp_path) == (code, "", "")
     assert {file.name for file in tmp_path.glob("saved-*")} == {"saved-0", "saved-1"}
 
@@ -95,7 +102,7 @@ def test_no_rank_outlives_its_launcher(tmp_path: Path) -> None:
     tiny_project.wait_for(lambda: len(pids(tmp_path)) == WORLD, what="the ranks")
     ranks = pids(tmp_path)
     stage.kill()
-    stage.communicate(timeout=900)
+    stage.join(900)
     tiny_project.wait_for(
         lambda: not any(tiny_project.lives(pid) for pid in ranks), what="their end", seconds=900
     )

@@ -36,8 +36,6 @@ from pipelines.release import package
 from pipelines.release.package import copy_to, interval, model_card, release, verify
 from pipelines.settings import QUIET
 
-pytestmark = pytest.mark.xdist_group("exported")
-
 ADDRESS = f"models:/people@{CHAMPION}"
 RANKS = [0.5, 0.7, 0.6]
 REPORT = {

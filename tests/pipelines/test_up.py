@@ -21,7 +21,7 @@ from typing import Any
 import psutil
 import pytest
 import tiny_project
-from smoke_project import QUIET_SERVER
+from smoke_project import QUIET_SERVER, prefect_tables
 
 from msclnet.errors import UserError
 from pipelines import up as up_command
@@ -254,13 +254,17 @@ class Up:
 
 
 @pytest.fixture
-def up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_database: Path) -> Iterator[Up]:
+def up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_database: Path, prefect_database: Path
+) -> Iterator[Up]:
     root, home = tiny_project.setup(tmp_path, monkeypatch)
     (root / "mlruns").mkdir()
     shutil.copy(empty_database, root / "mlruns" / "mlflow.db")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.delenv("PREFECT_HOME", raising=False)
-    running = Up(root, home)
+    with prefect_tables(root / ".prefect", prefect_database):
+        running = Up(root, home)
+        running.wait_until_ready()
     yield running
     with suppress(psutil.Error):
         for process in [*psutil.Process(running.process.pid).children(recursive=True), running.process]:
@@ -271,7 +275,6 @@ def up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_database: Path) ->
 @pytest.mark.pipeline
 def test_up_runs_deployments_and_leaves_nothing_behind(up: Up, tmp_path: Path) -> None:
     root = tmp_path / "project"
-    up.wait_until_ready()
     assert f"http://127.0.0.1:{up.mlflow}/#/experiments?workflowType=machine_learning\n" in up.text()
     assert f"export PREFECT_API_URL={up.api}\n" in up.text()
     addresses: set[Any] = {c.laddr for c in psutil.net_connections() if c.status == "LISTEN"}
