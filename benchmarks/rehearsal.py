@@ -37,7 +37,7 @@ from benchmarks.sysu_mm01 import (
 from benchmarks.tables import GIB, Target, targets
 from msclnet.errors import UserError
 from pipelines import settings
-from pipelines.orchestration.overrides import apply_overrides
+from pipelines.orchestration.experiments import apply_overrides
 from pipelines.stages.config import load_params
 from pipelines.stages.paths import PARAMS, write_json
 from pipelines.stages.presets import apply_preset

@@ -13,12 +13,14 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
+from msclnet.errors import UserError
+from pipelines.console import printable
 from pipelines.gallery.commands import app as gallery
-from pipelines.release import commands as release_commands
+from pipelines.release import commands as release
 
 Modality = Literal["visible", "infrared"]
 
-_SEVERAL = ("--seeds", "--rows", "--camera")  # each may be followed by more than one value
+_SEVERAL = ("--seeds", "--rows", "--camera")  # followed by one value or more
 
 
 class Commands(TyperGroup):
@@ -26,7 +28,6 @@ class Commands(TyperGroup):
 
     def invoke(self, ctx: typer.Context) -> Any:
         """Run the chosen command."""
-        from pipelines.console import printable
         from pipelines.orchestration.stage_process import StageFailedError, sigterm_raises
         from pipelines.settings import prepare_process
         from pipelines.stages.stage import user_errors_reported
@@ -86,8 +87,7 @@ def train(
 
     Example: msclnet train --preset smoke --set train.epochs=3 --name shorter
     """
-    from pipelines.orchestration.experiments import Experiment
-    from pipelines.orchestration.overrides import parse_settings
+    from pipelines.orchestration.experiments import Experiment, parse_settings
 
     overrides = parse_settings(set_ or [])
     given = {"preset": preset, "overrides": overrides, "until": until, "name": name}
@@ -100,8 +100,7 @@ def evaluate(set_: Set = None, name: Name = None) -> None:
 
     Example: msclnet evaluate --set evaluate.trials=5
     """
-    from pipelines.orchestration.experiments import Experiment
-    from pipelines.orchestration.overrides import parse_settings
+    from pipelines.orchestration.experiments import Experiment, parse_settings
 
     overrides = parse_settings(set_ or [])
     given = {"overrides": overrides, "name": name}
@@ -125,16 +124,10 @@ def grid(
 
     Example: msclnet grid ablation --seeds 0 1 2 --rows B whole --parallel 2
     """
-    from pipelines.orchestration.overrides import parse_settings
+    from pipelines.orchestration.experiments import parse_settings
 
-    overrides = parse_settings(set_ or [])
-    chosen = {
-        "seeds": seeds or None,
-        "rows": rows or None,
-        "overrides": overrides,
-        "name": name,
-        "preset": preset,
-    }
+    chosen: dict[str, Any] = {"overrides": parse_settings(set_ or []), "name": name, "preset": preset}
+    chosen |= {"seeds": seeds or None, "rows": rows or None}
     how = {"parallel": parallel, "identical": identical}
     if not _run_flow("grid", {"grid": grid, **chosen, **how}):
         _run_grid(grid, chosen, how)
@@ -201,7 +194,6 @@ def search(
 
     Example: msclnet search yard query.jpg --camera c1 c4 --after 2026-11-01 --top 20
     """
-    from msclnet.errors import UserError
     from pipelines import search
     from pipelines.gallery.search import search_gallery
     from pipelines.gallery.work import is_named_gallery
@@ -265,55 +257,6 @@ def serve(
 
 
 @app.command()
-def export(
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="For the files.")] = Path("results/export"),
-) -> None:
-    """Write the trained network for other programs: ONNX and, where the package openvino is installed, OpenVINO.
-
-    One graph for each modality. It takes any number of uint8 RGB images as they are stored, (N, height, width, 3), and
-    normalises them itself. Each file is compared with the network on real images before it is kept, and logged to the
-    training's MLflow run.
-
-    Example: msclnet export --out /srv/models
-    """
-    from pipelines.release.export import export as write_export
-
-    write_export(out)
-
-
-@app.command()
-def promote(
-    version: Annotated[str | None, typer.Argument(help="[default: the one with the alias candidate]")] = None,
-    model: Annotated[
-        str | None, typer.Option(metavar="NAME", help="[default: tracking.registered_model of params.yaml]")
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Promote it whatever the rules say.")] = False,
-) -> None:
-    """Make a registered version the champion if the rules of params.yaml hold (docs/promotion.md).
-
-    Example: msclnet promote 5
-    """
-    from pipelines.release import promotion
-
-    promotion.promote(version, model=model, force=force)
-
-
-@app.command()
-def rollback(
-    model: Annotated[
-        str | None, typer.Option(metavar="NAME", help="[default: tracking.registered_model of params.yaml]")
-    ] = None,
-) -> None:
-    """Make the former champion the champion again; repeated, the one before it.
-
-    Example: msclnet rollback
-    """
-    from pipelines.release import promotion
-
-    promotion.rollback(model=model)
-
-
-@app.command()
 def report(
     mlflow_run: Annotated[
         str | None, typer.Option(metavar="ID", help="Log to this MLflow run. [default: those of the grids]")
@@ -361,8 +304,9 @@ def up() -> None:
     raise typer.Exit(up.main())
 
 
-app.command()(release_commands.restore)
-app.add_typer(release_commands.app, name="release")
+for command in (release.export, release.promote, release.rollback, release.restore):
+    app.command()(command)
+app.add_typer(release.app, name="release")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -392,18 +336,17 @@ def _run_stages(flow: str, given: dict[str, Any], experiment: Any, first_stage: 
     from pipelines.settings import project_root
 
     result = run_pipeline(project_root(), experiment, first_stage=first_stage, log=_print)
-    stages = [
-        {"stage": stage, "status": status, "seconds": f"{result.seconds[stage]:.1f}"}
-        for stage, status in result.stages.items()
-    ]
-    print(text_table(stages))
+    seconds = {stage: f"{taken:.1f}" for stage, taken in result.seconds.items()}
+    print(
+        text_table(
+            [{"stage": s, "status": status, "seconds": seconds[s]} for s, status in result.stages.items()]
+        )
+    )
     if rows := metric_rows(result.metrics):
         print(text_table(rows))
 
 
 def _run_grid(grid: str, chosen: dict[str, Any], how: dict[str, Any]) -> None:
-    from msclnet.errors import UserError
-    from pipelines.console import printable
     from pipelines.experiments.grid import load_grid
     from pipelines.experiments.plan import make_plan
     from pipelines.experiments.run import ending, run_grid
@@ -418,7 +361,7 @@ def _run_grid(grid: str, chosen: dict[str, Any], how: dict[str, Any]) -> None:
         print(f"written: {path}")
     if conclusion.warning:
         print(f"warning: {conclusion.warning}", file=sys.stderr)
-    if conclusion.failure and conclusion.mistaken:
+    if conclusion.failure and conclusion.repairable:
         raise UserError(conclusion.failure)
     if conclusion.failure:
         print(printable(conclusion.failure), file=sys.stderr)
@@ -427,10 +370,8 @@ def _run_grid(grid: str, chosen: dict[str, Any], how: dict[str, Any]) -> None:
 
 def _run_flow(name: str, given: dict[str, Any]) -> bool:
     """Run a flow where there is a Prefect server to record it; False without one."""
-    from msclnet.errors import UserError
-    from pipelines.console import printable
-    from pipelines.orchestration.prefect_server import server_address
     from pipelines.settings import project_root
+    from pipelines.up import server_address
 
     address = server_address()
     if address is None:
@@ -449,6 +390,4 @@ def _run_flow(name: str, given: dict[str, Any]) -> bool:
 
 
 def _print(line: str) -> None:
-    from pipelines.console import printable
-
     print(printable(line), flush=True)

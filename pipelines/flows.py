@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -37,16 +38,28 @@ from pipelines.settings import project_root
 from pipelines.stages.paths import PROMOTION
 
 APPROVAL_SECONDS = 24 * 3600  # how long a flow waits for a person
-EVALUATION = "evaluate"  # the stage that the flow `evaluate` begins with
+
+Text = str | None
+Values = dict[str, Any] | None
+Numbers = Sequence[int] | None
+Names = Sequence[str] | None
+
+
+def mistakes_reported(work: Callable[..., Any]) -> Callable[..., Any]:
+    """A function whose user's mistakes end the flow with their message, without a traceback."""
+
+    @wraps(work)
+    def reported(*arguments: Any, **named: Any) -> Any:
+        try:
+            return work(*arguments, **named)
+        except UserError as error:
+            return _failed(f"error: {printable(error)}")
+
+    return reported
 
 
 @flow(name="train", validate_parameters=True)
-def train(
-    preset: str | None = None,
-    overrides: dict[str, Any] | None = None,
-    until: str | None = None,
-    name: str | None = None,
-) -> Any:
+def train(preset: Text = None, overrides: Values = None, until: Text = None, name: Text = None) -> Any:
     """Run the pipeline up to a stage.
 
     Args:
@@ -59,7 +72,7 @@ def train(
 
 
 @flow(name="evaluate", validate_parameters=True)
-def evaluate(overrides: dict[str, Any] | None = None, name: str | None = None) -> Any:
+def evaluate(overrides: Values = None, name: Text = None) -> Any:
     """Evaluate the trained model again and draw its figures.
 
     Args:
@@ -67,19 +80,19 @@ def evaluate(overrides: dict[str, Any] | None = None, name: str | None = None) -
             cache.
         name: the experiment's name; empty: made of the overrides.
     """
-    return _run_stages(Experiment(overrides or {}, name=name or None), first_stage=EVALUATION)
+    return _run_stages(Experiment(overrides or {}, name=name or None), first_stage="evaluate")
 
 
 @flow(name="grid", validate_parameters=True)
 def grid(
     grid: str,
-    seeds: Sequence[int] | None = None,
-    rows: Sequence[str] | None = None,
-    overrides: dict[str, Any] | None = None,
-    name: str | None = None,
+    seeds: Numbers = None,
+    rows: Names = None,
+    overrides: Values = None,
+    name: Text = None,
     parallel: int = 1,
     identical: bool = False,
-    preset: str | None = None,
+    preset: Text = None,
 ) -> Any:
     """Run the cells of a grid: each row with each seed, as a DVC experiment and a child of one MLflow run.
 
@@ -102,38 +115,30 @@ def grid(
 
 @flow(name="ablation", validate_parameters=True)
 def ablation(
-    seeds: Sequence[int] | None = None,
-    rows: Sequence[str] | None = None,
-    overrides: dict[str, Any] | None = None,
-    name: str | None = None,
-    parallel: int = 1,
+    seeds: Numbers = None, rows: Names = None, overrides: Values = None, name: Text = None, parallel: int = 1
 ) -> Any:
     """Table 1 of the paper: experiments/ablation.yaml. Arguments as of the flow `grid`."""
-    return _run_cells("ablation", seeds=seeds, rows=rows, overrides=overrides, name=name, parallel=parallel)
+    chosen = {"seeds": seeds, "rows": rows, "overrides": overrides, "name": name}
+    return _run_cells("ablation", parallel=parallel, **chosen)
 
 
 @flow(name="sensitivity", validate_parameters=True)
 def sensitivity(
-    seeds: Sequence[int] | None = None,
-    rows: Sequence[str] | None = None,
-    overrides: dict[str, Any] | None = None,
-    name: str | None = None,
-    parallel: int = 1,
+    seeds: Numbers = None, rows: Names = None, overrides: Values = None, name: Text = None, parallel: int = 1
 ) -> Any:
     """Figure 6 of the paper: experiments/sensitivity.yaml. Arguments as of the flow `grid`."""
-    return _run_cells(
-        "sensitivity", seeds=seeds, rows=rows, overrides=overrides, name=name, parallel=parallel
-    )
+    chosen = {"seeds": seeds, "rows": rows, "overrides": overrides, "name": name}
+    return _run_cells("sensitivity", parallel=parallel, **chosen)
 
 
 @flow(name="regdb", validate_parameters=True)
 def regdb(
-    splits: Sequence[int] | None = None,
-    seeds: Sequence[int] | None = None,
-    overrides: dict[str, Any] | None = None,
-    name: str | None = None,
+    splits: Numbers = None,
+    seeds: Numbers = None,
+    overrides: Values = None,
+    name: Text = None,
     parallel: int = 1,
-    preset: str | None = None,
+    preset: Text = None,
 ) -> Any:
     """RegDB's ten splits and their mean: experiments/regdb.yaml, a row for each split.
 
@@ -151,12 +156,9 @@ def regdb(
 
 
 @flow(name="gallery", validate_parameters=True)
+@mistakes_reported
 def gallery(
-    name: str,
-    folder: str | None = None,
-    pattern: str | None = None,
-    table: str | None = None,
-    model: str | None = None,
+    name: str, folder: Text = None, pattern: Text = None, table: Text = None, model: Text = None
 ) -> Any:
     """Add what is new in a folder to a gallery, or embed the gallery again with the registry's champion.
 
@@ -167,29 +169,20 @@ def gallery(
         table: a CSV file with the columns path, camera, time, modality and any others.
         model: address of a model; empty: of an addition the gallery's own, of a rebuild the champion.
     """
-    from pipelines.gallery.work import add, rebuild_gallery  # half of the time in which another flow starts
+    # Half of the time in which another flow starts.
+    from pipelines.gallery.work import add, rebuild_gallery
 
-    logger = get_run_logger()
-    try:
-        if folder:
-            added = add(
-                name,
-                Path(folder),
-                pattern=pattern or None,
-                table=Path(table) if table else None,
-                model=model or None,
-            )
-            for each in added.refused:
-                logger.warning("refused: %s", printable(f"{each.path}: {each.reason}"))
-            counts: dict[str, Any] = {
-                **{kind: getattr(added, kind) for kind in ("added", "described", "unchanged")},
-                "refused": len(added.refused),
-            }
-        else:
-            rebuilt = rebuild_gallery(name, model=model or None)
-            counts = {"images": rebuilt.images, "from crops": rebuilt.from_crops, **vars(rebuilt.change)}
-    except UserError as error:
-        return _failed(f"error: {printable(error)}")
+    counts: dict[str, Any]
+    if folder:
+        described = Path(table) if table else None
+        added = add(name, Path(folder), pattern=pattern or None, table=described, model=model or None)
+        for each in added.refused:
+            get_run_logger().warning("refused: %s", printable(f"{each.path}: {each.reason}"))
+        counts = {kind: getattr(added, kind) for kind in ("added", "described", "unchanged")}
+        counts["refused"] = len(added.refused)
+    else:
+        rebuilt = rebuild_gallery(name, model=model or None)
+        counts = {"images": rebuilt.images, "from crops": rebuilt.from_crops, **vars(rebuilt.change)}
     # JSON has no NaN, which stands where nothing was asked.
     rows = [{"what": what, "value": None if value != value else value} for what, value in counts.items()]
     create_table_artifact(rows, key=f"gallery-{_key(name)}", description=f"The gallery {name}")
@@ -197,6 +190,7 @@ def gallery(
 
 
 @flow(name="watch", validate_parameters=True)
+@mistakes_reported
 def watch_gallery(name: str, newest: int = 100) -> Any:
     """Find cameras whose newest images differ from those at a gallery's start; then the run fails.
 
@@ -206,10 +200,7 @@ def watch_gallery(name: str, newest: int = 100) -> Any:
     """
     from pipelines.gallery.watch import watch  # as above
 
-    try:
-        found = watch(name, newest=newest)
-    except UserError as error:
-        return _failed(f"error: {printable(error)}")
+    found = watch(name, newest=newest)
     create_table_artifact(
         [asdict(change) for change in found.changes],
         key=f"watch-{_key(name)}",
@@ -227,6 +218,7 @@ def run_on_server(address: str, name: str, parameters: dict[str, Any]) -> State[
         return globals()[name](**parameters, return_state=True)
 
 
+@mistakes_reported
 def _run_stages(experiment: Experiment, first_stage: str | None = None) -> Any:
     rows: dict[str, dict[str, Any]] = {}
 
@@ -248,16 +240,11 @@ def _run_stages(experiment: Experiment, first_stage: str | None = None) -> Any:
             run_stage=stage_as_task,
             log=_log,
         )
-    except UserError as error:
-        return _failed(f"error: {printable(error)}")
     finally:
         if rows:  # also after a failure: what was done, and where it stopped
             create_table_artifact([*rows.values()], key="stages", description="What each stage did")
     _show(result)
-    try:
-        ask_for_approval(result.json(PROMOTION, {}))
-    except UserError as error:
-        return _failed(f"error: {printable(error)}")
+    ask_for_approval(result.json(PROMOTION, {}))
     return {"stages": result.stages, "experiment": result.name or None}
 
 
@@ -297,6 +284,7 @@ def _show(result: RunResult) -> None:
             create_markdown_artifact(picture, key=key, description=file_name)
 
 
+@mistakes_reported
 def _run_cells(grid: str, *, parallel: int, identical: bool = False, **chosen: Any) -> Any:
     """Run a grid's cells as tasks; of what is chosen (see `make_plan`) an empty value counts as not given."""
     logger = get_run_logger()
@@ -308,21 +296,18 @@ def _run_cells(grid: str, *, parallel: int, identical: bool = False, **chosen: A
         logger.log(logging.WARNING if outcome.error else logging.INFO, "%s", printable(ending(outcome)))
 
     root = project_root()
-    try:
-        given = {key: value or None for key, value in chosen.items()}
-        plan = make_plan(root, load_grid(root, grid), **given)
-        conclusion = run_grid(
-            root,
-            plan,
-            run=cell_as_task,
-            parallel=parallel,
-            identical=identical,
-            environment={"MSCLNET_FLOW_RUN_ID": str(flow_run.id)},
-            log=_log,
-            on_end=report,
-        )
-    except UserError as error:
-        return _failed(f"error: {printable(error)}")
+    given = {key: value or None for key, value in chosen.items()}
+    plan = make_plan(root, load_grid(root, grid), **given)
+    conclusion = run_grid(
+        root,
+        plan,
+        run=cell_as_task,
+        parallel=parallel,
+        identical=identical,
+        environment={"MSCLNET_FLOW_RUN_ID": str(flow_run.id)},
+        log=_log,
+        on_end=report,
+    )
     description = f"{plan.grid.title}; percent, over the seeds"
     create_table_artifact(conclusion.rows, key=f"grid-{_key(plan.name)}", description=description)
     for path in conclusion.written:
@@ -330,7 +315,7 @@ def _run_cells(grid: str, *, parallel: int, identical: bool = False, **chosen: A
     if conclusion.warning:
         logger.warning("%s", conclusion.warning)
     if conclusion.failure:
-        return _failed(f"{'error: ' if conclusion.mistaken else ''}{printable(conclusion.failure)}")
+        return _failed(f"{'error: ' if conclusion.repairable else ''}{printable(conclusion.failure)}")
     return {"grid": plan.name, "rows": conclusion.rows}
 
 

@@ -1,7 +1,4 @@
-"""Search in your own folder: which gallery images show the person of a query?
-
-`msclnet search folder/ img.jpg`
-"""
+"""`msclnet search` in a folder: which of its images show the person of a query?"""
 
 import json
 import os
@@ -31,8 +28,7 @@ CHAMPION = "models:/msclnet@champion"
 SHOWN = 5  # images of each ranking that are printed
 SHOWN_SCALED = 3  # images whose scaling is printed by name
 
-Size = tuple[int, int]
-"""Height and width in pixels."""
+Size = tuple[int, int]  # height and width in pixels
 
 
 def search(
@@ -54,13 +50,8 @@ def search(
         query_modality, gallery_modality: `visible` or `infrared`; never guessed.
         top: Images in a picture, 1 to 100.
         out: Folder of the results; a former search's are replaced.
-        model: Folder with model.safetensors and network.json, or `models:/NAME@ALIAS` or `models:/NAME/VERSION`;
-            None: see `open_default_model`.
+        model: See `open_model`; None: see `open_default_model`.
         size: `HEIGHTxWIDTH` of the images that the network takes, for a folder that does not name it.
-
-    Raises:
-        UserError: A place does not exist, a query cannot be read, the gallery holds no readable image, there is no
-            such model, or an option is out of range.
     """
     if not 1 <= top <= 100:
         raise UserError(f"--top {top}: give a number from 1 to 100")
@@ -84,12 +75,13 @@ def search(
             f"{gallery}: none of the {len(files)} images is readable; the first is "
             f"{unreadable[0].path}: {unreadable[0].reason}"
         )
+    scaled = queries.scaled + found.scaled
     warnings = [
         *_doubts(queries, "--query-modality", query_modality),
         *_doubts(found, "--modality", gallery_modality),
-        *(f"{path}: {note}" for path, note in (queries.scaled + found.scaled)[:SHOWN_SCALED]),
+        *(f"{path}: {note}" for path, note in scaled[:SHOWN_SCALED]),
     ]
-    if (more := len(queries.scaled + found.scaled) - SHOWN_SCALED) > 0:
+    if (more := len(scaled) - SHOWN_SCALED) > 0:
         warnings.append(f"{more} more images of more than 8 bits were scaled in the same way")
     for each in unreadable:
         print(f"left out: {one_line(each.path)}: {one_line(each.reason)}", file=sys.stderr)
@@ -125,11 +117,7 @@ def search(
 
 
 def open_default_model(*, size: Size | None = None) -> SearchModel:
-    """The registry's champion where there is one, else the model of results/train.
-
-    Raises:
-        UserError: There is neither.
-    """
+    """The registry's champion where there is one, else the model of results/train."""
     try:
         return open_model(CHAMPION, size=size)
     except UserError:
@@ -143,9 +131,6 @@ def open_model(address: str, *, size: Size | None = None) -> SearchModel:
         address: `models:/NAME@ALIAS`, `models:/NAME/VERSION`, the file of a release, or a folder with
             model.safetensors and network.json.
         size: Of the images, for a folder that does not name it.
-
-    Raises:
-        UserError: There is no such model, its files are damaged, or its image size is not known or another one.
     """
     if Path(address).is_file():
         return _model_of_release(Path(address), size)
@@ -192,8 +177,8 @@ def _model_of_folder(folder: Path, size: Size | None) -> SearchModel:
                 f"{path}: no such file; run `dvc repro train`, or give --model a folder with {weights.name} and "
                 f"{spec_path.name}, or a registered model such as models:/msclnet@champion"
             )
-    spec = _read_json(spec_path)
-    if not {"identities", "model", "synergy"} <= set(spec):
+    spec = paths.read_json(spec_path, stage=folder.name)
+    if not isinstance(spec, dict) or not {"identities", "model", "synergy"} <= set(spec):
         raise UserError(f"{spec_path} does not describe a network; run `dvc repro train --force`")
     identity = {"folder": str(folder), "weights_sha256": file_digest(weights)}
     return _load(weights, spec, _size_of_folder(folder, size), identity)
@@ -224,7 +209,7 @@ def _size_of_folder(folder: Path, size: Size | None) -> Size:
     near = paths.PREPROCESS_REPORT
     for path in (folder / near.name, folder.parent / near.parent.name / near.name):
         if path.is_file():
-            report = _read_json(path)
+            report = paths.read_json(path, stage=path.parent.name)
             try:
                 return _agreed(size, (int(report["height"]), int(report["width"])), source=str(path))
             except (KeyError, TypeError, ValueError) as error:
@@ -254,14 +239,6 @@ def _parse_size(text: str | None) -> Size | None:
     if match is None:
         raise UserError(f"--size {text}: give HEIGHTxWIDTH, such as 288x144")
     return int(match[1]), int(match[2])
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}); run `dvc repro {path.parent.name} --force`") from error
-    return values if isinstance(values, dict) else {}
 
 
 def _check_places(query: Sequence[Path], gallery: Path, out: Path) -> None:

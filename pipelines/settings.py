@@ -78,11 +78,7 @@ class Settings(BaseSettings):
 
 
 def read_settings() -> Settings:
-    """The settings, as the environment is now.
-
-    Raises:
-        UserError: A variable has a value that is not allowed; every one is named.
-    """
+    """The settings, as the environment is now; every variable whose value is not allowed is named."""
     try:
         return Settings()
     except ValidationError as error:
@@ -90,10 +86,9 @@ def read_settings() -> Settings:
 
 
 def home(root: Path | None = None) -> Path:
-    """Folder of what belongs to no single run: `mlruns/`, `checkpoints/`, `.prefect/`; absolute.
+    """Folder of `mlruns/`, `checkpoints/` and `.prefect/`; absolute.
 
-    Args:
-        root: the project, where MSCLNET_HOME is not set; default: the one whose stage DVC runs, or the present folder.
+    Where MSCLNET_HOME is not set it is `root`, by default the project whose stage DVC runs, or the present folder.
     """
     return _absolute(read_settings().home or root or Path(os.environ.get("DVC_ROOT") or "."))
 
@@ -104,11 +99,7 @@ def project() -> Path:
 
 
 def project_root() -> Path:
-    """The nearest folder, from the present one upwards, that has a dvc.yaml.
-
-    Raises:
-        UserError: There is none.
-    """
+    """The nearest folder, from the present one upwards, that has a dvc.yaml."""
     start = Path.cwd().resolve()
     for folder in (start, *start.parents):
         if (folder / "dvc.yaml").is_file():
@@ -189,11 +180,7 @@ def workers(default: int) -> int:
 def device() -> "torch.device":
     """The device that MSCLNET_DEVICE names; `auto` takes a GPU when there is one.
 
-    Processes that were started together get a GPU each, by their number on this machine. On a CPU the process keeps
-    from now on what it frees, see `keep_freed_memory`.
-
-    Raises:
-        UserError: The device does not exist here.
+    Processes that were started together get a GPU each. This also sets torch's threads and, on a CPU, the C library.
     """
     import torch
 

@@ -1,9 +1,12 @@
 """`make up`: the MLflow UI, the Prefect server and a worker with the deployments, on this machine alone, until Ctrl-C.
 
+Commands and flows look for the Prefect server by `server_address`.
 The servers listen on 127.0.0.1, at MLFLOW_PORT and PREFECT_PORT. All that they keep lies under MSCLNET_HOME (default:
 the project), in mlruns/ and .prefect/. docs/operations.md says how to serve other machines.
 """
 
+import base64
+import http.client
 import os
 import signal
 import socket
@@ -11,14 +14,16 @@ import subprocess
 import sys
 import time
 import tomllib
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from msclnet.errors import UserError
+from msclnet.tracking.masking import mask
 from pipelines.console import printable
-from pipelines.orchestration.prefect_server import answers, is_prefect
 from pipelines.orchestration.stage_process import end_group, sigterm_raises
 from pipelines.settings import home, project_root, read_settings
 from pipelines.stages.config import read_yaml
@@ -37,17 +42,11 @@ class ServiceError(RuntimeError):
 
 @dataclass(frozen=True)
 class Service:
-    """A server as a child process, in a session of its own: Ctrl-C in the terminal reaches this process alone.
-
-    Attributes:
-        name: for messages.
-        process: the child.
-        log: the file with its output.
-    """
+    """A server as a child process, in a session of its own: Ctrl-C in the terminal reaches this process alone."""
 
     name: str
     process: subprocess.Popen[bytes]
-    log: Path
+    log: Path  # of its output
 
     def check(self) -> None:
         """Raise ServiceError, with the server's last lines, if it has ended."""
@@ -71,18 +70,9 @@ class Service:
 
 
 def main() -> int:
-    """Bring all up, wait, take all down.
-
-    Returns:
-        Exit status: 0 after Ctrl-C, 1 if a server failed.
-
-    Raises:
-        UserError: A port is taken or not allowed, before anything is started.
-        SystemExit: 143 after SIGTERM.
-    """
-    signal.signal(
-        signal.SIGINT, signal.default_int_handler
-    )  # also where a shell has started this in the background
+    """Bring all up, wait, take all down; exit status 0 after Ctrl-C, 1 if a server failed."""
+    # Also where a shell has started this in the background.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with sigterm_raises(), ExitStack() as down:
             services = bring_up(project_root(), down)
@@ -99,11 +89,7 @@ def main() -> int:
 
 
 def bring_up(root: Path, down: ExitStack) -> list[Service]:
-    """Start all services, register the deployments and print the addresses.
-
-    Returns:
-        The services, all of them ready.
-    """
+    """Start all services, register the deployments and print the addresses; returns the services, all ready."""
     place, settings = home(root), read_settings()
     remote = os.environ.get("MLFLOW_TRACKING_URI", "").startswith(("http://", "https://"))
     api = f"http://{HOST}:{settings.prefect_port}/api"
@@ -233,3 +219,42 @@ def _address_in_prefect_toml(root: Path) -> str | None:
     except (OSError, tomllib.TOMLDecodeError):
         return None
     return settings.get("api", {}).get("url")
+
+
+def server_address() -> str | None:
+    """The API address of the Prefect server to use, or None to run without one.
+
+    PREFECT_API_URL counts where it is set; otherwise a server that answers at PREFECT_PORT, which is what `make up`
+    starts.
+    """
+    given = os.environ.get("PREFECT_API_URL")
+    address = given or f"http://{HOST}:{read_settings().prefect_port}/api"
+    if is_prefect(address):
+        return address
+    if given:
+        raise UserError(
+            f"PREFECT_API_URL={mask(given)}: no Prefect server answers there; start it (make up), or unset the variable"
+        )
+    return None
+
+
+def is_prefect(api: str) -> bool:
+    """Whether a Prefect server answers at an API address; the answer of any other server differs from `true`."""
+    return answers(f"{api}/health", expected=b"true")
+
+
+def answers(url: str, *, login: str = "", expected: bytes | None = None) -> bool:
+    """Whether a GET of the address succeeds, with the `expected` answer; login: `user:password`.
+
+    Without a login a server that asks for it counts as answering.
+    """
+    try:
+        request = urllib.request.Request(url)
+        if login:
+            request.add_header("Authorization", f"Basic {base64.b64encode(login.encode()).decode()}")
+        with urllib.request.urlopen(request, timeout=3.0) as response:
+            return expected in (None, response.read(100).strip())
+    except urllib.error.HTTPError as error:
+        return not login and error.code in (401, 403)  # it is there, and the flow itself has the key
+    except (OSError, ValueError, http.client.HTTPException):  # the last for an address that is none
+        return False

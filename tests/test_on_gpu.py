@@ -148,10 +148,9 @@ def on_gpu(folder: Path, **changes: Any) -> Any:
     return make_training(folder, network=seeded_network().to(GPU), **changes)
 
 
-@pytest.mark.parametrize("switch", ["on", "off"])
-def test_a_stopped_training_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, switch: str) -> None:
-    monkeypatch.setenv("MSCLNET_CUDA_GRAPHS", switch)
-    whole = on_gpu(tmp_path / "whole")
+@pytest.mark.parametrize("graphs", [True, False])
+def test_a_stopped_training_goes_on(tmp_path: Path, graphs: bool) -> None:
+    whole = on_gpu(tmp_path / "whole", graphs=graphs)
     expected = whole.run()
 
     class StoppedError(Exception):
@@ -161,8 +160,8 @@ def test_a_stopped_training_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         raise StoppedError
 
     with pytest.raises(StoppedError):
-        on_gpu(tmp_path / "parts", report=tiny_training.at(2, stop)).run()
-    second = resumed(tmp_path / "parts", device=GPU)
+        on_gpu(tmp_path / "parts", report=tiny_training.at(2, stop), graphs=graphs).run()
+    second = resumed(tmp_path / "parts", device=GPU, graphs=graphs)
     found = second.run()
     assert len(second.progress.history) == EPOCHS
     assert second.progress.history[-1]["total"] == pytest.approx(

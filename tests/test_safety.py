@@ -47,7 +47,7 @@ PLACES = {
     "build_opener": (),
     # Of names that stand in our own code, for packages that may be missing or are imported late.
     "import_module": ("msclnet/export/stream.py", "benchmarks/__main__.py"),
-    "urlopen": ("pipelines/orchestration/prefect_server.py",),
+    "urlopen": ("pipelines/up.py",),
     "urlretrieve": (),
     "tarfile.open": ("msclnet/datasets/archive.py",),  # read as a stream, never unpacked
 }

@@ -4,7 +4,6 @@ A step launches some 1,400 to 2,100 kernels, each of which takes a processor 20 
 kernels themselves run, or longer (docs/benchmarks.md). A graph is started by a single call.
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,7 +14,6 @@ from msclnet.errors import UserError, ran_out_of_memory
 from msclnet.training.step import Batch, Step, distinct_in, tensors_of
 
 WARM_UP = 3  # steps before the recording: the optimizer's state, the libraries' choices
-SWITCH = "MSCLNET_CUDA_GRAPHS"
 
 
 class GraphedStep:
@@ -79,24 +77,16 @@ class GraphedStep:
                 raise
             reason = str(error).splitlines()[0]
             raise UserError(
-                f"the training step could not be recorded as a CUDA graph ({reason}); set the variable {SWITCH} to "
-                "off to take it kernel by kernel, which gives the same results more slowly"
+                f"the training step could not be recorded as a CUDA graph ({reason}); set MSCLNET_CUDA_GRAPHS to off "
+                "to take it kernel by kernel, which gives the same results more slowly"
             ) from error
         self._graph = graph
 
 
-def graphs_wanted() -> bool:
-    """Whether the variable MSCLNET_CUDA_GRAPHS leaves recording on; UserError for another word than on or off."""
-    wanted = os.environ.get(SWITCH) or "on"
-    if wanted not in ("on", "off"):
-        raise UserError(f"{SWITCH}: expected on or off, not {wanted!r}")
-    return wanted == "on"
-
-
-def fastest_step(step: Step) -> Step | GraphedStep:
-    """The step as it is, or recorded where that is possible and wanted."""
+def fastest_step(step: Step, *, graphs: bool) -> Step | GraphedStep:
+    """The step as it is, or recorded where that is possible and wanted (`graphs`)."""
     possible = step.device.type == "cuda" and step.processes.world == 1
-    return GraphedStep(step) if graphs_wanted() and possible else step
+    return GraphedStep(step) if graphs and possible else step
 
 
 @contextmanager

@@ -99,6 +99,7 @@ class Training:
             identities, and then `keep` must be `last`. Only rank 0's figures count.
         recorder: Gets the state and the figures of each epoch.
         processes: Those that train together; see msclnet.distributed.
+        graphs: Whether a GPU's step is recorded as a CUDA graph.
 
     Attributes:
         progress: What is done so far.
@@ -115,6 +116,7 @@ class Training:
     validate: Callable[[nn.Module], Mapping[str, float]]
     recorder: Recorder
     processes: Processes = ALONE
+    graphs: bool = True
 
     def __post_init__(self) -> None:
         self.device = next(self.network.parameters()).device
@@ -173,7 +175,7 @@ class Training:
         first, last = self.steps_done, self.section.epochs * self.schedule.steps_per_epoch
         started, hidden = time.perf_counter(), self.processes.rank > 0
         how = {"precision": self.section.precision, "device": self.device, "processes": self.processes}
-        step = fastest_step(Step(self.network, self.objective, self.optimizer, **how))
+        step = fastest_step(Step(self.network, self.objective, self.optimizer, **how), graphs=self.graphs)
         try:
             with (
                 self._stopping,

@@ -20,11 +20,7 @@ _LSTM = ("synergy.reading", "synergy.rounds", "synergy.rank", "synergy.bias")
 
 
 def effective(params: Mapping[str, Any]) -> str:
-    """The parameters that can change what is tested, as text: equal texts mean identical by construction.
-
-    Args:
-        params: parameters by dotted key. All keys of another project count.
-    """
+    """The parameters (by dotted key) that can change what is tested, as text: equal texts give identical networks."""
     kept = {key: value for key, value in params.items() if not key.startswith(_WITHOUT_EFFECT)}
     if "loss.routing" in params:
         idle = tuple(_idle(params))
@@ -33,11 +29,10 @@ def effective(params: Mapping[str, Any]) -> str:
 
 
 def same_setting(recorded: Mapping[str, Any], present: Mapping[str, Any]) -> bool:
-    """Whether a record was made with the present parameters, as far as they have an effect.
+    """Whether a record was made with the present parameters, as far as they have an effect; seeds are not compared.
 
-    A parameter without effect in both, such as the form of a loss that is off, makes no other setting. A parameter that
-    is younger than the record counts as having had its present value: where that value
-    changes results, msclnet.recipe has been raised. A recorded precision agrees with `auto`. Seeds are not compared.
+    A parameter that is younger than the record counts as having had its present value: where that value changes
+    results, msclnet.recipe has been raised. A recorded precision agrees with `auto`.
     """
     chosen = {key: "auto" for key in _PRECISION if present.get(key) == "auto" and key in recorded}
     return effective({**present, **recorded, **chosen}) == effective(present)

@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from msclnet.errors import UserError
 from pipelines.stages.config import describe, flatten, read_yaml, suggestion
-from pipelines.stages.params import Fraction, NotNegative, Seed
+from pipelines.stages.params import Fraction, NotNegative, Section, Seed
 
 FOLDER = Path("experiments")
 SEED_KEY = "seed"  # set for each cell
@@ -16,33 +16,27 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]
 Percent = Annotated[float, Field(ge=0, le=100)]
 
 
-class Strict(BaseModel):
-    """Unknown keys are errors, and values are not converted."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class Paper(Strict):
+class Paper(Section):
     """The paper's figures for a row, in percent, on the paper's data set."""
 
     rank1: Percent
     mAP: Percent | None = None
 
 
-class Point(Strict):
+class Point(Section):
     """The place of a row on a curve."""
 
     parameter: Name
     value: NotNegative
 
 
-class Row(Strict):
+class Row(Section):
     """One setting: `overrides` on top of the grid's, and `preset` in place of the grid's."""
 
     name: Name
     title: str = ""
     preset: str | None = None
-    overrides: dict[str, Any] = {}
+    overrides: dict[str, Any] = Field(default_factory=dict)
     paper: Paper | None = None
     point: Point | None = None
     note: str = ""
@@ -53,7 +47,7 @@ class Row(Strict):
         return self.title or self.name
 
 
-class Grid(Strict):
+class Grid(Section):
     """A file of experiments/.
 
     Attributes:
@@ -74,7 +68,7 @@ class Grid(Strict):
     name: Name
     title: str
     preset: str
-    overrides: dict[str, Any] = {}
+    overrides: dict[str, Any] = Field(default_factory=dict)
     seeds: Annotated[list[Seed], Field(min_length=1)]
     until: str
     score: Literal["validation", "test"]
@@ -115,11 +109,7 @@ def grid_names(root: Path) -> list[str]:
 
 
 def load_grid(root: Path, name: str) -> Grid:
-    """Read experiments/<name>.yaml, with the rows of another grid where it names one.
-
-    Raises:
-        UserError: there is no such file, or a key or value in it is wrong; every mistake is named.
-    """
+    """Read experiments/<name>.yaml, with the rows of another grid where it names one; every mistake is named."""
     grid = _read(root, name)
     if not isinstance(grid.rows, str):
         return grid

@@ -19,27 +19,18 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class GridCell:
-    """One row with one seed.
+    """One row with one seed."""
 
-    Attributes:
-        grid: the name under which experiments and records are kept.
-        row: the row.
-        seed: its seed.
-        cell: the experiment.
-        score: `validation` or `test`.
-        params: the parameters that its stages read, by dotted key.
-        same_as: name of an earlier row that is identical by construction, or None.
-        reports: whether its record keeps the report of every protocol and feature, for the mean over rows.
-    """
-
-    grid: str
+    grid: str  # the name under which experiments and records are kept
     row: Row
     seed: int
     cell: Experiment
-    score: str
-    params: dict[str, Any]
-    same_as: str | None = None
-    reports: bool = False
+    score: str  # `validation` or `test`
+    params: dict[str, Any]  # that its stages read, by dotted key
+    same_as: str | None = None  # an earlier row that is identical by construction
+    reports: bool = (
+        False  # whether its record keeps the report of every protocol and feature, for the mean over rows
+    )
 
     def find(self, records: Sequence[Record]) -> Record | None:
         """Its record, by row and seed."""
@@ -58,23 +49,14 @@ class GridCell:
 
 @dataclass(frozen=True)
 class Plan:
-    """A grid as it is to be run.
+    """A grid as it is to be run."""
 
-    Attributes:
-        name: the name under which experiments and records are kept.
-        grid: as declared.
-        overrides: given in addition to the file's, for every cell.
-        cells: in the order of the rows, then of the seeds; rows that are identical by construction among them.
-        others: likewise, of the rows that are not to be run now.
-        tracking: MLflow experiment of the cells; empty where the parameters name none.
-    """
-
-    name: str
-    grid: Grid
-    overrides: dict[str, Any]
-    cells: list[GridCell]
-    others: list[GridCell]
-    tracking: str
+    name: str  # the name under which experiments and records are kept
+    grid: Grid  # as declared
+    overrides: dict[str, Any]  # in addition to the file's, for every cell
+    cells: list[GridCell]  # by row, then by seed; rows that are identical by construction among them
+    others: list[GridCell]  # likewise, of the rows that are not to be run now
+    tracking: str  # MLflow experiment of the cells; empty where the parameters name none
 
 
 def make_plan(
@@ -97,9 +79,6 @@ def make_plan(
         overrides: values of params.yaml by dotted key, for every cell.
         preset: in place of the grid's.
         name: what the experiments' names begin with and the file of records is called; None: the grid's name.
-
-    Raises:
-        UserError: a mistake, named with its row; or experiments or records of other parameters have these names.
     """
     overrides, name = flatten(overrides or {}), name or grid.name
     seeds = list(dict.fromkeys(grid.seeds if seeds is None else seeds))

@@ -1,7 +1,7 @@
 """Turns a finished cell into its committed record: setting, seed, commit, machine, cost, figures, history."""
 
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ def record_of(root: Path, planned: GridCell, result: RunResult) -> dict[str, Any
     history = result.files.get(str(paths.HISTORY))
     rows = read_history(history) if history else []
     run = result.json(paths.RUN, {})
+    precision = {"precision": run["precision"]} if "precision" in run else {}  # what `auto` stood for
     if planned.score == "validation":
         figures: dict[str, Any] = {"validation": _kept(rows, run.get("kept_epoch"))}
     else:
@@ -37,7 +38,7 @@ def record_of(root: Path, planned: GridCell, result: RunResult) -> dict[str, Any
         "data": _data(result.lock),
         "data_differences": len(result.json(paths.DOWNLOAD_REPORT, {}).get("differences", ())),
         "machine": {**_this_machine(), "trained_here": result.stages.get("train") == "run"},
-        "training": _training_cost(planned.params, rows) | _precision(run),
+        "training": _training_cost(planned.params, rows) | precision,
         "stages": {
             name: {"status": status, "seconds": round(result.seconds.get(name, 0.0), 1)}
             for name, status in result.stages.items()
@@ -81,12 +82,8 @@ def setting(planned: GridCell) -> dict[str, Any]:
 
 
 def _this_machine() -> dict[str, Any]:
-    """Processor, cores, GPU and torch of this machine; nothing that names it."""
-    try:
-        torch = version("torch")
-    except PackageNotFoundError:
-        torch = "none"
-    return {"cores": settings.cores(), "device": processor(), "torch": torch}
+    """Cores, processor or GPU, and torch of this machine; nothing that names it."""
+    return {"cores": settings.cores(), "device": processor(), "torch": version("torch")}
 
 
 def _training_cost(params: Mapping[str, Any], rows: Sequence[Mapping[str, float]]) -> dict[str, Any]:
@@ -118,11 +115,6 @@ def _kept(rows: list[dict[str, float]], epoch: int | None) -> dict[str, float]:
     return {
         name.removeprefix("val_"): v for row in scored for name, v in row.items() if name.startswith("val_")
     }
-
-
-def _precision(run: Mapping[str, Any]) -> dict[str, str]:
-    """The precision that `auto` stood for."""
-    return {"precision": run["precision"]} if "precision" in run else {}
 
 
 def _data(lock: str) -> dict[str, str]:

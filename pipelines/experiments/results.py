@@ -25,22 +25,12 @@ def recipe_of(record: Mapping[str, Any]) -> int:
 
 
 def read_results(root: Path, grid: str) -> list[dict[str, Any]]:
-    """All records of a grid by row and seed, at most one for each; empty where there are none.
-
-    Raises:
-        UserError: a line is damaged, or two lines are of the same row and seed.
-    """
+    """All records of a grid by row and seed, at most one for each; empty where there are none."""
     return [record for _, record in _read(root / records_file(grid), records_file(grid))]
 
 
 def write_result(root: Path, grid: str, record: Mapping[str, Any]) -> None:
-    """Add a record, or put it in the place of the one with its row and seed; the other lines stay as they are.
-
-    Several programs may do so at once. The file is replaced as a whole, so that an interruption leaves it complete.
-
-    Raises:
-        UserError: the file that is there is damaged.
-    """
+    """Add a record, or put it in the place of the one with its row and seed; several programs may do so at once."""
     name = records_file(grid)
     locks = root / ".dvc" / "tmp" / "flows" / "locks"
     locks.mkdir(parents=True, exist_ok=True)
@@ -54,13 +44,11 @@ def write_result(root: Path, grid: str, record: Mapping[str, Any]) -> None:
 
 
 def images_differ(records: Iterable[Mapping[str, Any]]) -> bool:
-    """Whether records with the same parameters of the data have different digests of it: other images, or other code.
-
-    The raw images depend on the section `download` alone: RegDB's splits share them.
-    """
+    """Whether records with the same parameters of the data have different digests of it."""
     seen: dict[tuple[str, str], str] = {}
     for record in records:
         for path, digest in record.get("data", {}).items():
+            # RegDB's splits share the raw images.
             sections = ("download.",) if path.startswith("data/raw/") else ("download.", "preprocess.")
             given = {key: value for key, value in record["params"].items() if key.startswith(sections)}
             if seen.setdefault((path, json.dumps(given, sort_keys=True)), digest) != digest:

@@ -36,7 +36,7 @@ class CellEnd:
 
 @dataclass(frozen=True)
 class CellOutcome:
-    """How a cell (`piece`) ended: with a result or an error, after so many seconds."""
+    """How a cell (`piece`) ended: with a CellEnd or an error, after so many seconds."""
 
     piece: Any
     result: Any
@@ -46,21 +46,13 @@ class CellOutcome:
 
 @dataclass(frozen=True)
 class Conclusion:
-    """The outcome of a grid.
+    """The outcome of a grid."""
 
-    Attributes:
-        rows: a table with a line for each of the grid's rows, and one for their mean where they have one.
-        failure: why the whole is not complete, or empty.
-        mistaken: whether the user can mend all of the failure: nothing crashed.
-        warning: what a reader of the figures must know, or empty.
-        written: the files of the mean over RegDB's splits, relative to the project.
-    """
-
-    rows: list[dict[str, str]]
-    failure: str = ""
-    mistaken: bool = False
-    warning: str = ""
-    written: list[Path] = field(default_factory=list)
+    rows: list[dict[str, str]]  # a table of the grid's rows, and of their mean where they have one
+    failure: str = ""  # why the whole is not complete
+    repairable: bool = False  # whether the user can repair all of the failure: nothing crashed
+    warning: str = ""  # what a reader of the figures must know
+    written: list[Path] = field(default_factory=list)  # the mean over RegDB's splits, relative to the project
 
 
 def run_grid(
@@ -131,16 +123,7 @@ def run_grid_cell(
     log: Log = print,
     stop: Event | None = None,
 ) -> CellEnd:
-    """Run one cell and write its record, or take the record that is there.
-
-    A record counts if it was made of the same parameters by the present recipe; a name alone proves nothing. A training
-    that diverged is a result and gets a record as well.
-
-    Raises:
-        UserError: a mistake, reported by a stage for example.
-        StageFailedError: a stage crashed at every attempt.
-        StageCancelledError: `stop` was set.
-    """
+    """Run one cell and write its record, also of a divergence; or take the record that is there. Errors of the run."""
     lock = root / FLOWS / "locks" / f"cell-{planned.cell.name}"
     with held(lock, waiting="another run has this cell: waiting for its end", log=log, stop=stop):
         former = planned.find(read_results(root, planned.grid))
@@ -170,9 +153,6 @@ def run_parallel(
 
     A failing piece is noted and the others go on. Whatever ends the call early (Ctrl-C, SIGTERM, a cancelled flow run)
     sets the event that every call has been given, and waits for those under way to end; no further piece is begun.
-
-    Raises:
-        UserError: `parallel` is less than 1.
     """
     if parallel < 1:
         raise UserError(f"parallel is {parallel}: give the number of runs at a time, 1 or more")
@@ -239,7 +219,7 @@ def conclude(root: Path, plan: Plan, outcomes: Sequence[CellOutcome]) -> Conclus
     return Conclusion(
         rows=rows,
         failure="\n".join([start, *reasons]) if failed else "",
-        mistaken=bool(failed) and all(isinstance(outcome.error, UserError) for outcome in failed),
+        repairable=bool(failed) and all(isinstance(outcome.error, UserError) for outcome in failed),
         warning=warning if differing else "",
         written=written,
     )

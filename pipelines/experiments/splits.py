@@ -9,9 +9,9 @@ from msclnet.errors import UserError
 from msclnet.files import replaced_file
 from pipelines.experiments.results import records_file
 from pipelines.experiments.statistics import DIRECTIONS, spread
+from pipelines.stages.scoring import METRICS
 
 FOLDER = Path("results/regdb")
-METRICS = ("rank1", "rank5", "rank10", "rank20", "mAP", "mINP")
 COLUMNS = {
     f"{short} {title}": (direction, metric)
     for direction, short in DIRECTIONS.items()
@@ -19,16 +19,8 @@ COLUMNS = {
 }
 """Column of the table -> direction and metric."""
 _LABELS = (
-    "dataset",
-    "mode",
-    "shots",
-    "sampler",
-    "direction",
-    "feature",
-    "flip",
-    "embedding",
-    "re_ranking",
-    "trials",
+    *("dataset", "mode", "shots", "sampler", "direction"),
+    *("feature", "flip", "embedding", "re_ranking", "trials"),
 )
 
 
@@ -49,9 +41,6 @@ def summarise(
         A dict ready for JSON. `data_differences` counts the differences from the published data set. `results` has one
         entry for each direction, feature and re-ranking, with all labels and {`mean`, `std`, `per_split`} for each
         metric, `per_split` in the order of `splits`.
-
-    Raises:
-        UserError: the reports of a record are of another split or data set.
     """
     by_split: dict[int, list[Mapping[str, Any]]] = {}
     for record in records:

@@ -55,18 +55,9 @@ def spread(values: Sequence[float]) -> Spread:
 def paired_difference(
     row: Mapping[int, float], baseline: Mapping[int, float], *, alpha: float = 0.05
 ) -> Difference | None:
-    """Row minus baseline over the seeds that both have, with the interval of the paired t-test.
+    """Row minus baseline (seed -> figure) over the seeds that both have, with the paired t-test's 1 - alpha interval.
 
-    It assumes that seeds are independent draws and that the differences are normal. With 3 seeds it is wide, as it has
-    to be. Both are scored on the same identities.
-
-    Args:
-        row: seed -> figure.
-        baseline: seed -> figure.
-        alpha: 1 - confidence.
-
-    Returns:
-        None where they have no seed in common.
+    It assumes that seeds are independent draws and that the differences are normal. None without a common seed.
     """
     seeds = tuple(sorted(row.keys() & baseline.keys()))
     if not seeds:
@@ -82,21 +73,13 @@ def paired_difference(
 
 @dataclass(frozen=True)
 class RowStatistics:
-    """A row of a grid over its seeds.
-
-    Attributes:
-        name: of the row.
-        seeds: those with figures.
-        diverged: those whose training diverged.
-        spreads: title of a figure -> mean and deviation.
-        differences: title of a figure -> paired difference from the baseline; none for the baseline itself.
-    """
+    """A row of a grid over its seeds; figures by title."""
 
     name: str
-    seeds: tuple[int, ...] = ()
-    diverged: tuple[int, ...] = ()
+    seeds: tuple[int, ...] = ()  # with figures
+    diverged: tuple[int, ...] = ()  # seeds whose training diverged
     spreads: dict[str, Spread] = field(default_factory=dict)
-    differences: dict[str, Difference] = field(default_factory=dict)
+    differences: dict[str, Difference] = field(default_factory=dict)  # from the baseline, which has none
 
     def texts(self) -> dict[str, str]:
         """Column -> cell of a table."""
@@ -107,8 +90,7 @@ class RowStatistics:
 def headline(record: Mapping[str, Any]) -> dict[str, float]:
     """The few figures of a record that tables show, in percent; empty after a divergence.
 
-    Under score `test` Rank-1 and mAP of the first protocol, or of both directions where these are the protocols (RegDB,
-    LLCM); under `validation` the score and both directions' Rank-1.
+    Under score `test` Rank-1 and mAP of the first protocol, or of both directions where these are the protocols.
     """
     if record["score"] == "validation":
         found = record["figures"].get("validation", {})
@@ -127,14 +109,7 @@ def headline(record: Mapping[str, Any]) -> dict[str, float]:
 def grid_rows(
     records: Sequence[Mapping[str, Any]], names: Sequence[str], *, baseline: str | None, alpha: float = 0.05
 ) -> list[RowStatistics]:
-    """Statistics of each row over its seeds, of rows without a record as well.
-
-    Args:
-        records: of one grid, at most one a row and seed.
-        names: the rows, in order.
-        baseline: name of the row that the others are compared with, or None.
-        alpha: 1 - confidence of the intervals.
-    """
+    """Statistics of each row over its seeds, of rows without a record as well; at most one record a row and seed."""
     values = _by_row(records)
     found = []
     for name in names:
@@ -157,9 +132,7 @@ def grid_rows(
 def mean_over_rows(records: Sequence[Mapping[str, Any]], names: Sequence[str]) -> RowStatistics:
     """Mean and deviation over rows that are repetitions, such as RegDB's splits; of each row the mean over its seeds.
 
-    Args:
-        records: of one grid, at most one a row and seed.
-        names: all rows of the grid; those without figures are left out, and the name says how many there were.
+    Rows without figures are left out, and the name says how many there were.
     """
     values = _by_row(records)
     finished = [values[name] for name in names if name in values]

@@ -1,9 +1,10 @@
 """Reads dvc.yaml and dvc.lock: the stages in order, their outputs, and where the cache keeps these."""
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from msclnet.errors import UserError
 from pipelines.stages.config import load_yaml, suggestion
@@ -18,11 +19,7 @@ class Stage:
 
 
 def read_stages(project: Path) -> list[Stage]:
-    """The stages of the project's dvc.yaml, in its order.
-
-    Raises:
-        UserError: the file is missing, is no YAML, or has no stages.
-    """
+    """The stages of the project's dvc.yaml, in its order."""
     file = project / "dvc.yaml"
     try:
         stages = load_yaml(file.read_bytes(), source=str(file))["stages"]
@@ -42,11 +39,7 @@ def read_stages(project: Path) -> list[Stage]:
 def stages_between(
     stages: list[Stage], *, first_stage: str | None = None, last_stage: str | None = None
 ) -> list[Stage]:
-    """The stages from the first up to and with the last; None: from the start, to the end.
-
-    Raises:
-        UserError: there is no such stage.
-    """
+    """The stages from the first up to and with the last; None: from the start, to the end."""
     names = [stage.name for stage in stages]
     for name in (first_stage, last_stage):
         if name is not None and name not in names:
@@ -57,46 +50,32 @@ def stages_between(
 
 
 def output_files(lock: str | bytes, *, stages: Collection[str], cache: Path) -> dict[str, Path]:
-    """Find the stages' outputs in the DVC cache.
+    """Outputs of the stages of a dvc.lock: path in the project -> file in the DVC cache, folders file by file.
 
-    Args:
-        lock: the text of a dvc.lock.
-        stages: names of the stages whose outputs are wanted.
-        cache: the project's DVC cache.
-
-    Returns:
-        Path in the project -> file in the cache, folders expanded into their files; empty where a stage or one of its
-        files is missing.
+    Empty where a stage or one of its files is missing.
     """
     entries = (load_yaml(lock, source="dvc.lock") or {}).get("stages", {})
     if not entries.keys() >= set(stages):
         return {}
-    files: dict[str, Path] = {}
-    for output in (output for name in stages for output in entries[name].get("outs", [])):
-        path, stored = output["path"], _stored(cache, output["md5"])
-        if not output["md5"].endswith(".dir"):
-            files[path] = stored
-        elif stored.is_file():
-            members = json.loads(stored.read_bytes())
-            files |= {f"{path}/{member['relpath']}": _stored(cache, member["md5"]) for member in members}
-        else:
-            return {}
+    files = dict(_outputs((entries[name] for name in stages), cache))
     return files if all(file.is_file() for file in files.values()) else {}
 
 
 def missing_outputs(lock: str | bytes, *, cache: Path) -> list[str]:
     """Paths of the outputs in a dvc.lock that the DVC cache does not hold, a folder's files one by one."""
-    missing = []
-    for stage in (load_yaml(lock, source="dvc.lock") or {}).get("stages", {}).values():
-        for output in stage.get("outs", []):
-            stored = _stored(cache, output.get("md5", ""))
-            if not stored.is_file():
-                missing.append(output["path"])
-            elif stored.suffix == ".dir":
-                files = json.loads(stored.read_bytes())
-                lost = [file["relpath"] for file in files if not _stored(cache, file["md5"]).is_file()]
-                missing += [f"{output['path']}/{name}" for name in lost]
-    return missing
+    entries = (load_yaml(lock, source="dvc.lock") or {}).get("stages", {})
+    return [path for path, file in _outputs(entries.values(), cache) if not file.is_file()]
+
+
+def _outputs(entries: Iterable[dict[str, Any]], cache: Path) -> Iterator[tuple[str, Path]]:
+    """Each output of dvc.lock's entries with its file in the cache; a folder's files where the cache lists them."""
+    for output in (output for entry in entries for output in entry.get("outs", [])):
+        path, stored = output["path"], _stored(cache, output.get("md5", ""))
+        if stored.suffix == ".dir" and stored.is_file():
+            for member in json.loads(stored.read_bytes()):
+                yield f"{path}/{member['relpath']}", _stored(cache, member["md5"])
+        else:
+            yield path, stored
 
 
 def _stored(cache: Path, digest: str) -> Path:

@@ -22,23 +22,14 @@ RETRIES = 2  # of a crashed stage
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run has produced.
+    """What a run has produced."""
 
-    Attributes:
-        stages: status of each stage, in order.
-        seconds: the time that each stage took.
-        lock: the text of dvc.lock after the run.
-        files: the stages' outputs: path in the project -> file in the DVC cache.
-        name: of the experiment, for `dvc exp show / apply / branch / remove`; empty for a run in the user's tree.
-        rev: the experiment's commit.
-    """
-
-    stages: dict[str, StageStatus]
-    seconds: dict[str, float]
-    lock: str
-    files: dict[str, Path]
-    name: str = ""
-    rev: str = ""
+    stages: dict[str, StageStatus]  # in order
+    seconds: dict[str, float]  # that each stage took
+    lock: str  # the text of dvc.lock after the run
+    files: dict[str, Path]  # the stages' outputs: path in the project -> file in the DVC cache
+    name: str = ""  # of the experiment; empty for a run in the user's tree
+    rev: str = ""  # the experiment's commit
 
     def json(self, path: Path, default: Any) -> Any:
         """The content of one of the outputs; the default where the run ended before it."""
@@ -58,12 +49,7 @@ class RunResult:
 
 
 class DivergedError(UserError):
-    """The training diverged.
-
-    Attributes:
-        report: what the stage wrote: reason, epoch, step, and the last steps.
-        history: the text of its history.csv, empty where no epoch was whole.
-    """
+    """The training diverged: what the stage wrote about it, and the text of its history.csv, which may be empty."""
 
     def __init__(self, message: str, report: dict[str, Any], history: str) -> None:
         super().__init__(message)
@@ -99,10 +85,7 @@ def run_workspace(
     stop: Event | None = None,
     **how: Any,
 ) -> RunResult:
-    """Run the stages from the first to the last in the user's working tree, as `dvc repro` would.
-
-    Other arguments and errors as of `run_experiment`.
-    """
+    """Run stages in the user's working tree, as `dvc repro` would; arguments and errors as of `run_experiment`."""
     root = root.resolve()
     selected = stages_between(read_stages(root), first_stage=first_stage, last_stage=last_stage)
     workspace.check_cache(root)
@@ -137,8 +120,7 @@ def run_experiment(
         how: `environment`, further variables for the stages, and `run_stage`, in place of `run_with_retries`.
 
     Raises:
-        UserError: a mistake in the arguments, the parameters, or reported by a stage.
-        DivergedError: the training diverged.
+        UserError: a mistake of the user, DivergedError among them.
         StageFailedError: a stage crashed, again and again; nothing is saved.
         StageCancelledError: `stop` was set.
     """

@@ -64,7 +64,7 @@ def run_stage(
     retries: int = 0,
     stop: Event | None = None,
 ) -> StageStatus:
-    """Bring one stage up to date with `dvc repro --single-item`.
+    """Bring one stage of the project, or of a clone of it, up to date with `dvc repro --single-item`.
 
     Whatever ends the call early (Ctrl-C, SIGTERM, a cancelled flow run, `stop`), the stage's processes first get
     SIGTERM and 20 seconds to save their state; then they are killed.
@@ -76,9 +76,6 @@ def run_stage(
         log: receives each line of output.
         retries: how often a crashed stage is started again.
         stop: set by another thread to end the run.
-
-    Returns:
-        `run`; `restored` from the cache; or `unchanged`.
 
     Raises:
         UserError: the stage ended with an `error: ...` line; trying again is useless.
@@ -119,11 +116,7 @@ def run_dvc(
     log: Log = print,
     stop: Event | None = None,
 ) -> tuple[int, list[str]]:
-    """Run one DVC command; arguments as of `run_stage`.
-
-    Returns:
-        Exit status, and the last 40 lines of the output.
-    """
+    """Run one DVC command; returns its exit status and the last 40 lines of its output. Arguments as of `run_stage`."""
     tail: deque[str] = deque(maxlen=40)
     lines: SimpleQueue[str] = SimpleQueue()
     with sigterm_raises():
@@ -162,10 +155,9 @@ def run_dvc(
 
 
 def end_group(process: "subprocess.Popen[Any]", *, grace: float) -> None:
-    """End a child that leads a process group, and all that runs in the group.
+    """End a child that leads a process group, and all that runs in the group: by SIGTERM, and after `grace` s SIGKILL.
 
-    Every process of it gets SIGTERM; `dvc` ends at once and records nothing, the stage saves its state. Whatever is
-    left after `grace` seconds is killed.
+    At SIGTERM `dvc` ends at once and records nothing, and the stage saves its state.
     """
     try:
         if grace:
@@ -176,15 +168,12 @@ def end_group(process: "subprocess.Popen[Any]", *, grace: float) -> None:
 
 @contextmanager
 def sigterm_raises() -> Iterator[None]:
-    """Let SIGTERM raise SystemExit(143) here, where it would end this process on the spot.
-
-    A handler that another library (Prefect) has set stays, and threads other than the main one get no signals.
-    """
+    """Let SIGTERM raise SystemExit(143) here, unless another library (Prefect) handles it."""
 
     def leave(number: int, frame: object) -> NoReturn:
         raise SystemExit(128 + number)
 
-    main = threading.current_thread() is threading.main_thread()
+    main = threading.current_thread() is threading.main_thread()  # the others get no signals
     if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield
         return
@@ -222,7 +211,7 @@ def _failure(workspace: Path, stage: str, code: int, tail: list[str]) -> Excepti
 
 
 def _signal_and_wait(process: "subprocess.Popen[Any]", number: int, *, seconds: float) -> None:
-    """Signal the group; wait until none of it runs. A process that ended counts even if nobody reaps it."""
+    """Signal the group; wait until none of it runs. A process that ended counts even if it is not reaped."""
     deadline = time.monotonic() + seconds
     with suppress(ProcessLookupError):
         os.killpg(process.pid, number)

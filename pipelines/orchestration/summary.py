@@ -11,15 +11,7 @@ PICTURE_BYTES = 700_000
 
 
 def metric_rows(metrics: Mapping[str, Any], title: str = "") -> list[dict[str, str]]:
-    """The evaluation's metrics as a table: a row for each section that holds numbers, a column for each metric.
-
-    Args:
-        metrics: Nested mappings with numbers at the ends; a section's `mean` and `std` make one row.
-        title: Name of the section, for the recursion.
-
-    Returns:
-        Rows with the key `of` (the section) and a text for each metric.
-    """
+    """The evaluation's metrics as a table: a row for each section that holds numbers, a column for each metric."""
     mean, std = metrics.get("mean", metrics), metrics.get("std", {})
     numbers = {
         name: _short(value, std.get(name)) for name, value in mean.items() if isinstance(value, int | float)

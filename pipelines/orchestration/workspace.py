@@ -34,11 +34,7 @@ _START = "run `git init && git add -A && git commit -m start` in it, then try ag
 
 
 def git(folder: Path, *arguments: str, stdin: str | bytes = "", **variables: str) -> str:
-    """Run one git command and return its output, stripped; without optional locks it leaves the user's index as it is.
-
-    Raises:
-        UserError: git is not installed, or the command failed; the message holds git's own.
-    """
+    """Run one git command and return its output, stripped; a UserError where git is not installed or fails."""
     environment = {key: value for key, value in os.environ.items() if key not in _REDIRECTING}
     environment |= {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C", **variables}
     command = ["git", "-C", str(folder), "-c", "advice.addEmbeddedRepo=false", *arguments]
@@ -54,11 +50,7 @@ def git(folder: Path, *arguments: str, stdin: str | bytes = "", **variables: str
 
 
 def base_commit(root: Path) -> str:
-    """The commit that experiments are attached to: the project's present HEAD.
-
-    Raises:
-        UserError: the project is no git repository of its own, or has no commit yet.
-    """
+    """The commit that experiments are attached to: HEAD of the project, which must have a repository of its own."""
     try:
         top = Path(git(root, "rev-parse", "--show-toplevel"))
         head = git(root, "rev-parse", "--verify", "HEAD^{commit}")
@@ -73,17 +65,11 @@ def base_commit(root: Path) -> str:
 
 @dataclass(frozen=True)
 class Workspace:
-    """A shared clone of the project, where a run's stages work.
+    """A shared clone of the project, where a run's stages work."""
 
-    Attributes:
-        root: the user's project.
-        path: the clone.
-        base: the commit that the run's experiment belongs to.
-    """
-
-    root: Path
-    path: Path
-    base: str
+    root: Path  # the user's project
+    path: Path  # the clone
+    base: str  # the commit that the run's experiment belongs to
 
     def inputs(self, commit: str | None = None, *, outputs: Iterable[str] = ()) -> str:
         """Digest of all files but outputs, dvc.lock and records: of the present ones, or of those of a commit."""
@@ -111,11 +97,7 @@ class Workspace:
 
 @contextmanager
 def isolated(root: Path) -> Iterator[Workspace]:
-    """Hold a clone that has the user's present files and that no other run uses; a new one where there is none.
-
-    Raises:
-        UserError: no git history, no DVC project, or a DVC cache that cannot be written.
-    """
+    """Hold a clone that has the user's present files and that no other run uses; a new one where there is none."""
     root = root.resolve()
     base = base_commit(root)
     if not (root / ".dvc").is_dir():
@@ -140,11 +122,7 @@ def isolated(root: Path) -> Iterator[Workspace]:
 def held(
     path: Path, *, waiting: str, log: Callable[[str], None], stop: Event | None = None
 ) -> Iterator[None]:
-    """Hold a file lock; where another process has it, log `waiting` and wait, until `stop` is set.
-
-    Raises:
-        StageCancelledError: `stop` was set meanwhile.
-    """
+    """Hold a file lock; where another process has it, log `waiting` and wait, until `stop` is set."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path, is_singleton=False, thread_local=False)
     try:
@@ -189,11 +167,7 @@ def cache_folder(root: Path) -> Path:
 
 
 def check_cache(root: Path) -> None:
-    """Fail now where the cache cannot be written; DVC itself would fail only after the first stage has run.
-
-    Raises:
-        UserError: the cache cannot be written.
-    """
+    """Fail now where the cache cannot be written; DVC itself would fail only after the first stage has run."""
     folder = cache_folder(root)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -263,12 +237,9 @@ def _fill(root: Path, path: Path, base: str) -> None:
 
 
 def _write_tree(folder: Path, **variables: str) -> str:
-    """Write a folder's tracked and untracked, unignored files as a git tree, through the index GIT_INDEX_FILE.
-
-    That index starts from the entries of the folder's own without their sizes and times: git would otherwise take a
-    file for unchanged that was edited within the same second to the same size.
-    """
+    """Write a folder's tracked and untracked, unignored files as a git tree, through the index GIT_INDEX_FILE."""
     Path(variables["GIT_INDEX_FILE"]).unlink(missing_ok=True)
+    # Entries without sizes and times: git would take a file for unchanged that was edited within the same second.
     entries = git(folder, "ls-files", "--stage", "-z")
     git(folder, "update-index", "-z", "--index-info", stdin=entries, **variables)
     git(folder, "add", "--all", ":/", **variables)
@@ -283,10 +254,7 @@ def _fill_index(path: Path, tree: str) -> None:
 
 
 def configure(root: Path, path: Path) -> None:
-    """Give a clone the user's cache and temporary files of its own.
-
-    The cache is a link, so that the configuration names no path of this machine: DVC writes ASCII alone.
-    """
+    """Give a clone the user's cache, by a link so that no path needs more than DVC's ASCII, and its own locks."""
     from dvc.config import Config
 
     kind = Config(dvc_dir=str(root / ".dvc"))["cache"].get("type", ["reflink", "hardlink", "copy"])

@@ -1,4 +1,4 @@
-"""Commands of the way from a run back to its state, and of the release."""
+"""The commands from a trained network on: export, promote, rollback, restore and release."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,6 +6,50 @@ from typing import Annotated
 import typer
 
 app = typer.Typer(no_args_is_help=False, help="A registered model as one file that its receiver can check.")
+
+Registered = Annotated[
+    str | None, typer.Option(metavar="NAME", help="[default: tracking.registered_model of params.yaml]")
+]
+
+
+def export(
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="For the files.")] = Path("results/export"),
+) -> None:
+    """Write the trained network for other programs: ONNX and, where the package openvino is installed, OpenVINO.
+
+    One graph for each modality. It takes any number of uint8 RGB images as they are stored, (N, height, width, 3), and
+    normalises them itself. Each file is compared with the network on real images before it is kept, and logged to the
+    training's MLflow run.
+
+    Example: msclnet export --out /srv/models
+    """
+    from pipelines.release.export import export
+
+    export(out)
+
+
+def promote(
+    version: Annotated[str | None, typer.Argument(help="[default: the one with the alias candidate]")] = None,
+    model: Registered = None,
+    force: Annotated[bool, typer.Option("--force", help="Promote it whatever the rules say.")] = False,
+) -> None:
+    """Make a registered version the champion if the rules of params.yaml hold (docs/promotion.md).
+
+    Example: msclnet promote 5
+    """
+    from pipelines.release.promotion import promote
+
+    promote(version, model=model, force=force)
+
+
+def rollback(model: Registered = None) -> None:
+    """Make the former champion the champion again; repeated, the one before it.
+
+    Example: msclnet rollback
+    """
+    from pipelines.release.promotion import rollback
+
+    rollback(model=model)
 
 
 def restore(

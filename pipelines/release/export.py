@@ -3,7 +3,7 @@
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
@@ -18,6 +18,7 @@ from msclnet.embedding import load_network, torch_embedder
 from msclnet.errors import UserError
 from msclnet.export.backends import ONNX, OPENVINO, Agreement, Format, agreement
 from msclnet.export.onnx import OPSET, OUTPUTS, onnx_graph
+from msclnet.export.release_file import LOWEST_COSINE, MODALITIES
 from msclnet.export.stream import is_installed, optional
 from msclnet.images.table import file_digest, open_array, read_manifest
 from msclnet.models.network import MSCLNet
@@ -25,22 +26,15 @@ from pipelines import settings
 from pipelines.stages import paths
 from pipelines.stages.mlflow_run import joined_run, read_run
 
-MODALITIES = {"visible": False, "infrared": True}
 ENDINGS = (".onnx", ".xml", ".bin")
 REPORT = "export.json"
 SPLITS: tuple[Split, ...] = ("val", "test")
 IMAGES = 32  # of each modality and split that every file is checked on
-LOWEST_COSINE = 0.9999
 OUT = Path("results/export")
 
 
 def export(out: Path) -> None:
-    """results/train, data/processed -> visible.* and infrared.* in a folder, and in MLflow.
-
-    Raises:
-        UserError: There is no trained network, a package is missing, the folder cannot be written, a graph does not
-            agree with the network (then nothing is written), or MLflow does not answer (then the files are there).
-    """
+    """results/train, data/processed -> visible.* and infrared.* in a folder, and in MLflow."""
     for path in (paths.NETWORK_SPEC, paths.WEIGHTS):
         if not path.is_file():
             raise UserError(f"{path}: no such file, so there is nothing to export; run `dvc repro train`")
@@ -50,11 +44,6 @@ def export(out: Path) -> None:
         print(
             f"{out / name}: cosine to the network at least {compared['cosine']:.7f} ({compared['images']} images)"
         )
-    log(out, report)
-
-
-def log(out: Path, report: Mapping[str, Any]) -> None:
-    """Log the files and their agreement with the network into the training's run."""
     versions = {f"{name}_version": version for name, version in report["versions"].items()}
     with joined_run("export", {"opset": report["opset"], **versions}) as tracker:
         cosines = {f"export/{name}/cosine": found["cosine"] for name, found in report["agreement"].items()}
@@ -64,18 +53,10 @@ def log(out: Path, report: Mapping[str, Any]) -> None:
 
 
 def write_files(out: Path) -> dict[str, Any]:
-    """Write the graphs and export.json into a folder. They replace a former export's when all are whole and right.
-
-    Returns:
-        The report: inputs and outputs, each graph's agreement with the network, and the files.
-
-    Raises:
-        UserError: A package is missing, the folder cannot be written, the network or the images cannot be read, or a
-            graph does not agree with the network.
-    """
+    """Write graphs and export.json, in the place of a former export's when all agree with the network; the report."""
     formats = _formats()
     settings.device()  # sets the number of threads; all is done on the CPU
-    network = load_network(paths.WEIGHTS, json.loads(paths.NETWORK_SPEC.read_text(encoding="utf-8")))
+    network = load_network(paths.WEIGHTS, paths.read_json(paths.NETWORK_SPEC, stage="train"))
     with _unfinished(out) as folder:
         agreements: dict[str, Any] = {}
         for modality in MODALITIES:

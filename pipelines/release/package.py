@@ -64,10 +64,6 @@ def release(root: Path, address: str, *, out: Path | None = None, publish: str |
         address: `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
         out: The file; default: results/release/NAME-VERSION.zip.
         publish: Where it is copied to, any address that fsspec knows; a folder's ends with `/`.
-
-    Raises:
-        UserError: There is no such model or run, a package is missing, the file or the address cannot be written, or
-            a back end does not agree with the network (then the file is not kept).
     """
     for package in ("onnx", "onnxscript"):
         optional(package, purpose="a release")
@@ -92,11 +88,7 @@ def release(root: Path, address: str, *, out: Path | None = None, publish: str |
 
 
 def verify(path: Path) -> list[Verified]:
-    """Check a release: digests, weights without pickle, and the golden images with each back end that is installed.
-
-    Raises:
-        UserError: It is damaged, or a back end computes other vectors than the golden ones; each is named.
-    """
+    """Check a release: digests, weights without pickle, and the golden images with each back end that is installed."""
     with opened_release(path) as found:
         verified = verify_release(found)
     for each in verified:
@@ -284,11 +276,7 @@ def interval(shares: "ArrayLike") -> str:
 
 
 def copy_to(path: Path, address: str) -> str:
-    """Copy a file to an address of any kind that fsspec knows; returns where it lies.
-
-    Raises:
-        UserError: The address cannot be written; it is shown without its password.
-    """
+    """Copy a file to an address of any kind that fsspec knows; returns where it lies."""
     import fsspec
 
     target = f"{address}{path.name}" if address.endswith("/") else address

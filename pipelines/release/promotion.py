@@ -20,17 +20,9 @@ from pipelines.stages.paths import PARAMS, PROMOTION, PROMOTION_PAGE
 
 
 def promote(version: str | None, *, model: str | None, force: bool) -> None:
-    """Hold a version against the champion by the rules of params.yaml, and promote it where they hold.
+    """Hold a version (None: the candidate) against the champion by the rules of params.yaml; promote it if they hold.
 
-    The report goes into the MLflow run that trained the version.
-
-    Args:
-        version: Its number; None: the version with the alias `candidate`.
-        model: Name of the registered model; None: that of params.yaml.
-        force: Promote it whatever the rules say.
-
-    Raises:
-        UserError: A rule does not hold, there is no such version, or the server does not answer.
+    The report goes into the MLflow run that trained the version. `force` promotes it whatever the rules say.
     """
     params = load_params(PARAMS)
     server, name = _registry(settings.home()), model or params.tracking.registered_model
@@ -38,19 +30,8 @@ def promote(version: str | None, *, model: str | None, force: bool) -> None:
 
 
 def approve(decision: Mapping[str, Any], *, root: Path) -> str:
-    """Promote a candidate that waits for approval; the rules are applied again, for the champion may be another now.
-
-    Args:
-        decision: Content of results/metrics/promotion.json.
-        root: The project.
-
-    Returns:
-        What was done, in a sentence.
-
-    Raises:
-        UserError: As of `promote`.
-    """
-    rules = Promote.model_validate(decision["limits"])
+    """Promote a candidate that waits by results/metrics/promotion.json; returns what was done, in a sentence."""
+    rules = Promote.model_validate(decision["limits"])  # applied again: the champion may be another now
     server = _registry(settings.home(root))
     return _decide(server, decision["model"], decision["candidate"]["version"], rules, force=False)
 
@@ -70,11 +51,7 @@ def _decide(server: Server, name: str, version: str, rules: Promote, *, force: b
 
 
 def rollback(*, model: str | None) -> None:
-    """Put the former champion back.
-
-    Raises:
-        UserError: There is none, or the server does not answer.
-    """
+    """Put the former champion back."""
     name = model or load_params(PARAMS).tracking.registered_model
     before, after = put_back(_registry(settings.home()), name=name)
     print(f"{name}: version {after} is the champion again, in the place of version {before}")

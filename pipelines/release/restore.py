@@ -53,11 +53,6 @@ def restore(
 
     Returns:
         Whether the figures are the recorded ones; True where nothing was compared.
-
-    Raises:
-        UserError: No such run, commit or change, the folder is not empty, or results are in no cache and `verify` does
-            not make them again; each is named.
-        StageFailedError: A stage failed.
     """
     found = stored_run(run, home=settings.home(root))
     folder = (into or root / "restored" / found.run_id[:8]).absolute()
@@ -110,11 +105,7 @@ def restore_code(root: Path, run: StoredRun, folder: Path) -> None:
 
 
 def restore_data(root: Path, folder: Path) -> list[str]:
-    """Check out what dvc.lock names, from the cache or a remote, and what DVC knows of the stages after it.
-
-    Returns:
-        The outputs that are nowhere.
-    """
+    """Check out what dvc.lock names and the stages after it, from cache or remote; returns the missing outputs."""
     from dvc.config import Config
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
@@ -175,9 +166,9 @@ def report_differences(folder: Path, run: StoredRun, lock: bytes, *, cache: Path
     same = {}
     for stage, paths in COMPARED.items():
         found = [difference(recorded[str(p)], folder / p) for p in paths if str(p) in recorded]
-        told = "; ".join(dict.fromkeys(found)) if found else "nothing is recorded to compare with"
+        line = "; ".join(dict.fromkeys(found)) if found else "nothing is recorded to compare with"
         same[stage] = set(found) <= {SAME}
-        log(f"{stage:10}  {told}")
+        log(f"{stage:10}  {line}")
     if same["evaluate"]:
         log(f"the figures are those of run {run.run_id}")
     elif (then := run.tags.get("processor", "unknown")) != (now := processor()):

@@ -23,9 +23,6 @@ def sbom(project: str, *, model: str, version: str) -> str:
     """CycloneDX 1.6 JSON of a model and of the installed packages that a project needs, without a date.
 
     Its serial number is a digest of the components, so that the same components give the same text.
-
-    Raises:
-        PackageNotFoundError: The project is not installed.
     """
     found: dict[str, Distribution] = {}
     _collect(project, found, extra=EXTRA)

@@ -28,15 +28,7 @@ OWN_SECTION = ("ablation", "ablation-screening", "sensitivity")
 
 
 def report(root: Path, *, mlflow_run: str | None = None) -> None:
-    """Write the report of a project and log it to MLflow.
-
-    Args:
-        root: the project.
-        mlflow_run: id of the MLflow run that gets it as an artifact; None for the runs of the grids.
-
-    Raises:
-        UserError: a file of results is damaged, or MLflow has no such run.
-    """
+    """Write the report of a project and log it to an MLflow run; None: to those of the grids."""
     own, views = read_own(root), {name: read_view(root, name) for name in grid_names(root)}
     write(root, own, views if set(OWN_SECTION) <= set(views) else {})
     if not own.reports:
@@ -107,9 +99,8 @@ def write(root: Path, own: Own, views: dict[str, GridView]) -> None:
 def markdown_table(frame: pd.DataFrame) -> str:
     """A table as Markdown; rows of the paper and of this project are bold, what was not run is italic."""
     marks = {PAPER: "**", OURS: "**", MISSING: "*"}
-    cells = frame.map(
-        lambda cell: re.sub(r"([*|])", r"\\\1", cell)
-    )  # AGW* is a name, a bar does not end a cell
+    # AGW* is a name, and a bar does not end a cell.
+    cells = frame.map(lambda cell: re.sub(r"([*|])", r"\\\1", cell))
     for kind, mark in marks.items():
         rows = cells.index == kind
         cells[rows] = cells[rows].map(lambda cell, mark=mark: f"{mark}{cell}{mark}" if cell else cell)

@@ -119,19 +119,13 @@ def why_diverged(record: Record, baseline: Sequence[Record]) -> str:
     """How a training left the range of a healthy one; empty where it did not."""
     if "diverged" in record:
         return record["diverged"].partition(". ")[0]
-    last = {
-        name: values[-1] for name, values in record["history"].items() if values and values[-1] is not None
-    }
-    found = [
-        f"{name} = {value:.3g}"
-        for name, value in last.items()
-        if name.startswith("loss_") and value < UNBOUNDED
-    ]
+    ends = {name: values[-1] for name, values in record["history"].items() if values}
+    last = {name: value for name, value in ends.items() if value is not None}
+    terms = {name: value for name, value in last.items() if name.startswith("loss_")}
+    found = [f"{name} = {value:.3g}" for name, value in terms.items() if value < UNBOUNDED]
     norm = last.get("feature_norm")
-    ends = [
-        (each["history"].get("feature_norm") or [None])[-1] for each in baseline if "diverged" not in each
-    ]
-    usual = [end for end in ends if end is not None]
+    healthy = (each["history"].get("feature_norm") for each in baseline if "diverged" not in each)
+    usual = [norms[-1] for norms in healthy if norms and norms[-1] is not None]
     if norm is not None and usual and not 1 / FAR <= norm / np.mean(usual) <= FAR:
         found.append(f"mean feature norm = {norm:.3g}, of the baseline {np.mean(usual):.3g}")
     return f"reached its end with {', '.join(found)}" if found else ""

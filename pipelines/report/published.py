@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from msclnet.figures.style import INFRARED, NEUTRAL, RIGHT, SMALL_SIZE, new_figure, styled
+from msclnet.retrieval.evaluation import RANKS
 from msclnet.retrieval.protocols import INFRARED_TO_VISIBLE, VISIBLE_TO_INFRARED
 from pipelines.experiments.splits import headline
 from pipelines.report.results import MISSING, NOT_RUN, OURS, PAPER, PLAIN, US, Own, read_published
@@ -18,14 +19,7 @@ Columns = Mapping[str, tuple[str, str]]
 """Column of the published table -> its group (a mode or a direction) and its metric."""
 
 NOT_PRINTED = "-"
-METRICS = {
-    "rank1": "Rank-1",
-    "rank5": "Rank-5",
-    "rank10": "Rank-10",
-    "rank20": "Rank-20",
-    "mAP": "mAP",
-    "mINP": "mINP",
-}
+METRICS = {f"rank{k}": f"Rank-{k}" for k in RANKS} | {"mAP": "mAP", "mINP": "mINP"}
 GROUPS = {
     "all": "all-search",
     "indoor": "indoor-search",
@@ -125,11 +119,8 @@ def conditions(report: Report) -> str:
 
 def _ours(own: Own, dataset: str) -> list[Report]:
     """Reports of trained features on a data set, without the references that learn nothing."""
-    return [
-        report
-        for report in own.reports
-        if report["dataset"] == dataset and report["feature"] not in REFERENCES
-    ]
+    reports = (report for report in own.reports if report["dataset"] == dataset)
+    return [report for report in reports if report["feature"] not in REFERENCES]
 
 
 def _as_published(own: Own) -> list[Report]:

@@ -31,21 +31,17 @@ Record = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Own:
-    """The results of the working tree.
+    """The results of the working tree; fields of what was not run are empty."""
 
-    Attributes:
-        reports: content of results/metrics/report.json, shares from 0 to 1; empty where nothing was evaluated.
-        run: content of results/train/run.json; empty where it is missing.
-        setting: preset and seed in words, for example `preset synthetic, seed 0`.
-        differences: number of differences of the data from the published counts.
-        regdb: name -> summary over RegDB's splits, in percent.
-    """
-
-    reports: list[dict[str, Any]] = field(default_factory=list)
-    run: dict[str, Any] = field(default_factory=dict)
-    setting: str = ""
-    differences: int = 0
-    regdb: dict[str, dict[str, Any]] = field(default_factory=dict)
+    reports: list[dict[str, Any]] = field(
+        default_factory=list
+    )  # results/metrics/report.json, shares from 0 to 1
+    run: dict[str, Any] = field(default_factory=dict)  # results/train/run.json
+    setting: str = ""  # such as `preset synthetic, seed 0`
+    differences: int = 0  # of the data from the published counts
+    regdb: dict[str, dict[str, Any]] = field(
+        default_factory=dict
+    )  # name -> summary over the splits, in percent
 
     @property
     def dataset(self) -> str:
@@ -54,11 +50,7 @@ class Own:
 
 
 def read_own(root: Path) -> Own:
-    """Read the results of a project; the fields of what was not run are empty.
-
-    Raises:
-        UserError: a file is damaged.
-    """
+    """Read the results of a project."""
     verification = _read(root, paths.DOWNLOAD_REPORT, "dvc repro --force download") or {}
     summaries = {}
     for path in sorted((root / FOLDER).glob("*.json"), key=lambda path: path.stem):
@@ -108,36 +100,22 @@ def read_published(dataset: str) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class RowView:
-    """A row of a grid with its figures over the seeds.
+    """A row of a grid with its figures over the seeds."""
 
-    Attributes:
-        row: as declared.
-        params: all its parameters by dotted key.
-        statistics: of its records; without seeds where it was not run.
-        same_as: the earlier row that is identical by construction, or None.
-    """
-
-    row: Row
-    params: Mapping[str, Any]
-    statistics: RowStatistics
-    same_as: Row | None
+    row: Row  # as declared
+    params: Mapping[str, Any]  # all of them, by dotted key
+    statistics: RowStatistics  # without seeds where the row was not run
+    same_as: Row | None  # the earlier row that is identical by construction
 
 
 @dataclass(frozen=True)
 class GridView:
-    """A grid with the records that were made with the parameters of its file.
+    """A grid with the records that were made with the parameters of its file."""
 
-    Attributes:
-        grid: as declared.
-        rows: in order.
-        records: with the parameters of the file.
-        stale: names of the records with other parameters.
-    """
-
-    grid: Grid
+    grid: Grid  # as declared
     rows: Sequence[RowView]
     records: Sequence[Record]
-    stale: Sequence[str]
+    stale: Sequence[str]  # names of the records with other parameters
 
     def of(self, row: str | None) -> list[Record]:
         """The records of a row, by seed."""
@@ -171,11 +149,7 @@ class GridView:
 
 
 def read_view(root: Path, name: str) -> GridView:
-    """A grid and its records.
-
-    Raises:
-        UserError: the grid's file or a record is damaged.
-    """
+    """A grid and its records."""
     grid = load_grid(root, name)
     expected = {row.name: row_params(root, grid, row) for row in grid.all_rows}
     every = read_results(root, name)

@@ -20,20 +20,12 @@ _MOST_LISTED = 40  # names in a message
 
 
 def load_params(path: Path) -> Params:
-    """Read and validate a params file.
-
-    Raises:
-        UserError: The file is missing or no YAML, or a key or value is wrong; every mistake is named.
-    """
+    """Read and validate a params file; a UserError names every mistake in it."""
     return check_params(read_yaml(path), source=str(path))
 
 
 def read_yaml(path: Path) -> Any:
-    """The plain values of a YAML 1.2 file (1e-3 is a number, `on` a string).
-
-    Raises:
-        UserError: The file is missing or is no YAML.
-    """
+    """The plain values of a YAML 1.2 file (1e-3 is a number, `on` a string)."""
     try:
         return load_yaml(path.read_bytes(), source=str(path))
     except FileNotFoundError as error:
@@ -41,15 +33,7 @@ def read_yaml(path: Path) -> Any:
 
 
 def load_yaml(text: str | bytes, *, source: str) -> Any:
-    """The plain values of a YAML 1.2 text.
-
-    Args:
-        text: UTF-8 where it is bytes.
-        source: how messages name it.
-
-    Raises:
-        UserError: It is no YAML, or holds a key twice.
-    """
+    """The plain values of a YAML 1.2 text; `source` is how messages name it. A key that comes twice is a mistake."""
     from ruamel.yaml import YAML
 
     try:
@@ -60,11 +44,7 @@ def load_yaml(text: str | bytes, *, source: str) -> Any:
 
 
 def check_params(values: Any, *, source: str) -> Params:
-    """Validate values that came from `source`.
-
-    Raises:
-        UserError: A key or value is wrong; every mistake is named with its key and value.
-    """
+    """Validate values that came from `source`; a UserError names each wrong key and value."""
     if not isinstance(values, dict):
         raise UserError(f"{source} holds no sections; {REWRITE}")
     try:
@@ -77,20 +57,9 @@ def check_params(values: Any, *, source: str) -> Params:
 
 
 def describe(
-    problem: Any,
-    schema: type[BaseModel],
-    *,
-    place: Sequence[Any],
-    example: str = "presets/synthetic.yaml",
+    problem: Any, schema: type[BaseModel], *, place: Sequence[Any], example: str = "presets/synthetic.yaml"
 ) -> str:
-    """The message for one of pydantic's errors: the key, the fault of its value, and the nearest existing key.
-
-    Args:
-        problem: an element of `ValidationError.errors()`.
-        schema: the model that was validated.
-        place: the parts of the key's path, as the message names them.
-        example: a file that has all keys.
-    """
+    """The message for one of pydantic's errors; `place`: the key's path, `example`: a file that has all keys."""
     where = ".".join(str(part) for part in place) or "the whole file"
     if problem["type"] == "extra_forbidden":
         return f"{where}: unknown key{suggestion(str(place[-1]), _known_keys(schema, place[:-1]))}"
@@ -103,7 +72,7 @@ def describe(
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
-    """` (did you mean ...?)` where a known word is close or ends alike, otherwise the known ones, if they are few."""
+    """` (did you mean ...?)` where a known word is close or ends alike; else the known ones, where they are few."""
     known = list(known)
     last = word.rpartition(".")[2]
     close = get_close_matches(word, known, n=1, cutoff=0.5)

@@ -26,23 +26,16 @@ Places = Mapping[int, tuple[Split, int]]  # number of an entry -> split and row 
 
 @dataclass(frozen=True)
 class Group:
-    """Images that show the same picture.
+    """Images that show the same picture."""
 
-    Attributes:
-        members: Their numbers among all entries.
-        kind: One of KINDS.
-        same_file: Whether all are the same file, byte by byte.
-        names: `split: path` of each.
-    """
-
-    members: Sequence[int]
-    kind: str
-    same_file: bool
-    names: Sequence[str]
+    members: Sequence[int]  # their numbers among all entries
+    kind: str  # one of KINDS
+    same_file: bool  # byte by byte
+    names: Sequence[str]  # `split: path` of each
 
 
 def find_groups(entries: Sequence[Entry]) -> list[Group]:
-    """Exact and near duplicates, those in several splits first; see `msclnet.images.duplicates.near_pairs`."""
+    """Exact and near duplicates, those in several splits first."""
     pairs = near_pairs([entry.measures for entry in entries if entry.measures])
     found = []
     for members in groups(pairs, len(entries)):
@@ -68,7 +61,7 @@ def write_data_report(
         entries: Of all splits, in the order of the arrays' rows, with measures.
         refused: Files that are in no array, and why.
         dataset: Its title.
-        labels: What the user calls each identity, where he gave them names.
+        labels: What the user calls each identity, where they have names.
         found: The duplicates.
     """
     from jinja2 import Environment
@@ -89,27 +82,21 @@ def write_data_report(
         refused_count=len(refused),
         single=[labels.get(identity, identity) for identity in single],
         single_picture=_picture(list(single.values()), places),
-        kinds=[
-            {
-                "name": kind,
-                "files": sum(g.same_file for g in found if g.kind == kind),
-                "pictures": sum(not g.same_file for g in found if g.kind == kind),
-                "shown": [
-                    {
-                        "same_file": g.same_file,
-                        "names": g.names[:MOST_IMAGES],
-                        "picture": _picture(g.members, places),
-                    }
-                    for g in [group for group in found if group.kind == kind][:MOST_PICTURES]
-                ],
-            }
-            for kind in KINDS
-        ],
+        kinds=[_kind(kind, [group for group in found if group.kind == kind], places) for kind in KINDS],
         extremes=_extremes(entries, places),
         distance=DISTANCE,
         correlation=CORRELATION,
     )
     fresh(paths.PREPROCESS_PAGE).write_text(page + "\n", encoding="utf-8")
+
+
+def _kind(name: str, found: Sequence[Group], places: Places) -> dict[str, Any]:
+    shown = [
+        {"same_file": g.same_file, "names": g.names[:MOST_IMAGES], "picture": _picture(g.members, places)}
+        for g in found[:MOST_PICTURES]
+    ]
+    files = sum(group.same_file for group in found)
+    return {"name": name, "files": files, "pictures": len(found) - files, "shown": shown}
 
 
 def _one_modality(entries: Sequence[Entry]) -> dict[int, int]:

@@ -21,12 +21,7 @@ from pipelines.stages.stage import run_stage
 
 
 def download(params: Params) -> None:
-    """Rendered, or data/source/<data set> -> data/raw/images.zip, results/download/report.json.
-
-    Raises:
-        UserError: The images are missing or unreadable, or differ from what was published and download.differences is
-            `error`; the official permutations are asked for and missing; data/ leads out of the project.
-    """
+    """The renderer, or data/source/<data set> -> data/raw/images.zip, results/download/report.json."""
     check_outputs_inside()
     check_permutations(params)
     if params.download.dataset == "sysu-mm01" and "official" in params.evaluate.samplers:
@@ -75,11 +70,7 @@ def pack_folder(params: Params, source: Path) -> None:
 
 
 def report(params: Params) -> None:
-    """Count what there is and compare it with what was published.
-
-    Raises:
-        UserError: They differ, and download.differences is `error`.
-    """
+    """Count what there is, and warn or fail where it differs from what was published."""
     dataset = data_set(params.download.dataset)
     found = verify(open_source(paths.RAW), dataset)
     write_json(paths.DOWNLOAD_REPORT, found.as_dict())

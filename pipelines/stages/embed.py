@@ -1,6 +1,5 @@
 """Stage `embed`: every validation and test image once, by its own modality's stream."""
 
-import json
 from functools import partial
 
 import numpy as np
@@ -9,7 +8,7 @@ import torch
 from msclnet.datasets.records import Split
 from msclnet.distributed import connected, embed_together
 from msclnet.embedding import embed_streams, load_network
-from msclnet.errors import UserError, memory_errors_explained
+from msclnet.errors import memory_errors_explained
 from msclnet.export.backends import build_embedder
 from msclnet.images.table import open_array, read_splits
 from msclnet.precision import choose_precision
@@ -26,9 +25,7 @@ MEMORY_REMEDY = "make embed.batch smaller, or embed on a machine or GPU with mor
 def embed(params: Params) -> None:
     """results/train, data/processed -> results/embeddings; each process embeds its share, rank 0 writes."""
     device = settings.device()
-    if not paths.NETWORK_SPEC.is_file():
-        raise UserError(f"{paths.NETWORK_SPEC}: no such file; run `dvc repro train`")
-    spec = json.loads(paths.NETWORK_SPEC.read_text(encoding="utf-8"))
+    spec = paths.read_json(paths.NETWORK_SPEC, stage="train")
     network = load_network(paths.WEIGHTS, spec, device=device)
     arrays: dict[Split, np.ndarray] = {split: open_array(paths.images_of(split)) for split in SPLITS}
     height, width = arrays["test"].shape[1:3]

@@ -3,14 +3,14 @@
 import csv
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from msclnet.errors import UserError
-from msclnet.images.table import open_array
+from msclnet.images.table import open_array, read_splits
 from msclnet.retrieval.baselines import colour_histograms, random_features
 from msclnet.retrieval.calibration import (
     TOP_RESULTS,
@@ -22,7 +22,7 @@ from msclnet.retrieval.calibration import (
 from msclnet.retrieval.comparison import FILE as SCORES_FILE
 from msclnet.retrieval.comparison import ValidationScores, validation_scores
 from msclnet.retrieval.evaluation import evaluate as score
-from msclnet.retrieval.evaluation import query_exclusion, validation_figures
+from msclnet.retrieval.evaluation import validation_figures
 from msclnet.retrieval.protocols import INFRARED_TO_VISIBLE, VISIBLE_TO_INFRARED, Images
 from msclnet.retrieval.re_ranking import ReRanking
 from pipelines import settings
@@ -33,8 +33,10 @@ from pipelines.stages.gate import Decision, consider, write_report
 from pipelines.stages.mlflow_run import dataset_digest, joined_run, read_run, register_network
 from pipelines.stages.paths import fresh, write_json
 from pipelines.stages.scoring import (
+    METRICS,
     REFERENCES,
     Report,
+    exclusion,
     headline,
     load_embeddings,
     mirroring,
@@ -49,39 +51,33 @@ if TYPE_CHECKING:
     from msclnet.tracking.run import Tracker
 
 FEATURES = ("bnneck", "pooled")
-SHOWN = ("rank1", "rank5", "rank10", "rank20", "mAP", "mINP")
 
 
 def evaluate(params: Params) -> None:
     """results/embeddings, data/processed -> results/metrics, the calibration, and the registered model's aliases."""
     with joined_run("evaluate", params.section("evaluate")) as tracker:
-        calibration = calibrate(params)
-        figures, reports = score_all(params)
+        arrays = load_embeddings("val")
+        calibration = calibrate(params, arrays)
+        figures, reports = score_all(params, arrays)
         track(tracker, params, figures, reports, calibration)
 
 
-def calibrate(params: Params) -> Calibration:
+def calibrate(params: Params, arrays: dict[str, np.ndarray]) -> Calibration:
     """Fit the probabilities of a search on the validation identities, and write them next to the weights."""
-    arrays = load_embeddings("val")
-    exclude = query_exclusion(params.download.dataset, same_camera=params.evaluate.same_camera)
     calibration = Calibration(
         dataset=params.download.dataset,
         flip=bool(arrays["flip"]),
         weights=weights_digest(paths.WEIGHTS),
-        fits=fit_pairs(arrays["bnneck"], Images.of(arrays), exclude=exclude),
+        fits=fit_pairs(arrays["bnneck"], Images.of(arrays), exclude=exclusion(params)),
     )
     write_json(paths.CALIBRATION, calibration.to_json())
     return calibration
 
 
-def score_all(params: Params) -> tuple[dict[str, Any], list[Report]]:
-    """Score validation and test identities, and write everything below results/metrics.
-
-    Returns:
-        The figures of metrics.json, in percent, and the full reports, as fractions.
-    """
+def score_all(params: Params, arrays: dict[str, np.ndarray]) -> tuple[dict[str, Any], list[Report]]:
+    """Write everything below results/metrics; returns the figures in percent, and the full reports as fractions."""
     reports = list(score_test(params))
-    figures = {"validation": score_validation(params), **protocol_figures(reports, params)}
+    figures = {"validation": score_validation(params, arrays), **protocol_figures(reports, params)}
     write_json(paths.METRICS, figures)
     write_json(paths.METRICS_SUMMARY, summary(figures["validation"], headline(reports, params)[0]))
     write_json(paths.METRICS_REPORT, reports)
@@ -100,7 +96,7 @@ def summary(validation: Mapping[str, float], report: Report) -> dict[str, Any]:
         "flip" if report["flip"] else "",
     )
     return {
-        **{name: round(100 * report[name]["mean"], 4) for name in SHOWN},
+        **percent(report, METRICS),
         **({"val_score": validation["score"]} if validation else {}),
         "conditions": " ".join(filter(None, parts)),
     }
@@ -108,23 +104,22 @@ def summary(validation: Mapping[str, float], report: Report) -> dict[str, Any]:
 
 def protocol_figures(reports: list[Report], params: Params) -> dict[str, Any]:
     """The figures of metrics.json by protocol, in percent; report.json has all of them."""
-    first = headline(reports, params)
-    own = first[0]
-    figures: dict[str, Any] = {
-        protocol_name(own): {
-            part: {name: round(100 * own[name][part], 4) for name in SHOWN} for part in ("mean", "std")
-        }
-    }
-    for report in first[1:]:
+    own, *others = headline(reports, params)
+    first: dict[str, Any] = {part: percent(own, METRICS, part=part) for part in ("mean", "std")}
+    for report in others:
         if report["feature"] in REFERENCES:
-            means = {name: round(100 * report[name]["mean"], 4) for name in ("rank1", "mAP")}
-            figures[protocol_name(own)][report["feature"].replace(" ", "_")] = means
+            first[report["feature"].replace(" ", "_")] = percent(report, ("rank1", "mAP"))
+    figures = {protocol_name(own): first}
     for report in reports:
         if report["feature"] == own["feature"] and protocol_name(report) not in figures:
-            means = {name: round(100 * report[name]["mean"], 4) for name in ("rank1", "mAP")}
-            figures[protocol_name(report)] = {"mean": means}
+            figures[protocol_name(report)] = {"mean": percent(report, ("rank1", "mAP"))}
     # Last, so that the first protocol stays the first section.
     return {**figures, "conditions": f"{conditions(reports)}, feature {own['feature']}"}
+
+
+def percent(report: Report, names: Iterable[str], *, part: str = "mean") -> dict[str, float]:
+    """Figures of a report in percent, with four digits."""
+    return {name: round(100 * report[name][part], 4) for name in names}
 
 
 def conditions(reports: list[Report]) -> str:
@@ -142,24 +137,16 @@ def conditions(reports: list[Report]) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def score_validation(params: Params) -> dict[str, float]:
-    """Figures on the validation identities, the only ones that may choose between models; in percent.
-
-    Empty where all identities were trained on.
-    """
-    arrays = load_embeddings("val")
+def score_validation(params: Params, arrays: dict[str, np.ndarray]) -> dict[str, float]:
+    """Percent on the validation identities, which alone choose models; empty where all identities are trained on."""
     if not len(arrays["identities"]):
         return {}
     feature = params.evaluate.feature
-    exclude = query_exclusion(params.download.dataset, same_camera=params.evaluate.same_camera)
-    return validation_figures(arrays[feature], Images.of(arrays), feature=feature, exclude=exclude)
+    return validation_figures(arrays[feature], Images.of(arrays), feature=feature, exclude=exclusion(params))
 
 
 def score_test(params: Params) -> Iterator[Report]:
-    """One report for each protocol and feature, the references (chance, colour) among the features.
-
-    Re-ranked reports are written next to those without, never in their place.
-    """
+    """One report for each protocol and feature, references and re-ranked features among them."""
     arrays = load_embeddings("test")
     images = Images.of(arrays)
     features = {name: arrays[name] for name in FEATURES}
@@ -196,9 +183,9 @@ def print_table(reports: list[Report]) -> None:
     """All figures in percent, mean and standard deviation over the trials."""
     width = max(len(protocol_name(report)) for report in reports)
     print(conditions(reports))
-    print(f"{'protocol':{width}} {'feature':17}" + "".join(f"{name:>15}" for name in SHOWN))
+    print(f"{'protocol':{width}} {'feature':17}" + "".join(f"{name:>15}" for name in METRICS))
     for r in reports:
-        cells = "".join(f"{100 * r[n]['mean']:>8.2f} ± {100 * r[n]['std']:4.2f}" for n in SHOWN)
+        cells = "".join(f"{100 * r[n]['mean']:>8.2f} ± {100 * r[n]['std']:4.2f}" for n in METRICS)
         print(f"{protocol_name(r):{width}} {r['feature']:17}{cells}")
 
 
@@ -209,7 +196,7 @@ def track(
     reports: list[Report],
     calibration: Calibration,
 ) -> None:
-    """Log into the training's run; the model becomes candidate, and champion if validation says so."""
+    """Log into the training's run, and decide about the model's aliases."""
     values = {f"validation/{name}": value for name, value in figures["validation"].items()}
     for pairs, fit in calibration.fits.items():
         values[f"validation/{pairs}/calibration_error"] = calibration_error(fit.reliability)
@@ -217,14 +204,14 @@ def track(
             fit.top_reliability
         )
     for report in reports:
-        for name in SHOWN:
+        for name in METRICS:
             values[f"test/{protocol_name(report)}/{report['feature']}/{name}"] = 100 * report[name]["mean"]
     tracker.log_metrics(values, step=0)
     tracker.set_tags({"evaluate.conditions": figures["conditions"]})
     for path in (paths.METRICS, paths.METRICS_SUMMARY, paths.METRICS_REPORT, paths.CMC, paths.CALIBRATION):
         tracker.log_artifact(path, "evaluate")
     own = headline(reports, params)[0]
-    scores = {f"test_{name}": 100 * own[name]["mean"] for name in SHOWN}
+    scores = {f"test_{name}": 100 * own[name]["mean"] for name in METRICS}
     try:
         decision = announce(tracker, params, scores, figures["validation"].get("score"))
     except UserError as error:  # the scores are written; only the aliases are missing
@@ -245,7 +232,7 @@ def announce(
     # The server may have been down when the training ended, or does not have its run.
     version = run["model_version"] if tracker.run_id == run["run_id"] else None
     version = version or find_version(tracker, name=run["model"])
-    version = version or register_network(tracker, name=run["model"])
+    version = version or register_network(tracker, read_splits(paths.MANIFEST), name=run["model"])
     if version is None:
         raise UserError(f"{run['model']} has no version of this training")
     if validation_score is not None:
@@ -271,9 +258,8 @@ def score_queries(params: Params) -> ValidationScores:
     """What the gate compares: each validation image as a query, with its brightness."""
     arrays = load_embeddings("val")
     brightness = np.array([image.mean() for image in open_array(paths.images_of("val"))])
-    exclude = query_exclusion(params.download.dataset, same_camera=params.evaluate.same_camera)
     feature = arrays[params.evaluate.feature]
-    return validation_scores(feature, Images.of(arrays), brightness=brightness, exclude=exclude)
+    return validation_scores(feature, Images.of(arrays), brightness=brightness, exclude=exclusion(params))
 
 
 if __name__ == "__main__":

@@ -29,24 +29,16 @@ PAIRS = "cross-modal"  # whose calibration counts: what a search is by default
 
 @dataclass(frozen=True)
 class Version:
-    """What the registry knows of one version; None where it was registered by hand or by a former release.
-
-    Attributes:
-        score: Its validation score in percent.
-        dataset: Digest of the data set that it was validated on.
-        calibration_error: Of the top results, in [0, 1].
-        exports: Lowest cosine between the network and each exported file.
-        rolled_back: When a former champion was put back in its place.
-    """
+    """What the registry knows of one version; None where it was registered by hand or by a former release."""
 
     version: str
     run_id: str
-    score: float | None
-    dataset: str | None
+    score: float | None  # of the validation, in percent
+    dataset: str | None  # digest of the data set that it was validated on
     scores: ValidationScores | None = field(repr=False)
-    calibration_error: float | None
-    exports: Mapping[str, float]
-    rolled_back: str | None
+    calibration_error: float | None  # of the top results, in [0, 1]
+    exports: Mapping[str, float]  # lowest cosine between the network and each exported file
+    rolled_back: str | None  # when a former champion was put back in its place
 
     def facts(self) -> dict[str, Any]:
         """For the report."""
@@ -65,39 +57,23 @@ class Rule:
 
 @dataclass
 class Decision:
-    """What the gate found, and what it did.
-
-    Attributes:
-        model: Name of the registered model.
-        status: Whether the candidate is the champion now, was it already, waits for a person, was refused, or could
-            not be compared.
-        reason: In one sentence.
-        candidate, champion: Facts of the two versions; no champion before the first.
-        limits: The section `promote`.
-        rules: Each of them that could be applied.
-        slices: Candidate against champion; empty where one of them has no scores of the same images.
-        speed: Seconds an image and MiB of each, and the ratio; None where it was not asked for.
-    """
+    """What the gate found, and what it did."""
 
     model: str
-    candidate: dict[str, Any]
-    champion: dict[str, Any] | None
-    status: Status = "not decided"
-    reason: str = ""
-    limits: dict[str, Any] = field(default_factory=dict)
-    rules: list[Rule] = field(default_factory=list)
-    slices: dict[str, Difference] = field(default_factory=dict)
-    speed: dict[str, Any] | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
+    candidate: dict[str, Any]  # facts of the version
+    champion: dict[str, Any] | None  # likewise; None before the first
+    status: Status = "not decided"  # of the candidate
+    reason: str = ""  # in one sentence
+    limits: dict[str, Any] = field(default_factory=dict)  # the section `promote`
+    rules: list[Rule] = field(default_factory=list)  # those that could be applied
+    slices: dict[str, Difference] = field(default_factory=dict)  # empty without scores of the same images
+    speed: dict[str, Any] | None = None  # see `measure_speed`; None where it was not asked for
 
 
 def consider(
     server: "Server", name: str, version: str, rules: Promote, *, by_hand: bool = False, force: bool = False
 ) -> Decision:
-    """Make a registered version the champion if the rules hold.
+    """Make a version of the registered model `name` the champion if the rules hold.
 
     Args:
         server: The MLflow store with the registry.
@@ -106,9 +82,6 @@ def consider(
         rules: Section `promote` of params.yaml.
         by_hand: A person asks for it, which is the approval.
         force: Promote it whatever the rules say.
-
-    Raises:
-        UserError: The server does not answer, or does not give the alias back as it was set.
     """
     from msclnet.tracking.champion import find_aliased, promotion_lock, set_champion
 
@@ -146,11 +119,7 @@ def consider(
 
 
 def read_version(server: "Server", name: str, version: str, *, files: bool = True) -> Version:
-    """Read what the registry has of a version; `files`: its stored files as well.
-
-    Raises:
-        UserError: The server does not answer or has no such version.
-    """
+    """Read what the registry has of a version; `files`: its stored files as well."""
     from msclnet.tracking.champion import ROLLED_BACK_TAG
     from msclnet.tracking.registry import DIGEST_TAG, SCORE_TAG, read_file
     from msclnet.tracking.server import explained
@@ -282,7 +251,7 @@ def write_report(decision: Decision, json_path: Path, page: Path) -> None:
     """Write a decision for machines, and as one page of HTML for people."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    write_json(json_path, decision.to_json())
+    write_json(json_path, asdict(decision))
     environment = Environment(
         loader=PackageLoader("pipelines.stages"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )

@@ -23,7 +23,7 @@ CODE = (
     "msclnet",
     "pipelines",
     "presets",
-)  # what a stage can read besides its data
+)  # what a stage reads in addition to its data
 FOLDER = "lineage"  # of the run's artifacts
 CHANGES = f"{FOLDER}/changes.patch"
 NO_COMMIT = "none"
@@ -31,11 +31,7 @@ GPU_DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # NVIDIA's, AMD's, and
 
 
 def lineage_tags() -> dict[str, str]:
-    """Tags of a run, as the project is now.
-
-    `git_commit`, `git_dirty` (whether code or parameters differ from the commit), `data.<stage>` (see `data_digests`),
-    `dvc_experiment` where the run is one, `processor`.
-    """
+    """Tags of a run, as the project is now."""
     tags = {
         "git_commit": git_commit(),
         "git_dirty": "true" if uncommitted_changes() else "false",
@@ -55,10 +51,7 @@ def log_lineage(tracker: "Tracker") -> None:
 
 
 def data_digests() -> dict[str, str]:
-    """Digest of what each finished stage wrote: sha256 over the paths and digests in dvc.lock, 16 digits.
-
-    DVC writes a stage's entry when the stage has ended: a stage sees those before it.
-    """
+    """Digest (16 digits) over dvc.lock's entries of each finished stage; a stage sees those before it."""
     if not LOCK.is_file():
         return {}
     digests = {}

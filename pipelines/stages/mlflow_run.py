@@ -1,6 +1,5 @@
 """The MLflow run of a training, joined by the stages after it."""
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -9,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from msclnet.datasets.records import Split
-from msclnet.errors import UserError
-from msclnet.images.table import file_digest, open_array, read_splits
+from msclnet.images.table import Rows, file_digest, open_array
 from pipelines import settings
 from pipelines.stages import paths
 from pipelines.stages.lineage import lineage_tags, log_lineage
@@ -23,17 +21,8 @@ CELL_TAG = "grid_cell"
 
 
 def read_run() -> dict[str, Any]:
-    """Contents of results/train/run.json.
-
-    Raises:
-        UserError: The file is missing or damaged.
-    """
-    try:
-        return json.loads(paths.RUN.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"{paths.RUN}: no such file; run `dvc repro train`") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{paths.RUN} is damaged ({error}); run `dvc repro train --force`") from error
+    """Contents of results/train/run.json."""
+    return paths.read_json(paths.RUN, stage="train")
 
 
 def flow_tags() -> dict[str, str]:
@@ -48,18 +37,12 @@ def flow_tags() -> dict[str, str]:
 
 @contextmanager
 def joined_run(stage: str, section: Mapping[str, object]) -> Iterator["Tracker"]:
-    """The training's run, joined by a later stage for the length of a block.
-
-    Args:
-        stage: Its name.
-        section: Its section of params.yaml. Parameters of an MLflow run never change, so that a stage that may run
-            again tags its own.
-    """
+    """The training's run, joined by a later stage; `section`: its parameters, which become tags."""
     from msclnet.tracking.run import Tracker
 
-    tags = {f"{stage}.{name}": str(value) for name, value in section.items()}
+    # Parameters of an MLflow run never change, and the stage may run again.
+    tags = {f"{stage}.{name}": str(value) for name, value in section.items()} | lineage_tags()
     # A training that comes from the cache stays where it was trained: under the first grid that asked for it.
-    tags |= lineage_tags()
     tags |= {name: value for name, value in flow_tags().items() if name not in (PARENT_TAG, CELL_TAG)}
     tracker = Tracker.join(read_run(), home=settings.home(), stage=stage, tags=tags)
     with tracker.lifetime():
@@ -75,12 +58,8 @@ def dataset_digest() -> str:
 EXAMPLES = 2  # images of each modality in the logged model's example
 
 
-def register_network(tracker: "Tracker", *, name: str) -> str | None:
+def register_network(tracker: "Tracker", splits: Mapping[Split, Rows], *, name: str) -> str | None:
     """Log results/train's network with an example of both modalities.
-
-    Args:
-        tracker: The run that it belongs to.
-        name: Registered model.
 
     Returns:
         The new version, or None (with a warning) if the server does not answer.
@@ -88,8 +67,7 @@ def register_network(tracker: "Tracker", *, name: str) -> str | None:
     from msclnet.embedding import load_embedder
     from msclnet.tracking.registry import log_model
 
-    spec = json.loads(paths.NETWORK_SPEC.read_text(encoding="utf-8"))
-    splits = read_splits(paths.MANIFEST)
+    spec = paths.read_json(paths.NETWORK_SPEC, stage="train")
     split: Split = "val" if len(splits["val"]) else "train"
     rows, pixels = splits[split], open_array(paths.images_of(split))
     chosen = np.concatenate([np.flatnonzero(rows.infrared == flag)[:EXAMPLES] for flag in (False, True)])

@@ -18,7 +18,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class Section(BaseModel):
-    """A part of params.yaml: unknown keys are mistakes, values do not change."""
+    """A part of a YAML file: unknown keys are mistakes, values are not converted and do not change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
@@ -29,10 +29,7 @@ class SplitCounts(Section):
     test: Count
 
 
-class Images(Section):
-    train: Count
-    val: Count
-    test: Count
+class Images(SplitCounts):
     test_many: Count
     many_share: Fraction
     absent: Annotated[float, Field(ge=0, le=0.5)]
@@ -332,16 +329,13 @@ class Params(Section):
     @model_validator(mode="after")
     def branch_exists(self) -> "Params":
         loss, teacher = self.loss, self.synergy.teacher
-        needing = [
-            name
-            for name, on in (
-                ("synergy_identity", loss.synergy_identity.on),
-                ("local", loss.local.on),
-                ("global", loss.global_.on),
-                ("cascade.synergistic", loss.cascade.synergistic),
-            )
-            if on
-        ]
+        needs = {
+            "synergy_identity": loss.synergy_identity.on,
+            "local": loss.local.on,
+            "global": loss.global_.on,
+            "cascade.synergistic": loss.cascade.synergistic,
+        }
+        needing = [name for name, on in needs.items() if on]
         if needing and teacher in ("logits_mean", "mutual"):
             raise ValueError(
                 f"synergy.teacher {teacher!r} has no synergistic feature, but loss.{needing[0]} needs one: "

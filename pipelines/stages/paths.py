@@ -65,11 +65,7 @@ def fresh(path: Path) -> Path:
 
 
 def check_outputs_inside() -> None:
-    """DVC keeps no output outside of the project's git repository, and says so only after the stage has run.
-
-    Raises:
-        UserError: data/ or results/ is a link that leads out of the project.
-    """
+    """Refuse links of data/ and results/ out of the project: DVC refuses them too, but only after the stage."""
     project = Path.cwd().resolve()
     for folder in (DATA, RAW.parent, PROCESSED, Path("results")):
         if not (place := folder.resolve()).is_relative_to(project):
@@ -81,17 +77,10 @@ def check_outputs_inside() -> None:
 
 
 def check_permutations(params: "Params") -> None:
-    """The official gallery permutations are there where they are asked for: reported before a training, not after it.
-
-    Raises:
-        UserError: They are missing.
-    """
+    """Refuse missing gallery permutations where evaluate will need them: before a training, not after it."""
     place = Path(params.evaluate.permutations)
-    if (
-        params.download.dataset == "sysu-mm01"
-        and "official" in params.evaluate.samplers
-        and not place.is_file()
-    ):
+    needed = params.download.dataset == "sysu-mm01" and "official" in params.evaluate.samplers
+    if needed and not place.is_file():
         raise UserError(
             f"evaluate.permutations: {place}: no such file, but evaluate.samplers asks for 'official'; link "
             "rand_perm_cam.mat, which comes with SYSU-MM01's evaluation code and not with its images, there, or take "
@@ -100,10 +89,7 @@ def check_permutations(params: "Params") -> None:
 
 
 def link_raw_data(project: Path, copy: Path) -> None:
-    """Make a copy of the project see its raw data, which git ignores: links in data/source and data/permutations.
-
-    Links of an earlier run are replaced; what git tracks stays.
-    """
+    """Link what git ignores in data/source and data/permutations into a copy of the project."""
     for folder in (DATA / "source", DATA / "permutations"):
         for old in (copy / folder).glob("*"):
             if old.is_symlink():
@@ -120,16 +106,18 @@ def write_json(path: Path, values: Any) -> None:
     fresh(path).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
+def read_json(path: Path, *, stage: str) -> Any:
+    """Values of a JSON file that `stage` writes."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file; run `dvc repro {stage}`") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is damaged ({error}); run `dvc repro {stage} --force`") from error
+
+
 def read_arrays(path: Path, *, stage: str) -> dict[str, np.ndarray]:
-    """All arrays of a .npz file, which may have come from another user's cache: no pickle in it is ever loaded.
-
-    Args:
-        path: The file.
-        stage: The stage that writes it, for messages.
-
-    Raises:
-        UserError: The file is missing, damaged, or holds something else than plain arrays.
-    """
+    """All arrays of a .npz file that `stage` writes; no pickle is loaded, for another user's cache may have it."""
     try:
         with np.load(path, allow_pickle=False) as file:
             return dict(file)

@@ -21,7 +21,7 @@ from pipelines import settings
 from pipelines.console import printable
 from pipelines.stages import paths
 from pipelines.stages.config import Params
-from pipelines.stages.data_report import KINDS, Group, find_groups, write_data_report
+from pipelines.stages.data_report import KINDS, MODALITIES, Group, find_groups, write_data_report
 from pipelines.stages.paths import check_outputs_inside, fresh, write_json
 from pipelines.stages.stage import run_stage
 
@@ -33,17 +33,11 @@ RULE = (
 EXAMPLES = 3  # of each modality
 SHOWN = 5
 FEW_LEVELS = 64
-MODALITIES = ("visible", "infrared")
 ROOM = "a query ignores images by a camera of its own room or, in LLCM and where it is asked for, by its own camera"
 
 
 def preprocess(params: Params) -> None:
-    """data/raw/images.zip -> data/processed, results/preprocess.
-
-    Raises:
-        UserError: The lists are wrong, a split has no image, an image set cannot be trained on or scored, or a picture
-            is in several splits and preprocess.leaks is `error`.
-    """
+    """data/raw/images.zip -> data/processed, results/preprocess."""
     check_outputs_inside()
     choice = Choice(
         validation=params.preprocess.validation == "held_out",
@@ -111,12 +105,7 @@ def preprocess(params: Params) -> None:
 
 
 def check_use(records: Sequence[Record], params: Params) -> None:
-    """Whether the images can be trained on and scored, by what is known before any of them is decoded.
-
-    Raises:
-        UserError: A split has no image; no training identity has both modalities; or no query of the validation or test
-            identities can have a match.
-    """
+    """Refuse images that cannot be trained on or scored, by what is known before any of them is decoded."""
     validating = params.preprocess.validation == "held_out"
     none_held_out = "set preprocess.validation to 'none' and train.keep to 'last'"
     for split in SPLITS:
@@ -184,11 +173,7 @@ def can_be_scored(
 
 
 def report_leaks(found: Sequence[Group], params: Params) -> None:
-    """Warn of pictures that are in several splits, by which a model is scored on what it was trained on.
-
-    Raises:
-        UserError: There are some, and preprocess.leaks is `error`.
-    """
+    """Warn or fail where pictures are in several splits: a model would be scored on what it was trained on."""
     leaks = [group for group in found if group.kind == KINDS[0]]
     if not leaks:
         return
@@ -224,14 +209,10 @@ def report_unpaired(records: Sequence[Record], labels: Mapping[int, str]) -> lis
 def report_ranges(ranges: dict[int, Range]) -> None:
     """Warn of what is left of images of more than 8 bits."""
     for camera, found in ranges.items():
-        few = (
-            "; a few odd pixels may widen the range: clip them in the files"
-            if found.levels < FEW_LEVELS
-            else ""
-        )
+        few = "; a few odd pixels may widen the range: clip them in the files"
         _warn(
             f"camera {camera}: {found.images} images of more than 8 bits, scaled from {found.low:g}..{found.high:g} to "
-            f"0..255: {found.levels:g} gray levels an image on average{few}"
+            f"0..255: {found.levels:g} gray levels an image on average{few if found.levels < FEW_LEVELS else ''}"
         )
 
 

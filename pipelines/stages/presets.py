@@ -22,40 +22,22 @@ def preset_names(project: Path) -> list[str]:
 
 
 def load_preset(name: str, project: Path) -> dict[str, Any]:
-    """All values of a preset, sections as nested mappings; they are not validated.
-
-    Raises:
-        UserError: There is no such preset, or it is not valid YAML.
-    """
+    """All values of a preset, sections as nested mappings; they are not validated."""
     return deepcopy(_values(_overlays(project, name)))
 
 
 def preset_params(name: str, project: Path) -> Params:
-    """A preset, validated.
-
-    Raises:
-        UserError: There is no such preset, or a key or value is wrong.
-    """
+    """A preset, validated."""
     return check_params(load_preset(name, project), source=f"presets/{name}.yaml")
 
 
 def apply_preset(project: Path, name: str, *, target: Path | None = None) -> None:
-    """Write all values of a preset with their comments to `target` (default: the project's params.yaml).
-
-    An overlay's own comment takes the place of the comment of the preset that it extends.
-
-    Raises:
-        UserError: There is no such preset, or it is not valid YAML.
-    """
+    """Write all values of a preset with their comments, an overlay's own first, to `target` (default: params.yaml)."""
     (target or project / PARAMS).write_text(_text(_overlays(project, name)), encoding="utf-8")
 
 
 def write_preset(name: str) -> None:
-    """Write params.yaml from a preset and print each value that changes, and where a missing data set is to be had.
-
-    Raises:
-        UserError: There is no such preset, or it is not valid; params.yaml stays as it is.
-    """
+    """Write params.yaml from a valid preset; print each value that changes, and where to get a missing data set."""
     from msclnet.datasets.catalogue import missing_source_message
 
     project = Path()
@@ -84,11 +66,7 @@ def commented_yaml() -> Any:
 
 
 def load_with_comments(text: str, *, source: str) -> Any:
-    """A YAML document for `commented_yaml().dump`; `source` is how messages name it.
-
-    Raises:
-        UserError: It is no YAML.
-    """
+    """A YAML document for `commented_yaml().dump`; `source` is how messages name it."""
     try:
         return commented_yaml().load(text)
     except Exception as error:  # as for `load_yaml`

@@ -1,15 +1,16 @@
 """What evaluation and pictures share: embeddings, protocols, and which of the reports is the headline."""
 
-import os
 from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
 import numpy as np
 
-from msclnet.retrieval.evaluation import query_exclusion
+from msclnet.retrieval.evaluation import RANKS, query_exclusion
 from msclnet.retrieval.protocols import (
     INFRARED_TO_VISIBLE,
     VISIBLE_TO_INFRARED,
+    Exclusion,
     Images,
     Protocol,
     folder_protocols,
@@ -25,50 +26,40 @@ from pipelines.stages.paths import read_arrays
 Report = dict[str, Any]
 BOTH = (VISIBLE_TO_INFRARED, INFRARED_TO_VISIBLE)  # in the order of the tables in papers
 REFERENCES = ("random", "colour histogram")  # what needs no learning
+METRICS = (*(f"rank{k}" for k in RANKS), "mAP", "mINP")  # of a report
 
 
 def load_embeddings(split: str) -> dict[str, np.ndarray]:
-    """Arrays of results/embeddings/<split>.npz.
-
-    Raises:
-        UserError: The file is missing or damaged.
-    """
+    """Arrays of results/embeddings/<split>.npz."""
     return read_arrays(paths.embeddings_of(split), stage="embed")
 
 
-def test_protocols(params: Params, images: Images) -> Iterator[Protocol]:
-    """The data set's own protocols, the headline's first.
+def exclusion(params: Params) -> Exclusion | None:
+    """What a query ignores."""
+    return query_exclusion(params.download.dataset, same_camera=params.evaluate.same_camera)
 
-    SYSU-MM01 and the synthetic data set: all combinations of mode, shots and sampler that params.yaml asks for.
-    RegDB, LLCM and own images: both directions.
-    """
-    dataset = params.download.dataset
+
+def test_protocols(params: Params, images: Images) -> Iterator[Protocol]:
+    """The data set's own protocols, the headline's first: both directions, or all combinations of SYSU-MM01's."""
+    dataset, asked = params.download.dataset, params.evaluate
     if dataset == "regdb":
         yield from (regdb_protocol(images, direction=direction) for direction in BOTH)
     elif dataset == "llcm":
-        trials = params.evaluate.trials
-        yield from (llcm_protocol(images, direction=direction, trials=trials) for direction in BOTH)
+        yield from (llcm_protocol(images, direction=direction, trials=asked.trials) for direction in BOTH)
     elif dataset == "folder":
-        exclude = query_exclusion(dataset, same_camera=params.evaluate.same_camera)
-        yield from folder_protocols(images, directions=BOTH, exclude=exclude, trials=params.evaluate.trials)
+        exclude = exclusion(params)
+        yield from folder_protocols(images, directions=BOTH, exclude=exclude, trials=asked.trials)
     else:
-        yield from _sysu_mm01_protocols(params, images)
-
-
-def _sysu_mm01_protocols(params: Params, images: Images) -> Iterator[Protocol]:
-    asked = params.evaluate
-    for sampler in asked.samplers:
-        for mode in asked.modes:
-            for shots in asked.shots:
-                yield sysu_mm01_protocol(
-                    images,
-                    mode=mode,
-                    shots=shots,
-                    sampler=sampler,
-                    permutations_path=settings.project() / os.path.expanduser(asked.permutations),
-                    trials=asked.trials,
-                    dataset=params.download.dataset,
-                )
+        for sampler, mode, shots in product(asked.samplers, asked.modes, asked.shots):
+            yield sysu_mm01_protocol(
+                images,
+                mode=mode,
+                shots=shots,
+                sampler=sampler,
+                permutations_path=settings.project() / asked.permutations,
+                trials=asked.trials,
+                dataset=dataset,
+            )
 
 
 def protocol_name(report: Report) -> str:
@@ -76,13 +67,8 @@ def protocol_name(report: Report) -> str:
     shots = f"{report['shots']}shot" if report["shots"] else None
     # SYSU-MM01 has one direction, which its names leave out.
     direction = None if report["mode"] else report["direction"]
-    parts = (
-        report["mode"],
-        shots,
-        report["sampler"],
-        direction,
-        "reranked" if report["re_ranking"] else None,
-    )
+    reranked = "reranked" if report["re_ranking"] else None
+    parts = (report["mode"], shots, report["sampler"], direction, reranked)
     return "-".join(part for part in parts if part)
 
 

@@ -23,7 +23,7 @@ def measure_speed(server: "Server", name: str, candidate: str, champion: str) ->
 
     Returns:
         `ratio` of the times, the median over the rounds; `device`; and for each of both the median `milliseconds` an
-        image and the `mebibytes` that embedding takes at a time in addition to the weights.
+        image and the `mebibytes` that embedding takes at most in addition to the weights.
     """
     from msclnet.tracking.registered_model import downloaded_model
 

@@ -47,14 +47,10 @@ SET_PARENT_DEATH_SIGNAL = 1  # prctl(2)
 
 
 def run_stage(work: Callable[[Params], None], *, parallel: bool = False) -> None:
-    """Run a stage as a program.
+    """Run a stage as a program; `parallel`: in MSCLNET_PROCESSES processes, or as one of those of torchrun.
 
     Exit code 0: done. 2: a mistake that the user can repair, reported in lines that start with `error: `.
     143: stopped by SIGTERM; 130: by Ctrl-C. Anything else: a defect, with its traceback.
-
-    Args:
-        work: The stage.
-        parallel: Whether it can run in MSCLNET_PROCESSES processes, or as one of those that torchrun has started.
     """
     prepare()
     rank = parallel and settings.started_together()
@@ -74,10 +70,7 @@ def prepare() -> None:
 
 @contextmanager
 def user_errors_reported() -> Iterator[None]:
-    """Turn a user's mistake within the block into a message and exit code 2, and Ctrl-C into exit code 130.
-
-    No secret is shown, neither in a message nor in a defect's traceback.
-    """
+    """Turn a user's mistake into a message and exit code 2, Ctrl-C into exit code 130; secrets are masked."""
     mask_tracebacks()
     try:
         yield
@@ -120,11 +113,7 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 
 
 def start_ranks(processes: int) -> None:
-    """Run this program in several processes, as `torchrun --standalone --nproc-per-node` does.
-
-    Raises:
-        SystemExit: A rank failed, and the others were ended; its error is printed. Or SIGTERM or Ctrl-C ended all.
-    """
+    """Run this program in several processes, as torchrun --standalone does; where one fails, all end with its error."""
     os.environ.setdefault(
         "LOGLEVEL", "ERROR"
     )  # of torch's launcher, which reports each signal that it passes on
@@ -163,7 +152,7 @@ def start_ranks(processes: int) -> None:
 
 def _print_failure(rank: str, failure: "ProcessFailure") -> int:
     """Print why a rank failed; returns the exit code for it."""
-    report: Any = failure.message  # what `record_failure` wrote, or torch's own words
+    report: Any = failure.message  # what `record_failure` wrote, or torch's own text
     if isinstance(report, dict) and failure.exitcode == USER_MISTAKE:
         print(f"error: {report['message']} ({rank})", file=sys.stderr)
         return USER_MISTAKE
@@ -200,7 +189,7 @@ def rank_errors_recorded() -> Iterator[None]:
 
 
 def record_failure(error: BaseException, text: str) -> int:
-    """Record why this rank fails (`text`: the traceback), in the form that torchrun reads; returns the exit code."""
+    """Write why this rank fails (`text`: the traceback) where torchrun reads it; returns the exit code."""
     mistake = mistake_in(error)
     code = DEFECT if mistake is None else USER_MISTAKE
     message, text = mistake and printable(mistake), printable(text)

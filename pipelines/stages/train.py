@@ -48,10 +48,7 @@ MEMORY_REMEDY = (
 
 
 def train(params: Params) -> None:
-    """data/processed -> results/train, with checkpoints in <home>/checkpoints and a run in MLflow.
-
-    Of several processes each trains on its share of every batch; only rank 0 writes files and logs.
-    """
+    """data/processed -> results/train, checkpoints in <home>/checkpoints and a run in MLflow; only rank 0 writes."""
     paths.check_permutations(params)  # evaluate needs them; a training may take days
     # Mistakes are reported before a run in MLflow begins, which would end as failed.
     if params.train.compile:
@@ -61,7 +58,12 @@ def train(params: Params) -> None:
         params = with_precision(params, device, warn=processes.first)
         if processes.first:
             warn_of_few_pixels(params)
-        key, spec = training_key(params, data, device=device.type), network_spec(params, data)
+        key = training_key(params, data, device=device.type)
+        spec = {
+            "identities": len(paired_identities(data.rows["train"])),
+            "model": params.section("model"),
+            "synergy": params.section("synergy"),
+        }
         with (
             memory_errors_explained(MEMORY_REMEDY),  # also of ending the run in MLflow, which starts a thread
             open_run(params, key=key, dataset=data.info(params), processes=processes) as run,
@@ -77,11 +79,40 @@ def train(params: Params) -> None:
                 except DivergedError as error:
                     run.diverged(error, training.progress.history)
                     raise
-            run.finish(training, weights, spec)
+            run.finish(training, weights, spec, data.rows)
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What lies in data/processed."""
+
+    rows: Mapping[Split, Rows]
+    train: np.ndarray  # uint8 RGB (N, H, W, 3), a memory map, as val
+    val: np.ndarray
+    digest: str  # sha256 of the manifest, which holds every source file's checksum
+
+    def info(self, params: Params) -> DatasetInfo:
+        """Name, digest and counts, for MLflow."""
+        counts = {}
+        for split, rows in self.rows.items():
+            counts[f"{split}_visible"] = int((~rows.infrared).sum())
+            counts[f"{split}_infrared"] = int(rows.infrared.sum())
+            counts[f"{split}_identities"] = len(set(rows.identities.tolist()))
+        return DatasetInfo(name=params.download.dataset, digest=self.digest[:32], counts=counts)
+
+
+def open_training_data() -> TrainingData:
+    """Read the manifest, and map the images of training and validation."""
+    return TrainingData(
+        rows=read_splits(paths.MANIFEST),
+        train=open_array(paths.images_of("train")),
+        val=open_array(paths.images_of("val")),
+        digest=file_digest(paths.MANIFEST),
+    )
 
 
 def with_precision(params: Params, device: torch.device, *, warn: bool = True) -> Params:
-    """The parameters with `train.precision` as this device gets it: of `auto`, what it computes natively."""
+    """The parameters with the precision that this device computes natively in the place of `auto`."""
     precision = choose_precision(params.train.precision, device, key="train.precision", warn=warn)
     return params.model_copy(update={"train": params.train.model_copy(update={"precision": precision})})
 
@@ -99,47 +130,8 @@ def warn_of_few_pixels(params: Params) -> None:
         )
 
 
-@dataclass(frozen=True)
-class TrainingData:
-    """What lies in data/processed.
-
-    Attributes:
-        rows: Each split's rows of the manifest.
-        train, val: uint8 RGB (N, H, W, 3), memory maps.
-        digest: sha256 of the manifest, which holds every source file's checksum.
-    """
-
-    rows: Mapping[Split, Rows]
-    train: np.ndarray
-    val: np.ndarray
-    digest: str
-
-    def info(self, params: Params) -> DatasetInfo:
-        """Name, digest and counts, for MLflow."""
-        counts = {}
-        for split, rows in self.rows.items():
-            counts[f"{split}_visible"] = int((~rows.infrared).sum())
-            counts[f"{split}_infrared"] = int(rows.infrared.sum())
-            counts[f"{split}_identities"] = len(set(rows.identities.tolist()))
-        return DatasetInfo(name=params.download.dataset, digest=self.digest[:32], counts=counts)
-
-
-def open_training_data() -> TrainingData:
-    """Read the manifest, and map the images of training and validation.
-
-    Raises:
-        UserError: A file is missing or damaged.
-    """
-    return TrainingData(
-        rows=read_splits(paths.MANIFEST),
-        train=open_array(paths.images_of("train")),
-        val=open_array(paths.images_of("val")),
-        digest=file_digest(paths.MANIFEST),
-    )
-
-
 def training_key(params: Params, data: TrainingData, *, device: str) -> str:
-    """Name of everything that decides the result of a training; its checkpoints lie in a folder of this name."""
+    """Digest of everything that decides the result of a training, and name of its checkpoints' folder."""
     facts = {
         "seed": params.seed,
         "params": {name: params.section(name) for name in TRAINING_SECTIONS},
@@ -179,7 +171,8 @@ def build_training(
     together = int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
     require_shared_memory(batches.batch_bytes, workers=workers * together)
 
-    seed_everything(params.seed)
+    for seed in (random.seed, np.random.seed, torch.manual_seed):
+        seed(params.seed)  # only the network's first weights are drawn from them
     network = build_network(spec).to(device)
     if params.train.sync_batch_norm and processes.world > 1:
         synchronise_batch_norm(network, device=device)
@@ -208,32 +201,14 @@ def build_training(
         validate=validate,
         recorder=run,
         processes=processes,
+        graphs=settings.read_settings().cuda_graphs == "on",
     )
-
-
-def seed_everything(seed: int) -> None:
-    """Seed torch, numpy and random; only the network's first weights are drawn from them."""
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
-
-
-def network_spec(params: Params, data: TrainingData) -> dict[str, Any]:
-    """What msclnet.models.build.build_network takes."""
-    return {
-        "identities": len(paired_identities(data.rows["train"])),
-        "model": params.section("model"),
-        "synergy": params.section("synergy"),
-    }
 
 
 def validator(
     params: Params, data: TrainingData, *, device: torch.device, processes: Processes
 ) -> Callable[[Any], Mapping[str, float]]:
-    """A function from the network to its figures on the validation identities; empty where there are none.
-
-    Each process embeds its share of the images; rank 0 gets the figures.
-    """
+    """A function from the network to rank 0's figures on the validation identities; empty where there are none."""
     rows = data.rows["val"]
     images = Images(rows.identities, rows.cameras, rows.infrared, rows.paths)
     exclude = query_exclusion(params.download.dataset, same_camera=params.evaluate.same_camera)

@@ -11,8 +11,10 @@ from typing import Any
 
 from torch import Tensor
 
+from msclnet.datasets.records import Split
 from msclnet.distributed import Processes
 from msclnet.errors import UserError
+from msclnet.images.table import Rows
 from msclnet.recipe import RECIPE
 from msclnet.tracking.run import Tracker
 from msclnet.tracking.run_setup import DatasetInfo
@@ -32,29 +34,25 @@ STOPS = {128 + signal.SIGTERM: "SIGTERM", 128 + signal.SIGINT: "Ctrl-C"}
 
 
 class Run(Recorder):
-    """What ranks 1 to N - 1 have of a run: they read no checkpoint, write no files and log nothing.
+    """What ranks 1 to N - 1 have of a run: they read no checkpoint, write no files and log nothing."""
 
-    Attributes:
-        state: The checkpoint to resume from, if there is one.
-    """
-
-    state: Mapping[str, Any] | None = None
+    state: Mapping[str, Any] | None = None  # of the checkpoint to resume from
 
     def profiled(self, training: Training) -> AbstractContextManager[None]:
-        """Trace some of the steps that `training` takes within the block."""
+        """Trace the first steps that `training` takes within the block."""
         return nullcontext()
 
     def diverged(self, error: DivergedError, history: Sequence[Mapping[str, float]]) -> None:
-        """Record how the training left its range."""
+        """Record the last steps of a training that diverged."""
 
-    def finish(self, training: Training, weights: Mapping[str, Tensor], spec: Mapping[str, Any]) -> None:
-        """Write the result of a training that is done.
-
-        Args:
-            training: It.
-            weights: Those to keep.
-            spec: What msclnet.models.build.build_network takes.
-        """
+    def finish(
+        self,
+        training: Training,
+        weights: Mapping[str, Tensor],
+        spec: Mapping[str, Any],
+        rows: Mapping[Split, Rows],
+    ) -> None:
+        """Write the result: `weights` of the network that `spec` describes; `rows` of the manifest."""
 
 
 @dataclass
@@ -80,7 +78,7 @@ class FirstRun(Run):
 
     @contextmanager
     def profiled(self, training: Training) -> Iterator[None]:
-        """Trace the first steps within the block where the parameter `profile` asks for it."""
+        """Trace as many steps as the parameter `profile` asks for."""
         steps = self.params.profile
         if not steps:
             yield
@@ -116,15 +114,20 @@ class FirstRun(Run):
             named = {f"diverging/{name}": value for name, value in values.items() if name != "step"}
             self.tracker.log_metrics(named, step=int(values["step"]))
 
-    def finish(self, training: Training, weights: Mapping[str, Tensor], spec: Mapping[str, Any]) -> None:
+    def finish(
+        self,
+        training: Training,
+        weights: Mapping[str, Tensor],
+        spec: Mapping[str, Any],
+        rows: Mapping[Split, Rows],
+    ) -> None:
         """Write weights, network spec, history and run.json, and register the model."""
-        done = training.progress
+        done, name = training.progress, self.params.tracking.registered_model
         write_history(paths.HISTORY, done.history)
         # The loaded weights replace those that it was initialised with.
         write_json(paths.NETWORK_SPEC, {**spec, "model": {**spec["model"], "weights": "none"}})
         save_weights(weights, fresh(paths.WEIGHTS))
-        name = self.params.tracking.registered_model
-        version = register_network(self.tracker, name=name)
+        version = register_network(self.tracker, rows, name=name)
         for path in (paths.HISTORY, paths.NETWORK_SPEC):
             self.tracker.log_artifact(path, "train")
         summary = {
@@ -169,8 +172,7 @@ def open_run(params: Params, *, key: str, dataset: DatasetInfo, processes: Proce
             home=settings.home(),
             experiment=params.tracking.experiment,
             run_name=f"{params.model.backbone}-seed{params.seed}-{key[:6]}",
-            # What the key covers and nothing else: a resumed run may not change its parameters.
-            params={"seed": params.seed, **logged_params(params)},
+            params=logged_params(params),
             tags={
                 "dvc_stage": "train",
                 "training_key": key,
@@ -189,14 +191,11 @@ def open_run(params: Params, *, key: str, dataset: DatasetInfo, processes: Proce
 
 
 def logged_params(params: Params) -> dict[str, Any]:
-    """What is logged as the run's parameters; not where the data came from, for a place may hold a password."""
+    """What the key covers and nothing else, for a resumed run may not change its parameters."""
     sections = {name: params.section(name) for name in ("download", *TRAINING_SECTIONS)}
-    sections["download"] = {
-        name: value
-        for name, value in sections["download"].items()
-        if name in ("dataset", params.download.dataset)
-    }
-    return sections
+    kept = ("dataset", params.download.dataset)  # not where the data came from
+    sections["download"] = {name: value for name, value in sections["download"].items() if name in kept}
+    return {"seed": params.seed, **sections}
 
 
 @contextmanager
@@ -223,11 +222,7 @@ def _place(latest: tuple[int, int]) -> str:
 
 
 def save_weights(weights: Mapping[str, Tensor], path: Path) -> None:
-    """Write weights as safetensors.
-
-    Raises:
-        UserError: They could not be written; the checkpoint still holds them.
-    """
+    """Write weights as safetensors; the checkpoint still holds them where that fails."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 

@@ -1,6 +1,5 @@
 """Stage `visualize`: the pictures of the paper and its supplement, of this model."""
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from msclnet.training.history import read_history
 from pipelines.stages import paths
 from pipelines.stages.config import Params
 from pipelines.stages.mlflow_run import joined_run
-from pipelines.stages.paths import fresh
+from pipelines.stages.paths import fresh, read_json
 from pipelines.stages.scoring import (
     REFERENCES,
     Report,
@@ -67,27 +66,20 @@ def heatmaps(params: Params, arrays: dict[str, np.ndarray]) -> Figure:
     from msclnet.embedding import load_network
     from msclnet.figures.heatmap import heatmap_figure
 
-    rng = np.random.default_rng(params.visualize.seed)
-    chosen = pick_identities(
-        arrays["identities"],
-        arrays["infrared"],
-        count=params.visualize.heatmap_identities,
-        seed=params.visualize.seed,
-    )
-    network = load_network(paths.WEIGHTS, json.loads(paths.NETWORK_SPEC.read_text(encoding="utf-8")))
+    count, seed = params.visualize.heatmap_identities, params.visualize.seed
+    identities, modalities, rng = arrays["identities"], arrays["infrared"], np.random.default_rng(seed)
+    chosen = pick_identities(identities, modalities, count=count, seed=seed)
+    network = load_network(paths.WEIGHTS, read_json(paths.NETWORK_SPEC, stage="train"))
     pixels = open_array(paths.images_of("test"))
+
+    def rows_of(identity: int, *, infrared: bool) -> np.ndarray:
+        return np.flatnonzero((identities == identity) & (modalities == infrared))
+
     shown: dict[bool, tuple[np.ndarray, np.ndarray]] = {}
     for infrared in (False, True):
-        candidates = [
-            np.flatnonzero((arrays["identities"] == i) & (arrays["infrared"] == infrared)) for i in chosen
-        ]
-        images = pixels[np.array([rng.choice(rows) for rows in candidates])]
-        means = np.stack(
-            [
-                arrays["bnneck"][(arrays["identities"] == i) & (arrays["infrared"] != infrared)].mean(axis=0)
-                for i in chosen
-            ]
-        )
+        images = pixels[np.array([rng.choice(rows_of(i, infrared=infrared)) for i in chosen])]
+        others = [arrays["bnneck"][rows_of(i, infrared=not infrared)] for i in chosen]
+        means = np.stack([features.mean(axis=0) for features in others])
         shown[infrared] = (images, heat(network, images, infrared=infrared, targets=means))
     return heatmap_figure(*shown[False], *shown[True], [int(i) for i in chosen])
 
@@ -118,13 +110,11 @@ def retrieval(params: Params, arrays: dict[str, np.ndarray]) -> Figure:
     queries = np.sort(rng.choice(protocol.queries, size=count, replace=False))
     features = arrays[params.evaluate.feature]
     distances = cosine_distances(features[queries], features[gallery])
-    excluded = None
+    allowed = None
     if protocol.exclude is not None:
         columns = (arrays["identities"], arrays["cameras"])
-        excluded = protocol.exclude(*(c[queries] for c in columns), *(c[gallery] for c in columns))
-    nearest, nearest_distances = top_k(
-        distances, None if excluded is None else ~excluded, k=min(TOP, len(gallery))
-    )
+        allowed = ~protocol.exclude(*(c[queries] for c in columns), *(c[gallery] for c in columns))
+    nearest, nearest_distances = top_k(distances, allowed, k=min(TOP, len(gallery)))
     shown = gallery[nearest]
     first = headline_reports(params)[0]
     trial = f"trial 1 of {first['trials']}" if first["trials"] > 1 else trials(first)
@@ -193,13 +183,10 @@ def cmc(params: Params) -> Figure:
 
 def reliability() -> Figure:
     """Predicted probabilities against outcomes on the validation identities, by kind of pair."""
-    calibration = Calibration.from_json(json.loads(paths.CALIBRATION.read_text(encoding="utf-8")))
+    calibration = Calibration.from_json(read_json(paths.CALIBRATION, stage="evaluate"))
     panels = {}
     for pairs, fit in calibration.fits.items():
-        kinds = {
-            "all pairs": fit.reliability,
-            f"top {TOP_RESULTS}": fit.top_reliability,
-        }
+        kinds = {"all pairs": fit.reliability, f"top {TOP_RESULTS}": fit.top_reliability}
         panels[f"{pairs}, {100 * fit.prevalence:.1f} % same person"] = {
             f"{name}: error {100 * calibration_error(bins):.2f} %": bins for name, bins in kinds.items()
         }
@@ -211,8 +198,8 @@ def reliability() -> Figure:
 
 
 def headline_reports(params: Params) -> list[Report]:
-    """Reports of the headline's protocol, from results/metrics."""
-    return headline(json.loads(paths.METRICS_REPORT.read_text(encoding="utf-8")), params)
+    """Reports of the headline's protocol."""
+    return headline(read_json(paths.METRICS_REPORT, stage="evaluate"), params)
 
 
 def _deviations(report: dict[str, Any]) -> np.ndarray:

@@ -19,9 +19,9 @@ import in_process
 from filelock import FileLock
 from in_process import dvc_in_process
 
-from pipelines.orchestration.prefect_server import answers
 from pipelines.orchestration.stage_process import end_group
 from pipelines.stages.presets import apply_preset
+from pipelines.up import answers
 
 ROOT = Path(__file__).resolve().parents[2]
 # The smoke preset, smaller still: what its stages do takes longer than the tests look at.

@@ -12,7 +12,7 @@ from tiny_project import git, wait_for
 from msclnet.errors import UserError
 from pipelines import cli
 from pipelines.orchestration import summary
-from pipelines.orchestration.prefect_server import server_address
+from pipelines.up import server_address
 
 
 @pytest.fixture

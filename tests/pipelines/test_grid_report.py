@@ -228,7 +228,7 @@ def test_the_mean_history_leaves_gaps_alone() -> None:
 
 
 def test_every_row_of_every_grid_is_a_valid_setting_of_its_own(project: Path) -> None:
-    from pipelines.orchestration.overrides import apply_overrides
+    from pipelines.orchestration.experiments import apply_overrides
     from pipelines.stages.config import check_params, flatten, read_yaml
     from pipelines.stages.presets import apply_preset, load_preset
 

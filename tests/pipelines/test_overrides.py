@@ -4,7 +4,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from msclnet.errors import UserError
-from pipelines.orchestration.overrides import apply_overrides, parse_settings
+from pipelines.orchestration.experiments import apply_overrides, parse_settings
 from pipelines.stages.presets import apply_preset
 
 PARAMS = """\

@@ -14,7 +14,7 @@ from pipelines.experiments.grid import load_grid
 from pipelines.experiments.plan import make_plan
 from pipelines.experiments.record import setting
 from pipelines.experiments.run import Conclusion, run_grid
-from pipelines.experiments.splits import METRICS
+from pipelines.stages.scoring import METRICS
 
 ROOT = Path(__file__).resolve().parents[2]
 DIRECTIONS = {"visible-to-infrared": 30.0, "infrared-to-visible": 20.0}
@@ -119,7 +119,7 @@ def test_the_mean_over_the_splits_is_a_row_and_two_files(root: Path, cells: Cell
 def test_only_what_failed_runs_again_and_earlier_splits_count(root: Path, cells: Cells) -> None:
     cells.wrong = {1: UserError("a list without a file"), 3: UserError("a list without a file")}
     conclusion = run(root)
-    assert conclusion.mistaken
+    assert conclusion.repairable
     assert conclusion.failure == (
         "2 of 3 cells failed; started again, only they run\n"
         "split-1, seed 0; split-3, seed 0: a list without a file"
@@ -129,7 +129,7 @@ def test_only_what_failed_runs_again_and_earlier_splits_count(root: Path, cells:
     assert [result["rank1"]["std"] for result in summary(root)["results"]] == [None] * 2
 
     cells.wrong = {3: RuntimeError("a crash")}
-    assert not run(root).mistaken
+    assert not run(root).repairable
     cells.wrong = {}
     conclusion = run(root, 3)  # split 1 and 2 count as well, though nobody asks for them
     assert cells.ran == [1, 2, 3, 1, 3, 3]

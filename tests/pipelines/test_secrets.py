@@ -9,8 +9,7 @@ from test_stage import ADDRESS, PASSWORD
 from msclnet.errors import UserError
 from pipelines.cli import main
 from pipelines.console import one_line, printable
-from pipelines.orchestration.experiments import Experiment
-from pipelines.orchestration.overrides import apply_overrides, parse_settings
+from pipelines.orchestration.experiments import Experiment, apply_overrides, parse_settings
 from pipelines.orchestration.runs import run_experiment
 
 

@@ -25,9 +25,8 @@ from smoke_project import QUIET_SERVER, prefect_tables
 
 from msclnet.errors import UserError
 from pipelines import up as up_command
-from pipelines.orchestration.prefect_server import is_prefect, server_address
 from pipelines.orchestration.stage_process import end_group
-from pipelines.up import Service, ServiceError, _address_in_prefect_toml, bring_up
+from pipelines.up import Service, ServiceError, _address_in_prefect_toml, bring_up, is_prefect, server_address
 
 wait_for = partial(tiny_project.wait_for, every=0.5)
 ENTRY = """

@@ -16,8 +16,7 @@ from tiny_project import dvc, git, wait_for
 
 from msclnet.errors import UserError
 from pipelines.orchestration import experiments, runs
-from pipelines.orchestration.experiments import Experiment, check_experiments
-from pipelines.orchestration.overrides import apply_overrides
+from pipelines.orchestration.experiments import Experiment, apply_overrides, check_experiments
 from pipelines.orchestration.runs import run_workspace
 from pipelines.orchestration.stage_process import StageCancelledError, run_dvc
 from pipelines.orchestration.workspace import FLOWS, experiment_commit, held, isolated

@@ -149,19 +149,11 @@ def test_a_recording_that_fails_says_what_to_do(monkeypatch: pytest.MonkeyPatch)
         step(last)
 
 
-def test_only_a_single_process_on_a_gpu_records(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_a_single_process_on_a_gpu_records() -> None:
     step = tiny_step()
-    assert fastest_step(step) is step
+    assert fastest_step(step, graphs=True) is step
     step.device = torch.device("cuda")
-    assert isinstance(fastest_step(step), GraphedStep)
-    monkeypatch.setenv("MSCLNET_CUDA_GRAPHS", "off")
-    assert fastest_step(step) is step
-    monkeypatch.setenv("MSCLNET_CUDA_GRAPHS", "on")
+    assert isinstance(fastest_step(step, graphs=True), GraphedStep)
+    assert fastest_step(step, graphs=False) is step
     step.processes = Processes(rank=0, world=2)
-    assert fastest_step(step) is step
-
-
-def test_the_switch_is_on_or_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MSCLNET_CUDA_GRAPHS", "yes")
-    with pytest.raises(UserError, match="MSCLNET_CUDA_GRAPHS: expected on or off, not 'yes'"):
-        fastest_step(tiny_step())
+    assert fastest_step(step, graphs=True) is step
