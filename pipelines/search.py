@@ -117,11 +117,16 @@ def search(
 
 
 def open_default_model(*, size: Size | None = None) -> SearchModel:
-    """The registry's champion where there is one, else the model of results/train."""
-    try:
-        return open_model(CHAMPION, size=size)
-    except UserError:
-        return open_model(str(paths.TRAIN), size=size)
+    """The registry's champion where there is one, else the model of results/train.
+
+    Raises:
+        UserError: There is neither, or the champion cannot be opened: another model would give other results.
+    """
+    from msclnet.tracking.champion import champion_version
+    from msclnet.tracking.registry import MODEL_NAME
+
+    registered = champion_version(MODEL_NAME, home=settings.home())
+    return open_model(CHAMPION if registered else str(paths.TRAIN), size=size)
 
 
 def open_model(address: str, *, size: Size | None = None) -> SearchModel:

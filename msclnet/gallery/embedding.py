@@ -17,7 +17,7 @@ from msclnet.datasets.archive import UnreadableFileError, read_plain_file
 from msclnet.gallery.schema import MODALITIES, VECTOR, image_id
 from msclnet.gallery.sources import Source
 from msclnet.images.decode import UnreadableImageError, decode, resize
-from msclnet.images.user_files import GREY_SPREAD, SearchModel, Unreadable, contradiction
+from msclnet.images.user_files import GREY_SPREAD, SearchModel, Unreadable, channel_spread, contradiction
 
 BATCH = 64  # images at a time through the network
 JPEG_QUALITY = 90
@@ -97,7 +97,7 @@ def prepare_file(source: Source, *, height: int, width: int) -> Prepared | Unrea
 
 def looks_infrared(pixels: np.ndarray) -> bool:
     """Whether the three channels of an image, uint8 RGB (H, W, 3), are equal but for the rounding of JPEG."""
-    return float((pixels.max(axis=2) - pixels.min(axis=2)).mean()) < GREY_SPREAD
+    return channel_spread(pixels) < GREY_SPREAD
 
 
 def as_jpeg(pixels: np.ndarray) -> bytes:

@@ -19,6 +19,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from msclnet.errors import UserError
 from msclnet.images.decode import UnreadableImageError
+from pipelines.gallery.marked_images import marks_archive, marks_table
 from pipelines.gallery.service import MOST_RESULTS, Filters, SearchService, UnknownImageError
 from pipelines.gallery.work import open_gallery, open_model_of
 from pipelines.settings import LOOPBACK, home
@@ -175,8 +176,8 @@ def _add_api(app: FastAPI, service: SearchService) -> None:
         name = f"marks.{'zip' if images else 'csv'}"
         headers = {"Content-Disposition": f'attachment; filename="{name}"'}
         if images:
-            return Response(service.marks_archive(), media_type="application/zip", headers=headers)
-        return Response(service.marks_table(), media_type="text/csv", headers=headers)
+            return Response(marks_archive(service.gallery), media_type="application/zip", headers=headers)
+        return Response(marks_table(service.gallery), media_type="text/csv", headers=headers)
 
     @app.get("/galleries")
     def galleries() -> list[dict[str, Any]]:

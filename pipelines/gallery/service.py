@@ -1,39 +1,26 @@
 """What the page and the API ask of a gallery: searches, images, heat maps of pairs and marks. Knows no HTTP."""
 
 import base64
-import csv
-import hashlib
-import io
 import threading
 import time
-import zipfile
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from functools import partial
 from typing import Any, Literal
 
 import numpy as np
-from PIL import Image
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
-from msclnet.errors import UserError
-from msclnet.gallery.marks import marked_identities
 from msclnet.gallery.pair_heatmap import pair_heatmap
 from msclnet.gallery.schema import MODALITIES
 from msclnet.gallery.store import Gallery
 from msclnet.images.decode import decode, resize
 from msclnet.images.user_files import SearchModel, contradiction
+from pipelines.gallery.queries import Box, KeptQueries, Sought, cut, encoded, is_uploaded, uploaded_id
 
 MOST_RESULTS = 200
-KEPT_QUERIES = 64  # in memory, as the network sees them: 8 MB at 288 x 144
 EMBEDDED_AT_ONCE = 4
 CHAMPION_SECONDS = 60.0  # between two questions to the registry
-LABELS = ("path", "identity", "modality", "camera")  # columns of exported marks
-
-Box = tuple[int, int, int, int]
-"""Left, top, width and height in pixels."""
 
 Judgement = Literal["same", "another"]
 JUDGEMENTS: dict[bool, Judgement] = {True: "same", False: "another"}
@@ -53,23 +40,6 @@ class Filters:
     before: datetime | None = None
     top: int = 20
     exact: bool = False
-
-
-@dataclass(frozen=True)
-class Sought:
-    """One image of a search or pair.
-
-    Attributes:
-        id: Of an image of the gallery; of an uploaded one its modality, a hyphen and a digest of its pixels.
-        pixels_HW3: uint8 RGB, as the network sees it.
-        infrared: Its modality.
-        vector_D: Its embedding.
-    """
-
-    id: str
-    pixels_HW3: np.ndarray
-    infrared: bool
-    vector_D: np.ndarray
 
 
 class SearchService:
@@ -102,8 +72,7 @@ class SearchService:
         self._searches, self._seconds = _measured(self)
         self._champion, self._newest = champion, champion()
         self._asked = time.monotonic()
-        self._kept: OrderedDict[str, Sought] = OrderedDict()
-        self._keeping = threading.Lock()
+        self._kept = KeptQueries()
         self._decoding = threading.Lock()  # the largest image takes half a GiB: one at a time
         self._computing = threading.BoundedSemaphore(EMBEDDED_AT_ONCE)
 
@@ -129,15 +98,14 @@ class SearchService:
         start = time.perf_counter()
         model = self.model
         with self._decoding:
-            pixels_HW3 = resize(_cut(decode(data).pixels, box), height=model.height, width=model.width)
+            pixels_HW3 = resize(cut(decode(data).pixels, box), height=model.height, width=model.width)
         infrared = modality == "infrared" if modality else bool(contradiction(pixels_HW3, infrared=False))
         with self._computing:
             vector_D = model.embed(pixels_HW3[None], np.array([infrared]))[0]
-        digest = hashlib.sha256(pixels_HW3.tobytes()).hexdigest()[:32]
-        sought = Sought(f"{MODALITIES[infrared]}-{digest}", pixels_HW3, infrared, vector_D)
-        self._keep(sought)
+        sought = Sought(uploaded_id(pixels_HW3, infrared=infrared), pixels_HW3, infrared, vector_D)
+        self._kept.keep(sought)
         # Lossless: the page keeps this picture in its address, and a search with it gives the same results.
-        picture = base64.b64encode(_encoded(pixels_HW3, "WEBP", lossless=True)).decode()
+        picture = base64.b64encode(encoded(pixels_HW3, "WEBP", lossless=True)).decode()
         return self._answer(
             sought,
             filters,
@@ -177,7 +145,7 @@ class SearchService:
         images_2HW3 = np.stack([first.pixels_HW3, second.pixels_HW3])
         with self._computing:
             picture = pair_heatmap(self.model.network, images_2HW3, (first.infrared, second.infrared))
-        return _encoded(picture, "PNG")
+        return encoded(picture, "PNG")
 
     def marks(self) -> list[dict[str, Any]]:
         """All marks, the oldest first, ready for JSON."""
@@ -188,7 +156,7 @@ class SearchService:
                 "mark": JUDGEMENTS[each.same],
                 "marked": each.marked.isoformat(timespec="seconds"),
             }
-            for each in self.gallery.marks()
+            for each in self.gallery.marks.all()
         ]
 
     def mark(self, query: str, id: str, mark: Judgement | None) -> None:
@@ -200,37 +168,12 @@ class SearchService:
             UnknownImageError: There is no such image, or the query is no longer in memory.
         """
         if mark is None:
-            self.gallery.unmark(query, id)
+            self.gallery.marks.remove(query, id)
             return
         self._stored(id)
         sought = self._sought(query)
-        picture = _encoded(sought.pixels_HW3, "PNG") if _uploaded(query) else None
-        self.gallery.mark(query, id, mark == "same", query_image=picture)
-
-    def marks_table(self) -> str:
-        """The marked images with their labels as CSV; the path of an uploaded query is the one in `marks_archive`.
-
-        Marks of images that were removed from the gallery are left out.
-
-        Raises:
-            UserError: Marks contradict each other.
-        """
-        return _csv([row for row, _ in self._labelled()])
-
-    def marks_archive(self) -> bytes:
-        """The same with the images as the network sees them: a zip archive with marks.csv, ready for training.
-
-        Raises:
-            UserError: Marks contradict each other.
-        """
-        archive = io.BytesIO()
-        with zipfile.ZipFile(archive, "w") as file:
-            rows = []
-            for (_, *labels), (path, read) in self._labelled():
-                file.writestr(path, read())
-                rows.append((path, *labels))
-            file.writestr("marks.csv", _csv(rows))
-        return archive.getvalue()
+        picture = encoded(sought.pixels_HW3, "PNG") if is_uploaded(query) else None
+        self.gallery.marks.set(query, id, mark == "same", query_image=picture)
 
     def describe(self) -> dict[str, Any]:
         """What the page says about the gallery, ready for JSON."""
@@ -260,13 +203,13 @@ class SearchService:
         self._seconds.labels("embed").observe(seconds)
         self._seconds.labels("search").observe(took)
         marks = {
-            each.image: JUDGEMENTS[each.same] for each in self.gallery.marks() if each.query == sought.id
+            each.image: JUDGEMENTS[each.same] for each in self.gallery.marks.all() if each.query == sought.id
         }
         others = [match for match in matches if match.id != sought.id][: filters.top]
         return {
             "query": {
                 "id": sought.id,
-                "uploaded": _uploaded(sought.id),
+                "uploaded": is_uploaded(sought.id),
                 "modality": MODALITIES[sought.infrared],
                 "warning": warning,
                 "picture": picture,
@@ -293,36 +236,10 @@ class SearchService:
 
     def _sought(self, id: str) -> Sought:
         """An image of the gallery, or an uploaded one that is still in memory."""
-        if not _uploaded(id):
+        if not is_uploaded(id):
             return self._stored(id)
-        with self._keeping:
-            if (found := self._kept.get(id)) is None:
-                raise UnknownImageError(
-                    f"{id}: this query is no longer in memory; search with its image again"
-                )
-            return found
-
-    def _keep(self, sought: Sought) -> None:
-        with self._keeping:
-            self._kept[sought.id] = sought
-            self._kept.move_to_end(sought.id)
-            while len(self._kept) > KEPT_QUERIES:
-                self._kept.popitem(last=False)
-
-    def _labelled(self) -> list[tuple[tuple[str, ...], tuple[str, Callable[[], bytes]]]]:
-        """Of each marked image its labels, and its name in an archive with what reads it."""
-        marks, uploads = self.gallery.marks(), self.gallery.query_images()
-        stored = self.gallery.records(sorted({id for each in marks for id in (each.query, each.image)}))
-        marks = [each for each in marks if {each.query, each.image} <= stored.keys() | uploads.keys()]
-        known = {id: row["identity"] for id, row in stored.items() if row["identity"]}
-        found = []
-        for id, identity in marked_identities(marks, known).items():
-            if row := stored.get(id):
-                labels = row["path"], identity, row["modality"], row["camera"] or ""
-                found.append((labels, (f"images/{id}.jpg", partial(self.gallery.image, id))))
-            else:
-                name = f"images/{id}.png"
-                found.append(((name, identity, id.partition("-")[0], ""), (name, partial(uploads.get, id))))
+        if (found := self._kept.get(id)) is None:
+            raise UnknownImageError(f"{id}: this query is no longer in memory; search with its image again")
         return found
 
     def _newer(self) -> str | None:
@@ -352,32 +269,3 @@ def _measured(service: SearchService) -> tuple[Counter, Histogram]:
         Counter("msclnet_searches", "Searches that were answered", registry=registry),
         Histogram("msclnet_search_seconds", seconds, ["part"], registry=registry),
     )
-
-
-def _uploaded(id: str) -> bool:
-    return "-" in id
-
-
-def _cut(pixels_HW3: np.ndarray, box: Box | None) -> np.ndarray:
-    if box is None:
-        return pixels_HW3
-    left, top, width, height = box
-    rows, columns = pixels_HW3.shape[:2]
-    if min(left, top) < 0 or min(width, height) < 1 or left + width > columns or top + height > rows:
-        raise UserError(
-            f"box={left},{top},{width},{height} is not within the image of {columns} x {rows} pixels; give left, top, "
-            "width and height in pixels of the image"
-        )
-    return pixels_HW3[top : top + height, left : left + width]
-
-
-def _encoded(pixels_HW3: np.ndarray, kind: str, **options: Any) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(pixels_HW3).save(file, kind, **options)
-    return file.getvalue()
-
-
-def _csv(rows: list[tuple[str, ...]]) -> str:
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows([LABELS, *rows])
-    return text.getvalue()

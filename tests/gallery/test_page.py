@@ -104,8 +104,8 @@ def page(context: BrowserContext, gallery: Gallery) -> Iterator[Page]:
     opened.goto("/")
     expect(opened.locator("#gallery")).to_have_text("yard")
     yield opened
-    for mark in gallery.marks():
-        gallery.unmark(mark.query, mark.image)
+    for mark in gallery.marks.all():
+        gallery.marks.remove(mark.query, mark.image)
 
 
 @pytest.fixture(scope="module")

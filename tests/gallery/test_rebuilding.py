@@ -35,7 +35,7 @@ def rows(gallery: Gallery, *without: str) -> dict[str, dict]:
 
 def test_a_rebuilt_gallery_is_one_made_with_the_other_model(gallery: Gallery, tmp_path: Path) -> None:
     before = rows(gallery, "vector")
-    gallery.mark("q" * 64, next(iter(before)), True)
+    gallery.marks.set("q" * 64, next(iter(before)), True)
     rebuilt = rebuild(gallery, OTHER, OTHER_DESCRIPTION, threads=2)
     assert (rebuilt.images, rebuilt.from_crops) == (8, 0)
     opened = Gallery.open(gallery.address)
@@ -44,7 +44,7 @@ def test_a_rebuilt_gallery_is_one_made_with_the_other_model(gallery: Gallery, tm
     add(fresh, tmp_path / "images", OTHER)
     assert rows(opened) == rows(fresh)
     assert rows(opened, "vector") == before
-    assert [mark.image for mark in opened.marks()] == [next(iter(before))]
+    assert [mark.image for mark in opened.marks.all()] == [next(iter(before))]
     assert len(add(opened, tmp_path / "images", OTHER).refused) == 0
     assert len(opened) == 8
 

@@ -4,6 +4,7 @@ import base64
 import csv
 import io
 import re
+import shutil
 import signal
 import socket
 import threading
@@ -22,16 +23,17 @@ import torch
 from fastapi.testclient import TestClient
 from PIL import Image
 from rendered_people import HEIGHT, IDENTITIES, WIDTH, picture, trained_network
+from safetensors.torch import load_file, save_file
 
 from msclnet.datasets.archive import open_source
 from msclnet.datasets.labels import read_labels
 from msclnet.errors import UserError
 from msclnet.gallery.pair_heatmap import pair_heatmap
-from msclnet.gallery.store import Gallery
-from msclnet.images.decode import decode
-from pipelines.gallery import server, service
+from msclnet.gallery.store import FRESH, Gallery
+from msclnet.images.decode import decode, resize
+from pipelines.gallery import queries, server
 from pipelines.gallery.service import SearchService
-from pipelines.gallery.work import open_model_of
+from pipelines.gallery.work import open_model_of, rebuild_gallery
 from pipelines.search import open_model
 
 Json = dict[str, Any]
@@ -52,8 +54,8 @@ def client(searching: SearchService) -> TestClient:
 def unmarked(gallery: Gallery) -> Iterator[None]:
     """Takes the test's marks away."""
     yield
-    for mark in gallery.marks():
-        gallery.unmark(mark.query, mark.image)
+    for mark in gallery.marks.all():
+        gallery.marks.remove(mark.query, mark.image)
 
 
 def file_of(pixels: np.ndarray, kind: str = "PNG") -> bytes:
@@ -284,7 +286,7 @@ def test_nothing_of_a_query_is_kept_on_the_disk_without_a_mark(client: TestClien
 def test_the_memory_of_queries_is_bounded(
     client: TestClient, searching: SearchService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service, "KEPT_QUERIES", 3)
+    monkeypatch.setattr(queries, "KEPT_QUERIES", 3)
     ids = []
     for number in range(5):
         found = search(client, file_of(np.full((20, 10, 3), 40 * number, np.uint8)))
@@ -367,6 +369,31 @@ def test_a_newer_champion_is_told(
         registered, lambda _: open_model(str(model)), name="yard", champion=lambda: champion
     )
     assert opened.describe()["newer"] == newer
+
+
+def test_a_running_service_opens_the_model_that_its_gallery_was_rebuilt_with(
+    tmp_path: Path, gallery: Gallery, model: Path
+) -> None:
+    other = shutil.copytree(model, tmp_path / "other")
+    state = load_file(other / "model.safetensors")
+    mirrored = {name: value.flip(-1).clone() if value.ndim == 4 else value for name, value in state.items()}
+    save_file(mirrored, other / "model.safetensors")
+    yard = Gallery.create(tmp_path / "yard", gallery.model)
+    yard.add(gallery.table.to_arrow())
+    client = TestClient(server.make_app(SearchService(yard, open_model_of, name="yard")), base_url=LOCAL)
+    before = search(client, file_of(picture(1, 3, 5)), top=24)["results"]
+    rebuild_gallery(str(yard.address), model=str(other))  # another process's, for what `yard` knows of it
+    time.sleep(FRESH.total_seconds())
+    found = search(client, file_of(picture(1, 3, 5)), top=24)["results"]
+    assert [each["id"] for each in found] != [each["id"] for each in before]
+    opened = open_model(str(other))
+    pixels = resize(picture(1, 3, 5), height=HEIGHT, width=WIDTH)
+    query = opened.embed(pixels[None], np.array([True]))[0]
+    for each in found:
+        crop = decode(yard.image(each["id"])).pixels
+        vector = opened.embed(crop[None], np.array([False]))[0]
+        cosine = vector @ query / np.linalg.norm(vector) / np.linalg.norm(query)
+        assert each["similarity"] == pytest.approx(cosine, abs=1e-3)
 
 
 def test_other_names_of_this_machine_are_refused_on_loopback(searching: SearchService) -> None:

@@ -70,10 +70,10 @@ def test_a_newer_format_is_refused(tmp_path: Path) -> None:
 
 def test_the_last_mark_of_a_pair_counts(tmp_path: Path) -> None:
     gallery = Gallery.create(tmp_path / "yard", DESCRIPTION)
-    gallery.mark("a" * 64, "image 1", True)
-    gallery.mark("a" * 64, "image 2", True)
-    gallery.mark("a" * 64, "image 1", False, query_image=b"jpeg")
-    marks = [(mark.query, mark.image, mark.same) for mark in Gallery.open(tmp_path / "yard").marks()]
+    gallery.marks.set("a" * 64, "image 1", True)
+    gallery.marks.set("a" * 64, "image 2", True)
+    gallery.marks.set("a" * 64, "image 1", False, query_image=b"jpeg")
+    marks = [(mark.query, mark.image, mark.same) for mark in Gallery.open(tmp_path / "yard").marks.all()]
     assert marks == [("a" * 64, "image 2", True), ("a" * 64, "image 1", False)]
 
 
@@ -116,7 +116,7 @@ def test_a_gallery_in_an_object_store_answers_as_one_in_a_folder(bucket: str, tm
         assert each.search(query, top=4, modality="visible") == here.search(query, top=4, modality="visible")
     found = here.search(query, top=1)[0].id
     assert replica.image(found) == here.image(found)
-    replica.mark("q" * 64, found, True)
-    assert [mark.image for mark in there.marks()] == [found]
+    replica.marks.set("q" * 64, found, True)
+    assert [mark.image for mark in there.marks.all()] == [found]
     assert there.info().bytes is None
     assert there.model != OTHER_DESCRIPTION

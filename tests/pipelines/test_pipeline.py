@@ -6,7 +6,9 @@ import re
 import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -141,7 +143,7 @@ def test_a_flow_waits_for_a_person_and_promotes_what_he_approves(finished, prefe
 
     from pipelines import flows
 
-    pause = flows.pause_flow_run
+    pause: Any = flows.pause_flow_run
     monkeypatch.setattr(flows, "pause_flow_run", lambda **how: pause(**how | {"poll_interval": 1}))
     registry = client(finished)
     registry.delete_registered_model_alias("msclnet-smoke", "champion")
@@ -154,7 +156,7 @@ def test_a_flow_waits_for_a_person_and_promotes_what_he_approves(finished, prefe
     def ask_twice() -> None:
         with temporary_settings({PREFECT_API_URL: prefect_api}):
             for _ in range(2):
-                prefect.flow(flows.ask_for_approval)(waiting.to_json())
+                prefect.flow(flows.ask_for_approval)(asdict(waiting))
 
     with ThreadPoolExecutor(1) as pool:
         asking = pool.submit(ask_twice)

@@ -350,9 +350,10 @@ def test_the_registered_champion_ranks_as_its_files_do(
         )
         assert version is not None
         set_champion(tracker.server, version)
-    shutil.rmtree("results/train")
+    shutil.move("results/train", "train")
     arguments = ["photos", "night.png", "--model"]
     report = search(*arguments, "models:/msclnet@champion")
+    assert search("photos", "night.png") == report
     assert report["model"] == {
         "address": "models:/msclnet@champion",
         "name": "msclnet",
@@ -367,6 +368,11 @@ def test_the_registered_champion_ranks_as_its_files_do(
     message = refused(capsys, *arguments, "models:/msclnet@winner")
     assert "msclnet has no alias 'winner'" in message
     assert "champion" in message
+    shutil.move("train", "results/train")
+    for path in (project / "mlruns").rglob("*.safetensors"):
+        path.unlink()
+    message = refused(capsys, "photos", "night.png")
+    assert "model.safetensors: no such file" in message  # and no other model takes its place
     assert snapshot(project / "results/search") == former
 
 
