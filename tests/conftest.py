@@ -29,8 +29,12 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 # What exports a network shares the graphs of tests/export/small_networks.py and translated.py.
 EXPORTED = ("test_backends.py", "test_export.py", "test_onnx.py", "test_openvino.py", "test_release.py")
-# Groups that take longest. They begin, so that both workers end at about the same time.
-DEAREST = (
+# First those that fork, which torch's autograd refuses once it has threads. Then the groups that take longest, so that
+# both workers end at about the same time.
+FIRST = (
+    "test_distributed.py",
+    "test_resume.py",
+    "test_checkpoint.py",
     "finished",
     "test_up.py",
     "exported",
@@ -53,4 +57,4 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         name = item.path.name
         groups[item] = "finished" if shared else "exported" if name in EXPORTED else name
         item.add_marker(pytest.mark.xdist_group(groups[item]))
-    items.sort(key=lambda item: DEAREST.index(groups[item]) if groups[item] in DEAREST else len(DEAREST))
+    items.sort(key=lambda item: FIRST.index(groups[item]) if groups[item] in FIRST else len(FIRST))

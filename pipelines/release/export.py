@@ -44,6 +44,11 @@ def export(out: Path) -> None:
         print(
             f"{out / name}: cosine to the network at least {compared['cosine']:.7f} ({compared['images']} images)"
         )
+    log(out, report)
+
+
+def log(out: Path, report: dict[str, Any]) -> None:
+    """Log files and cosines to the training's MLflow run."""
     versions = {f"{name}_version": version for name, version in report["versions"].items()}
     with joined_run("export", {"opset": report["opset"], **versions}) as tracker:
         cosines = {f"export/{name}/cosine": found["cosine"] for name, found in report["agreement"].items()}
