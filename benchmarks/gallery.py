@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
+from benchmarks.gallery_page import crops, drops
 from benchmarks.made_up_gallery import (
     CAMERAS,
     QUERIES,
@@ -58,13 +59,19 @@ def run(settings: Settings) -> Section:
     found, share = adding(64, settings)
     rows += found
     targets.append(Target("gallery add next to the stage embed", share, 0.9, True, "times"))
+    milliseconds = page(count, turns=settings.turns(20))
+    rows.append(
+        Row(name=f"page: from a drop to its results, {count:,} images", value=milliseconds, unit="ms")
+    )
+    targets.append(Target("page: from a drop to its results", milliseconds, 300.0, False, "ms"))
     files = 500 if settings.quick else 10_000
     seconds = second_addition(files)
     rows.append(Row(name=f"second addition of {files:,} unchanged files", value=seconds, unit="s"))
     targets.append(Target("second addition of unchanged files", seconds, 3.0, False, "s"))
     text = (
         "Clustered vectors, top 10 without a filter; the index is exact at these sizes. Stage and addition embed with "
-        "the same ResNet-50 network; the addition also reads and decodes files, and writes the table."
+        "the same ResNet-50 network; the addition also reads and decodes files, and writes the table. The page asks a "
+        "server of its own for one search and 20 pictures; the embedding of the query is not counted."
     )
     return Section(key="gallery", title="Galleries", text=text, reference=PRODUCT, rows=rows, targets=targets)
 
@@ -94,6 +101,13 @@ def searching(count: int, width: int, settings: Settings) -> list[Row]:
         return [
             measured_row(name, timings, reference=PRODUCT, note=label.removeprefix(", ")) for name in ways
         ]
+
+
+def page(count: int, *, turns: int) -> float:
+    """Median milliseconds from an image that is dropped to the pictures of its results, without the embedding."""
+    with tempfile.TemporaryDirectory() as folder:
+        build_index(filled_gallery(Path(folder) / "g", count, crops=crops()))
+        return 1e3 * float(np.median(drops(f"{folder}/g", count, turns=turns)))
 
 
 def adding(count: int, settings: Settings) -> tuple[list[Row], float]:

@@ -4,7 +4,7 @@ The vectors look like embeddings: people in clusters, and most of the variance i
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -51,16 +51,19 @@ def query_vectors(count: int, *, width: int = WIDTH) -> np.ndarray:
     return clustered(people, np.random.default_rng(6), width=width).astype(np.float32)
 
 
-def filled_gallery(folder: Path, count: int, *, width: int = WIDTH) -> Gallery:
-    """A gallery of made-up embeddings; the crops are empty."""
+def filled_gallery(
+    folder: Path, count: int, *, width: int = WIDTH, crops: Sequence[bytes] = (b"",)
+) -> Gallery:
+    """A gallery of made-up embeddings; the crops, JPEG files, are used in turn."""
     gallery = Gallery.create(folder, GalleryModel("d", "m", 288, 144, dimensions=width))
     start = 0
     for vectors, cameras in chunks(count, width=width):
         paths = [f"/images/{number}.jpg" for number in range(start, start + len(vectors))]
-        constant = {"sha256": "0" * 64, "size": 1, "modified": 1, "modality": "visible", "crop": b""}
+        constant = {"sha256": "0" * 64, "size": 1, "modified": 1, "modality": "visible"}
         columns: dict[str, object] = {name: [value] * len(paths) for name, value in constant.items()}
         columns |= {"camera": [f"c{camera}" for camera in cameras], "path": paths}
         columns |= {"id": [image_id(path, "0") for path in paths]}
+        columns |= {"crop": [crops[number % len(crops)] for number in range(start, start + len(paths))]}
         columns |= {
             name: pa.nulls(len(paths), gallery.schema.field(name).type) for name in ("time", "identity")
         }
